@@ -1,0 +1,43 @@
+/** Little-endian fields of any alignment in a byte array, and hex text. */
+
+/** A view of exactly these bytes. */
+export const viewOf = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
+/** The field's bits, unsigned; `width` is 1, 2, 4 or 8 bytes. */
+export function readField(view: DataView, offset: number, width: number): bigint {
+  switch (width) {
+    case 1:
+      return BigInt(view.getUint8(offset))
+    case 2:
+      return BigInt(view.getUint16(offset, true))
+    case 4:
+      return BigInt(view.getUint32(offset, true))
+    default:
+      return view.getBigUint64(offset, true)
+  }
+}
+
+/** Writes the low `width` bytes of `value`. */
+export function writeField(view: DataView, offset: number, width: number, value: bigint): void {
+  switch (width) {
+    case 1:
+      view.setUint8(offset, Number(BigInt.asUintN(8, value)))
+      break
+    case 2:
+      view.setUint16(offset, Number(BigInt.asUintN(16, value)), true)
+      break
+    case 4:
+      view.setUint32(offset, Number(BigInt.asUintN(32, value)), true)
+      break
+    default:
+      view.setBigUint64(offset, BigInt.asUintN(64, value), true)
+  }
+}
+
+/** Lower-case hex of `bytes[start, end)`, cut at the array's end. */
+export function hexBytes(bytes: Uint8Array, start = 0, end: number = bytes.length): string {
+  let text = ''
+  for (let i = start; i < Math.min(end, bytes.length); i++) text += bytes[i].toString(16).padStart(2, '0')
+  return text
+}
