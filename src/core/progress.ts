@@ -6,7 +6,7 @@ export interface ProgressOptions {
    * Called now and then with bytes done and bytes in all (of the phase named). Returning `false` stops the
    * call: it throws `RelocError` with code `stopped`, and nothing has been written.
    */
-  readonly onProgress?: ((done: number, total: number, phase: string) => boolean | void) | undefined
+  readonly onProgress?: ((done: number, total: number, phase: string) => unknown) | undefined
   /** Stops the call likewise; looked at as often as `onProgress` is called. */
   readonly signal?: { readonly aborted: boolean } | undefined
 }
