@@ -1,0 +1,241 @@
+/**
+ * iced-x86, the reference decoder, behind one door.
+ *
+ * Its npm build is WebAssembly for Node: loading costs 50 to 100 ms, so that happens on first use, and none of
+ * its objects is collected, so each one made here is freed by `dispose` or at once.
+ */
+import type * as Iced from 'iced-x86'
+import { fillIdentity } from './identity.ts'
+import { type Cpu, Flow, type Instruction, type InstructionDecoder, Memory } from './instruction.ts'
+
+let loaded: typeof Iced | undefined
+
+const loadIced = (): typeof Iced =>
+  (loaded ??= process.getBuiltinModule('module').createRequire(import.meta.url)('iced-x86') as typeof Iced)
+
+/** How a decoder reads code that the makers decode differently. */
+export interface DecoderOptions {
+  /** Default `intel`. */
+  readonly cpu?: Cpu | undefined
+}
+
+/** Where the code is; only addresses that the cursor computes depend on it. */
+export interface IcedCursorOptions extends DecoderOptions {
+  /** Address of byte 0, default 0. */
+  readonly base?: bigint | undefined
+}
+
+/**
+ * Walks code with iced and says where the constants of each instruction are and what its relative field points
+ * at. Offsets of fields count from the instruction's first byte; a size of 0 means: not there.
+ */
+export class IcedCursor {
+  /** Of the last instruction: bytes from the start of the code. */
+  offset = 0
+  /** 0: no instruction. */
+  length = 0
+  displacementOffset = 0
+  displacementSize = 0
+  /** An immediate operand, or the relative field of a branch (then `isBranch`). */
+  immediateOffset = 0
+  immediateSize = 0
+  immediate2Offset = 0
+  immediate2Size = 0
+  /** Near branch or xbegin. */
+  isBranch = false
+
+  readonly #iced: typeof Iced
+  readonly #base: bigint
+  readonly #decoder: Iced.Decoder
+  readonly #instruction: Iced.Instruction
+  /** Where `#decoder` stands; -1 after bytes that are no instruction. */
+  #position = 0
+
+  constructor(code: Uint8Array, { cpu = 'intel', base = 0n }: IcedCursorOptions = {}) {
+    const iced = loadIced()
+    this.#iced = iced
+    this.#base = base
+    this.#decoder = new iced.Decoder(
+      64,
+      code,
+      cpu === 'amd' ? iced.DecoderOptions.AMD : iced.DecoderOptions.None,
+    )
+    this.#decoder.ip = base
+    this.#instruction = new iced.Instruction()
+  }
+
+  /** Decodes at `offset` (0 to the code's length) and returns the length, 0 where there is no instruction. */
+  decode(offset: number): number {
+    const decoder = this.#decoder
+    const instruction = this.#instruction
+    this.offset = offset
+    if (offset !== this.#position) {
+      decoder.position = offset
+      decoder.ip = this.#base + BigInt(offset)
+    }
+    decoder.decodeOut(instruction)
+    if (instruction.code === this.#iced.Code.INVALID) {
+      this.#position = -1
+      return (this.length = 0)
+    }
+    this.length = instruction.length
+    this.#position = offset + this.length
+
+    const constants = decoder.getConstantOffsets(instruction)
+    this.displacementOffset = constants.displacementOffset
+    this.displacementSize = constants.displacementSize
+    this.immediateOffset = constants.immediateOffset
+    this.immediateSize = constants.immediateSize
+    this.immediate2Offset = constants.immediateOffset2
+    this.immediate2Size = constants.immediateSize2
+    constants.free()
+    const kind = this.immediateSize === 0 ? this.#iced.OpKind.Register : instruction.op0Kind
+    this.isBranch = kind === this.#iced.OpKind.NearBranch64 || kind === this.#iced.OpKind.NearBranch16
+    return this.length
+  }
+
+  /** iced's record of the last instruction; the next `decode` overwrites it, `dispose` frees it. */
+  get instruction(): Iced.Instruction {
+    return this.#instruction
+  }
+
+  /** The memory operand is RIP- or EIP-relative. */
+  get isIpRelative(): boolean {
+    return this.displacementSize !== 0 && this.#instruction.isIpRelMemoryOperand
+  }
+
+  /** The address that the branch field or the RIP- or EIP-relative displacement points at; undefined without one. */
+  get target(): bigint | undefined {
+    if (this.isBranch) return this.#instruction.nearBranchTarget
+    return this.isIpRelative ? this.#instruction.ipRelMemoryAddress : undefined
+  }
+
+  /** Frees iced's objects; the cursor cannot be used after it. */
+  dispose(): void {
+    this.#decoder.free()
+    this.#instruction.free()
+  }
+}
+
+/** iced as an {@link InstructionDecoder}: everything but the opcode's identity is what iced says. */
+export interface IcedDecoder extends InstructionDecoder {
+  /** Frees iced's objects; the decoder cannot be used after it. */
+  dispose(): void
+}
+
+/** A decoder of `code` on iced. `code` is copied: later changes are not seen. Call `dispose` after use. */
+export function createIcedDecoder(code: Uint8Array, options: DecoderOptions = {}): IcedDecoder {
+  const cursor = new IcedCursor(code, options)
+  return {
+    decode(offset: number, out: Instruction): number {
+      out.offset = offset
+      out.length = cursor.decode(offset)
+      if (out.length > 0) {
+        fillIdentity(code, out)
+        fillLayout(cursor, out)
+      }
+      return out.length
+    },
+    dispose: () => cursor.dispose(),
+  }
+}
+
+function fillLayout(cursor: IcedCursor, out: Instruction): void {
+  const { OpKind } = loadIced()
+  const instruction = cursor.instruction
+  out.displacementOffset = cursor.displacementOffset
+  out.displacementSize = cursor.displacementSize
+  out.immediate2Offset = cursor.immediate2Offset
+  out.branchOffset = cursor.isBranch ? cursor.immediateOffset : 0
+  out.branchSize = cursor.isBranch ? cursor.immediateSize : 0
+  out.branch16 = cursor.isBranch && instruction.op0Kind === OpKind.NearBranch16 ? 1 : 0
+  out.immediateOffset = cursor.isBranch ? 0 : cursor.immediateOffset
+  out.immediateSize = cursor.isBranch ? 0 : cursor.immediateSize
+  out.immediateWidth = 0
+  out.memory = Memory.none
+  for (let i = 0; i < instruction.opCount; i++) {
+    const kind = instruction.opKind(i)
+    if (kind === OpKind.Memory) out.memory = memoryForm(instruction)
+    else if (kind !== OpKind.Immediate8_2nd) out.immediateWidth ||= immediateWidth(kind)
+  }
+  out.flow = flowClass(instruction, cursor.isBranch)
+}
+
+function immediateWidth(kind: Iced.OpKind): number {
+  const { OpKind } = loadIced()
+  switch (kind) {
+    case OpKind.Immediate8:
+      return 1
+    case OpKind.Immediate16:
+    case OpKind.Immediate8to16:
+      return 2
+    case OpKind.Immediate32:
+    case OpKind.Immediate8to32:
+      return 4
+    case OpKind.Immediate64:
+    case OpKind.Immediate8to64:
+    case OpKind.Immediate32to64:
+      return 8
+    default:
+      return 0
+  }
+}
+
+function memoryForm(instruction: Iced.Instruction): number {
+  const { Code, Register } = loadIced()
+  if (instruction.memoryBase === Register.RIP) return Memory.rip
+  if (instruction.memoryBase === Register.EIP) return Memory.eip
+  if (instruction.memoryBase !== Register.None) return Memory.base
+  if (instruction.memoryIndex !== Register.None) return Memory.index
+  const moffs = instruction.code >= Code.Mov_AL_moffs8 && instruction.code <= Code.Mov_moffs64_RAX
+  return moffs ? Memory.moffs : Memory.absolute
+}
+
+function flowClass(instruction: Iced.Instruction, isBranch: boolean): number {
+  const { Code, FlowControl } = loadIced()
+  switch (instruction.flowControl) {
+    case FlowControl.ConditionalBranch:
+      return Flow.conditional
+    case FlowControl.UnconditionalBranch:
+      return Flow.jump
+    case FlowControl.Call:
+      return isBranch ? Flow.call : Flow.system
+    case FlowControl.Return:
+      return Flow.ret
+    case FlowControl.IndirectBranch:
+      return Flow.indirectJump
+    case FlowControl.IndirectCall:
+      return Flow.indirectCall
+    case FlowControl.XbeginXabortXend:
+      return isBranch ? Flow.xbegin : Flow.next
+    case FlowControl.Interrupt:
+      return instruction.code === Code.Int3 ? Flow.int3 : Flow.interrupt
+    case FlowControl.Exception:
+      return Flow.undefined
+    default:
+      return instruction.code === Code.Hlt ? Flow.halt : Flow.next
+  }
+}
+
+/** Lower-case Intel syntax with 0x numbers and resolved RIP-relative addresses; `(bad)` where there is no instruction. */
+export function formatInstruction(code: Uint8Array, offset: number, address: bigint): string {
+  const iced = loadIced()
+  const decoder = new iced.Decoder(64, code.subarray(offset, offset + 15), iced.DecoderOptions.None)
+  const instruction = new iced.Instruction()
+  const formatter = new iced.Formatter(iced.FormatterSyntax.Nasm)
+  try {
+    decoder.ip = address
+    decoder.decodeOut(instruction)
+    formatter.hexPrefix = '0x'
+    formatter.hexSuffix = ''
+    formatter.uppercaseHex = false
+    formatter.branchLeadingZeros = false
+    formatter.spaceAfterOperandSeparator = true
+    formatter.ripRelativeAddresses = false
+    return formatter.format(instruction)
+  } finally {
+    formatter.free()
+    instruction.free()
+    decoder.free()
+  }
+}
