@@ -1,0 +1,217 @@
+/**
+ * The plan of a move: by how much each group of sites changes, and what stands in the way. A plan is data; nothing is
+ * written here. For every group the interval of its values tells in two comparisons whether all of its sites stay in range; only
+ * where they do not is each site looked at, to name those that fail.
+ */
+import { type AddressLike, hex, toAddress, wrapAddress } from '../core/address.ts'
+import { hexBytes, viewOf } from '../core/bytes.ts'
+import type { Problem } from '../core/errors.ts'
+import type { Move } from '../core/range.ts'
+import { FIXED, type Place, type SiteGroup, type SplitSite, siteValue } from '../table/groups.ts'
+import { EIP32, KIND_ROWS, type KindRow } from '../table/kinds.ts'
+import { ADDRESS_NONE, addressLevel } from '../table/site.ts'
+import { solvePieces } from '../table/split.ts'
+import type { RelocationTable } from '../table/table.ts'
+import { coveredDeltas } from './deltas.ts'
+
+/** Where the blob shall go, and what moves with it. */
+export interface Destination {
+  /** New address of byte 0; by default the blob stays where it is. */
+  readonly to?: AddressLike | undefined
+  /** Other ranges that move at the same time. The table must cover them. */
+  readonly also?: readonly Move[] | undefined
+  /** The weakest address evidence that is written (1 range ... 4 exact; see table/site.ts); the rest is left and reported. */
+  readonly evidence?: number | undefined
+}
+
+/** One group's part of a plan: add `change` to each site. */
+export interface GroupPlan {
+  readonly group: SiteGroup
+  /** shift(target) - shift(anchor), signed 64-bit. */
+  readonly change: bigint
+}
+
+export interface SplitPlan {
+  readonly split: SplitSite
+  /** New bits of each piece. */
+  readonly bits: readonly bigint[]
+}
+
+export interface Plan {
+  readonly table: RelocationTable
+  readonly to: bigint
+  /** Signed delta of each covered range. */
+  readonly deltas: readonly bigint[]
+  /** Groups that change; the others keep their values. */
+  readonly groups: readonly GroupPlan[]
+  readonly splits: readonly SplitPlan[]
+  readonly problems: readonly Problem[]
+  /** Number of sites left alone because their evidence is weaker than asked for. */
+  readonly withheld: number
+}
+
+/** Sites named per group when a whole group is out of reach. */
+const NAMED = 100
+
+const shiftOf = (deltas: readonly bigint[], place: Place): bigint => (place === FIXED ? 0n : deltas[place])
+
+/** Plans the move of `code`. Throws `bad-argument` and `not-covered`; what the code makes impossible is in `problems`. */
+export function planMove(code: Uint8Array, table: RelocationTable, destination: Destination): Plan {
+  const to = destination.to === undefined ? table.base : toAddress(destination.to, 'to')
+  const moves = [{ from: table.base, to, length: BigInt(table.span) }, ...(destination.also ?? [])]
+  const deltas = coveredDeltas(table, moves)
+  const problems: Problem[] = []
+  const groups: GroupPlan[] = []
+  const splits: SplitPlan[] = []
+  const view = viewOf(code)
+  const weakest = destination.evidence ?? ADDRESS_NONE
+  let withheld = 0
+  for (const whole of table.parts.groups) {
+    const group = weakest > 1 ? strongSites(view, whole, weakest) : whole
+    withheld += whole.offsets.length - group.offsets.length
+    const change = BigInt.asIntN(64, shiftOf(deltas, group.target) - shiftOf(deltas, group.anchor))
+    checkGroup(code, table, group, change, deltas, problems)
+    if (change !== 0n && group.offsets.length > 0) groups.push({ group, change })
+  }
+  for (const split of table.parts.splits) {
+    const change = BigInt.asIntN(64, shiftOf(deltas, split.target) - shiftOf(deltas, split.anchor))
+    if (change === 0n) continue
+    if (addressLevel(split.evidence) !== ADDRESS_NONE && addressLevel(split.evidence) < weakest) {
+      withheld++
+      continue
+    }
+    const old = wrapAddress(
+      split.targetAddress +
+        (split.target === FIXED ? 0n : table.parts.shifts[split.target]) -
+        splitAnchor(table, split),
+    )
+    const bits = solvePieces(view, split.pieces, old, change)
+    if (bits === undefined) problems.push(splitProblem(code, table, split, change))
+    else splits.push({ split, bits })
+  }
+  return { table, to, deltas, groups, splits, problems, withheld }
+}
+
+const splitAnchor = (table: RelocationTable, split: SplitSite): bigint =>
+  split.anchorAddress === undefined
+    ? 0n
+    : split.anchorAddress + (split.anchor === FIXED ? 0n : table.parts.shifts[split.anchor])
+
+/** The sites of a group whose evidence is at least `weakest`; relative ones need none. */
+function strongSites(view: DataView, group: SiteGroup, weakest: number): SiteGroup {
+  const keep: number[] = []
+  for (let i = 0; i < group.offsets.length; i++) {
+    const level = addressLevel(group.evidence[i])
+    if (level === ADDRESS_NONE || level >= weakest) keep.push(i)
+  }
+  if (keep.length === group.offsets.length) return group
+  const offsets = Uint32Array.from(keep, (i) => group.offsets[i])
+  const targets = BigUint64Array.from(keep, (i) => group.targets[i])
+  return {
+    ...group,
+    offsets,
+    targets,
+    tails: Uint8Array.from(keep, (i) => group.tails[i]),
+    anchors: group.anchors === undefined ? undefined : BigUint64Array.from(keep, (i) => group.anchors![i]),
+    evidence: Uint8Array.from(keep, (i) => group.evidence[i]),
+    ...boundsOf(view, group.kind, offsets, group),
+  }
+}
+
+/** Bounds of a subset: those of the whole serve, but tighter ones refuse less. */
+function boundsOf(
+  view: DataView,
+  kind: number,
+  offsets: Uint32Array,
+  whole: SiteGroup,
+): { min: bigint; max: bigint } {
+  if (KIND_ROWS[kind].rule !== 'value' || offsets.length === 0) return { min: whole.min, max: whole.max }
+  let [min, max] = [whole.max, whole.min]
+  for (const offset of offsets) {
+    const value = siteValue(view, kind, offset)
+    if (value < min) min = value
+    if (value > max) max = value
+  }
+  return { min, max }
+}
+
+/** How far what the range rule judges goes: the value, or the target itself. */
+const judgedChange = (row: KindRow, group: SiteGroup, change: bigint, deltas: readonly bigint[]): bigint =>
+  row.rule === 'target' ? shiftOf(deltas, group.target) : change
+
+function checkGroup(
+  code: Uint8Array,
+  table: RelocationTable,
+  group: SiteGroup,
+  change: bigint,
+  deltas: readonly bigint[],
+  problems: Problem[],
+): void {
+  const row = KIND_ROWS[group.kind]
+  if (row.rule === 'any' || group.offsets.length === 0) return
+  const judged = judgedChange(row, group, change, deltas)
+  if (group.min + judged >= row.min && group.max + judged <= row.max) return
+  const view = viewOf(code)
+  let failing = 0
+  for (let i = 0; i < group.offsets.length; i++) {
+    const now =
+      row.rule === 'target' ? targetNow(table, group, i) : siteValue(view, group.kind, group.offsets[i])
+    if (now + judged >= row.min && now + judged <= row.max) continue
+    if (failing++ < NAMED) problems.push(rangeProblem(code, table, group, i, now, judged))
+  }
+  if (failing > NAMED) {
+    const last = problems[problems.length - 1]
+    problems.push({
+      ...last,
+      message: `and ${failing - NAMED} more ${row.name} sites like the one at ${hex(last.offset)}.`,
+    })
+  }
+}
+
+const targetNow = (table: RelocationTable, group: SiteGroup, i: number): bigint =>
+  group.target === FIXED ? group.targets[i] : wrapAddress(group.targets[i] + table.parts.shifts[group.target])
+
+const REMEDY: Readonly<Record<string, string>> = {
+  next: 'Choose a destination nearer to what the code refers to, or move that along (`also`).',
+  none: 'Choose a destination whose addresses fit the field, or build the code for another code model.',
+  address: 'Move both ends together (`also`), or choose a destination nearer to the end that stays.',
+}
+
+function rangeProblem(
+  code: Uint8Array,
+  table: RelocationTable,
+  group: SiteGroup,
+  i: number,
+  now: bigint,
+  change: bigint,
+): Problem {
+  const row = KIND_ROWS[group.kind]
+  const offset = group.offsets[i]
+  const target = targetNow(table, group, i)
+  const what =
+    group.kind === EIP32
+      ? `the target ${hex(target)} would be ${hex(wrapAddress(target + change))}`
+      : `the value ${now} would become ${now + change} (target ${hex(target)})`
+  return {
+    severity: 'error',
+    code: 'out-of-range',
+    offset,
+    address: wrapAddress(table.base + BigInt(offset)),
+    bytes: hexBytes(code, offset, offset + row.width),
+    message: `${row.name}: ${what}; ${row.limit}.`,
+    remedy: REMEDY[row.anchor],
+  }
+}
+
+function splitProblem(code: Uint8Array, table: RelocationTable, split: SplitSite, change: bigint): Problem {
+  const { offset } = split.pieces[0]
+  return {
+    severity: 'error',
+    code: 'out-of-range',
+    offset,
+    address: wrapAddress(table.base + BigInt(offset)),
+    bytes: split.pieces.map((piece) => hexBytes(code, piece.offset, piece.offset + piece.width)).join(' '),
+    message: `split: the address ${hex(split.targetAddress)} moves by ${hex(change)}, which its ${split.pieces.length} pieces cannot hold.`,
+    remedy: REMEDY.none,
+  }
+}

@@ -1,0 +1,75 @@
+/** relocate: a table, a destination, and the bytes as they must be there. */
+import { formatProblem, type Problem, RelocError } from '../core/errors.ts'
+import type { SiteGroup } from '../table/groups.ts'
+import { KIND_ROWS } from '../table/kinds.ts'
+import { RelocationTable } from '../table/table.ts'
+import { applyPlan } from './apply.ts'
+import { type Destination, type Plan, planMove } from './plan.ts'
+import { PositionMap } from './positions.ts'
+
+export interface RelocateOptions extends Destination {
+  /** Where to write, at least as long as the code; it may be the code itself. By default a new array. */
+  readonly into?: Uint8Array | undefined
+}
+
+export interface Relocation {
+  /** The bytes at their new place; a view of `into` where that was given. */
+  readonly bytes: Uint8Array
+  /** Describes `bytes` at their new place. */
+  readonly table: RelocationTable
+  /** Warnings. */
+  readonly problems: readonly Problem[]
+  readonly positions: PositionMap
+}
+
+/**
+ * Moves `code` as `table` says. `code` is not written unless it is `into`.
+ * Throws `bad-table` when the lengths differ, `bad-argument`, `not-covered`, and `refused` when a site cannot be served; then nothing was written.
+ */
+export function relocate(code: Uint8Array, table: RelocationTable, options: RelocateOptions): Relocation {
+  if (code.length !== table.length)
+    throw new RelocError(
+      'bad-table',
+      `The table describes ${table.length} bytes, the code has ${code.length}: it belongs to another blob.`,
+    )
+  if (options.into !== undefined && options.into.length < code.length)
+    throw new RelocError(
+      'bad-argument',
+      `into has ${options.into.length} bytes, the code ${code.length}: it does not fit.`,
+    )
+  const plan = planMove(code, table, options)
+  refuseErrors(plan.problems)
+  const bytes =
+    options.into === undefined ? new Uint8Array(code.length) : options.into.subarray(0, code.length)
+  applyPlan(plan, code, bytes)
+  return {
+    bytes,
+    table: movedTable(plan),
+    problems: plan.problems,
+    positions: PositionMap.identity(code.length),
+  }
+}
+
+/** Throws `refused` where a problem is an error. */
+export function refuseErrors(problems: readonly Problem[]): void {
+  const errors = problems.filter((problem) => problem.severity === 'error')
+  if (errors.length === 0) return
+  const first = formatProblem(errors[0])
+  const more = errors.length > 1 ? ` (and ${errors.length - 1} more)` : ''
+  throw new RelocError('refused', `The move is refused, nothing was written: ${first}${more}`, problems)
+}
+
+/** The table for the new place: the same columns, other intervals and shifts. */
+export function movedTable(plan: Plan): RelocationTable {
+  const { table, deltas } = plan
+  const changes = new Map(plan.groups.map(({ group, change }) => [group.offsets, change]))
+  const groups = table.parts.groups.map((group): SiteGroup => {
+    const rule = KIND_ROWS[group.kind].rule
+    if (rule === 'any') return group
+    const change =
+      rule === 'target' ? (group.target < 0 ? 0n : deltas[group.target]) : (changes.get(group.offsets) ?? 0n)
+    return change === 0n ? group : { ...group, min: group.min + change, max: group.max + change }
+  })
+  const shifts = table.parts.shifts.map((shift, i) => BigInt.asIntN(64, shift + deltas[i]))
+  return RelocationTable.create({ ...table.parts, groups, shifts })
+}

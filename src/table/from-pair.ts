@@ -1,0 +1,129 @@
+/**
+ * An exact table from two dumps of the same code at two bases.
+ *
+ * With delta = baseB - baseA every changed field satisfies b = a + delta (absolute) or b = a - delta (relative to something
+ * that stayed). The lowest byte that such an addition changes is the lowest non-zero byte of delta, so the first differing byte
+ * fixes where its field starts: there is nothing to search for. What the difference cannot tell is whether the four bytes behind a
+ * 4-byte field belong to it; then the narrow reading is taken, because its range check refuses where the wide one would corrupt,
+ * except where all eight bytes are an address in the blob.
+ */
+import { type AddressLike, hex, signedDelta, toAddress } from '../core/address.ts'
+import { hexBytes, readField, viewOf } from '../core/bytes.ts'
+import { RelocError } from '../core/errors.ts'
+import { type BlobOptions, TableBuilder, toBlob } from './builder.ts'
+import { packRuns } from './from-sites.ts'
+import { ABS32, ABS32S, ABS64, DIFF64, fieldValue, KIND_ROWS, PC8, PC16, PC32 } from './kinds.ts'
+import { ADDRESS_EXACT, ADDRESS_NONE, CODE_GIVEN, packEvidence } from './site.ts'
+import type { CodeRun, RelocationTable } from './table.ts'
+
+export interface FromPairOptions extends Omit<BlobOptions, 'base'> {
+  /** Where the code is, if that is known. */
+  readonly runs?: readonly CodeRun[] | undefined
+}
+
+/** See `RelocationTable.fromPair`. */
+export function tableFromPair(
+  a: Uint8Array,
+  baseA: AddressLike,
+  b: Uint8Array,
+  baseB: AddressLike,
+  options: FromPairOptions,
+): RelocationTable {
+  const blob = toBlob(a, { ...options, base: baseA })
+  const delta = signedDelta(blob.base, toAddress(baseB, 'baseB'))
+  if (a.length !== b.length)
+    throw new RelocError(
+      'bad-input',
+      `The dumps differ in length (${a.length} and ${b.length} bytes): they are not the same code.`,
+    )
+  if (delta === 0n)
+    throw new RelocError(
+      'bad-argument',
+      `Both dumps are at ${hex(blob.base)}: two bases are needed to tell addresses from numbers.`,
+    )
+  const builder = new TableBuilder(a, blob)
+  const lowest = lowestByte(delta)
+  const [before, after] = [viewOf(a), viewOf(b)]
+  let free = 0
+  for (let i = 0; i < a.length; i++) {
+    if (a[i] === b[i]) continue
+    const offset = i - lowest
+    const kind = offset >= free ? pairKind(before, after, offset, delta, blob.base, BigInt(blob.span)) : -1
+    if (kind < 0) throw difference(a, b, i, blob.base, delta)
+    addPairSite(builder, before, offset, kind)
+    free = offset + KIND_ROWS[kind].width
+    i = free - 1
+  }
+  return builder.finish(packRuns(options.runs ?? [], a.length))
+}
+
+/** Index of the lowest non-zero byte. */
+function lowestByte(delta: bigint): number {
+  let index = 0
+  while ((BigInt.asUintN(64, delta) >> BigInt(8 * index)) % 256n === 0n) index++
+  return index
+}
+
+/** The kind that explains the change of the field at `offset`, or -1. */
+function pairKind(
+  before: DataView,
+  after: DataView,
+  offset: number,
+  delta: bigint,
+  base: bigint,
+  span: bigint,
+): number {
+  const explains = (kind: number, change: bigint): boolean => {
+    const row = KIND_ROWS[kind]
+    if (offset < 0 || offset + row.width > before.byteLength) return false
+    const [old, now] = [readField(before, offset, row.width), readField(after, offset, row.width)]
+    if (row.width === 8) return BigInt.asUintN(64, old + change) === now
+    return fieldValue(row, old) + change === fieldValue(row, now)
+  }
+  if (explains(ABS64, delta)) {
+    const inside = BigInt.asUintN(64, readField(before, offset, 8) - base) <= span
+    if (inside || !(explains(ABS32S, delta) || explains(ABS32, delta))) return ABS64
+  }
+  const order: readonly (readonly [number, bigint])[] = [
+    [ABS32S, delta],
+    [ABS32, delta],
+    [PC32, -delta],
+    [DIFF64, -delta],
+    [PC16, -delta],
+    [PC8, -delta],
+  ]
+  return order.find(([kind, change]) => explains(kind, change))?.[0] ?? -1
+}
+
+function addPairSite(builder: TableBuilder, view: DataView, offset: number, kind: number): void {
+  const row = KIND_ROWS[kind]
+  const { base } = builder.blob
+  const exact = packEvidence(CODE_GIVEN, ADDRESS_EXACT)
+  // The ends are named by what they move with: the blob's own base for absolute fields, an address outside for relative ones.
+  const outside = base === 0n ? BigInt(builder.blob.span) : base - 1n
+  if (kind === DIFF64) builder.addDifference(offset, kind, outside, base, exact)
+  else if (row.anchor === 'none') builder.addTarget(offset, kind, base, exact, 0, false)
+  else {
+    const pointed = BigInt.asUintN(
+      64,
+      base + BigInt(offset + row.width) + fieldValue(row, readField(view, offset, row.width)),
+    )
+    const inside = pointed >= base && pointed < base + BigInt(builder.blob.span)
+    builder.addTarget(
+      offset,
+      kind,
+      inside ? outside : pointed,
+      packEvidence(CODE_GIVEN, ADDRESS_NONE),
+      0,
+      false,
+    )
+  }
+}
+
+function difference(a: Uint8Array, b: Uint8Array, offset: number, base: bigint, delta: bigint): RelocError {
+  return new RelocError(
+    'bad-input',
+    `At offset ${hex(offset)} (address ${hex(base + BigInt(offset))}) the dumps hold ${hexBytes(a, offset, offset + 8)} and ${hexBytes(b, offset, offset + 8)}, ` +
+      `which no address field that moves by ${hex(delta)} explains. Take both dumps at the same point of the run, before anything in them was written.`,
+  )
+}

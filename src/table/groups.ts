@@ -1,0 +1,87 @@
+/**
+ * Sites grouped by (kind, what the target moves with, what the anchor moves with). All sites of a group change by the
+ * same amount in every move, so a move is one addition per site in a tight loop, and the interval of values that a
+ * group holds tells in two comparisons whether any of them would leave its range.
+ *
+ * Invariants: `offsets` ascend strictly; all columns have the same length; no two fields overlap; target and anchor differ in what
+ * they move with (a site that no move changes is not here), but for `eip32`, whose target is bounded even when nothing changes.
+ */
+import { readField } from '../core/bytes.ts'
+import { ABS64, DIFF64, EIP32, fieldValue, KIND_ROWS } from './kinds.ts'
+import type { SplitPiece } from './site.ts'
+
+/** Index into the covered ranges, or `FIXED` for what no covered move takes along. */
+export type Place = number
+export const FIXED: Place = -1
+
+export interface SiteGroup {
+  /** Kind code: an index into `KIND_ROWS`; never `SPLIT`. */
+  readonly kind: number
+  readonly target: Place
+  readonly anchor: Place
+  /** Field offsets in bytes from the blob's start. */
+  readonly offsets: Uint32Array
+  /** Address that each site moves with, as it was when the table was built. */
+  readonly targets: BigUint64Array
+  /** pc kinds: bytes between the field's end and the instruction's end. */
+  readonly tails: Uint8Array
+  /** diff kinds: the address that each site moves against, as it was when the table was built. */
+  readonly anchors: BigUint64Array | undefined
+  readonly evidence: Uint8Array
+  /** Least and greatest of what the kind's range rule judges, as it is now. */
+  readonly min: bigint
+  readonly max: bigint
+}
+
+export interface SplitSite {
+  readonly pieces: readonly SplitPiece[]
+  readonly target: Place
+  readonly anchor: Place
+  readonly targetAddress: bigint
+  readonly anchorAddress: bigint | undefined
+  readonly evidence: number
+}
+
+/** Least and greatest value (for `eip32`: target) of a group's sites in `code`. */
+export function groupBounds(
+  view: DataView,
+  kind: number,
+  offsets: Uint32Array,
+  targets: BigUint64Array,
+): { min: bigint; max: bigint } {
+  if (kind === ABS64 || kind === DIFF64 || offsets.length === 0) return { min: 0n, max: 0n }
+  if (kind === EIP32) {
+    let [min, max] = [targets[0], targets[0]]
+    for (const target of targets) {
+      if (target < min) min = target
+      if (target > max) max = target
+    }
+    return { min, max }
+  }
+  const row = KIND_ROWS[kind]
+  let min = Number.POSITIVE_INFINITY
+  let max = Number.NEGATIVE_INFINITY
+  for (let i = 0; i < offsets.length; i++) {
+    const value = readSmall(view, offsets[i], row.width, row.signed)
+    if (value < min) min = value
+    if (value > max) max = value
+  }
+  return { min: BigInt(min), max: BigInt(max) }
+}
+
+function readSmall(view: DataView, offset: number, width: number, signed: boolean): number {
+  switch (width) {
+    case 1:
+      return signed ? view.getInt8(offset) : view.getUint8(offset)
+    case 2:
+      return signed ? view.getInt16(offset, true) : view.getUint16(offset, true)
+    default:
+      return signed ? view.getInt32(offset, true) : view.getUint32(offset, true)
+  }
+}
+
+/** The value of one site's field. */
+export function siteValue(view: DataView, kind: number, offset: number): bigint {
+  const row = KIND_ROWS[kind]
+  return fieldValue(row, readField(view, offset, row.width))
+}

@@ -1,0 +1,184 @@
+/**
+ * The relocation table: every site of a blob that moves of the covered ranges could change, with those ranges.
+ *
+ * Built once, never thrown away. A table is immutable; a move gives a new one that shares every column with the old and differs
+ * in where the covered ranges are now and in the groups' value intervals, so keeping it up to date costs nothing per site.
+ *
+ * Invariant: for every site, the field in the blob's bytes = target + shift(target) - anchor - shift(anchor) + addend, where `targets`
+ * and `anchors` are addresses at building time and `shift` is how far the range that each moves with has moved since.
+ */
+import { type AddressLike, hex, wrapAddress } from '../core/address.ts'
+import { RelocError } from '../core/errors.ts'
+import type { AddressRange } from '../core/range.ts'
+import type { Blob } from './builder.ts'
+import { type FromPairOptions, tableFromPair } from './from-pair.ts'
+import { type FromSitesOptions, type SiteInput, tableFromSites } from './from-sites.ts'
+import { FIXED, type Place, type SiteGroup, type SplitSite } from './groups.ts'
+import { canonicalHash } from './hash.ts'
+import { parseTable, serializeTable, type TableJson } from './json.ts'
+import { KIND_ROWS } from './kinds.ts'
+import { type Site, unpackEvidence } from './site.ts'
+
+/** Code that decodes linearly from `start` to exactly `end`; offsets in bytes from the blob's start. */
+export interface CodeRun {
+  readonly start: number
+  readonly end: number
+}
+
+/** @internal What a table is made of. */
+export interface TableParts {
+  readonly blob: Blob
+  readonly groups: readonly SiteGroup[]
+  readonly splits: readonly SplitSite[]
+  /** Code runs as pairs of offsets, ascending by start. */
+  readonly runs: Uint32Array
+  readonly hash: string
+  /** How far each covered range has moved since the table was built. */
+  readonly shifts?: readonly bigint[]
+}
+
+export class RelocationTable {
+  /** Address of the blob's byte 0 now. */
+  readonly base: bigint
+  /** Bytes of the blob. */
+  readonly length: number
+  /** Bytes of the blob's own moved range: `length`, or more where zero-initialised data follows. */
+  readonly span: number
+  /** The ranges whose moves this table serves, where they are now; ascending at building time. */
+  readonly coverage: readonly AddressRange[]
+  /** Content hash of the canonical form (site fields zeroed): the same before and after every move. */
+  readonly hash: string
+  /** Number of sites. */
+  readonly size: number
+  /** @internal */
+  readonly parts: Required<TableParts>
+
+  private constructor(parts: TableParts) {
+    const { blob, groups, splits } = parts
+    const shifts = parts.shifts ?? blob.covered.map(() => 0n)
+    this.parts = { ...parts, shifts }
+    this.base = wrapAddress(blob.base + shifts[blob.own])
+    this.length = blob.length
+    this.span = blob.span
+    this.coverage = blob.covered.map(({ start, end }, i) => {
+      const now = wrapAddress(start + shifts[i])
+      return { start: now, end: now + (end - start) }
+    })
+    this.hash = parts.hash
+    this.size = groups.reduce((sum, group) => sum + group.offsets.length, splits.length)
+  }
+
+  /** @internal */
+  static create(parts: TableParts): RelocationTable {
+    return new RelocationTable(parts)
+  }
+
+  /**
+   * An exact table from sites that are known (a compiler's or a linker's records). `target` and `anchor` say what the two ends move
+   * with; where they are left out they are what the field's value says. Throws `bad-argument`.
+   */
+  static fromSites(sites: Iterable<SiteInput>, options: FromSitesOptions): RelocationTable {
+    return tableFromSites(sites, options)
+  }
+
+  /**
+   * An exact table from two dumps of the same code, `a` at `baseA` and `b` at `baseB`, by their differences. Throws
+   * `bad-input` where a difference is no address field's.
+   */
+  static fromPair(
+    a: Uint8Array,
+    baseA: AddressLike,
+    b: Uint8Array,
+    baseB: AddressLike,
+    options: FromPairOptions = {},
+  ): RelocationTable {
+    return tableFromPair(a, baseA, b, baseB, options)
+  }
+
+  /** Reads the JSON form. Throws `bad-input` where it is damaged, foreign or of another version. */
+  static fromJSON(json: unknown): RelocationTable {
+    return parseTable(json)
+  }
+
+  /** The JSON form; `RelocationTable.fromJSON` reads it. */
+  toJSON(): TableJson {
+    return serializeTable(this)
+  }
+
+  /** The code runs that the table was made for; empty where nothing was said about code. */
+  code(): CodeRun[] {
+    const { runs } = this.parts
+    return Array.from({ length: runs.length / 2 }, (_, i) => ({ start: runs[2 * i], end: runs[2 * i + 1] }))
+  }
+
+  /** Whether `code` is the blob that this table describes, at this or any other base. */
+  matches(code: Uint8Array): boolean {
+    const { groups, splits } = this.parts
+    return code.length === this.length && canonicalHash(code, groups, splits) === this.hash
+  }
+
+  /** Throws `bad-table` unless `code` is the blob that this table describes. */
+  check(code: Uint8Array): void {
+    if (code.length !== this.length)
+      throw new RelocError(
+        'bad-table',
+        `The table describes ${this.length} bytes, the code has ${code.length}: it belongs to another blob.`,
+      )
+    if (!this.matches(code))
+      throw new RelocError(
+        'bad-table',
+        'The code differs from what the table describes outside its site fields: the table belongs to another blob, or the code was changed. Analyse it again.',
+      )
+  }
+
+  /** Every site, by offset, with addresses as they are now. */
+  sites(): Site[] {
+    const { groups, splits } = this.parts
+    const sites: Site[] = []
+    for (const group of groups)
+      for (let i = 0; i < group.offsets.length; i++) sites.push(this.#site(group, i))
+    for (const split of splits) sites.push(this.#split(split))
+    return sites.sort((a, b) => a.offset - b.offset)
+  }
+
+  #now(address: bigint, place: Place): bigint {
+    return place === FIXED ? address : wrapAddress(address + this.parts.shifts[place])
+  }
+
+  #site(group: SiteGroup, i: number): Site {
+    const row = KIND_ROWS[group.kind]
+    const offset = group.offsets[i]
+    const site = {
+      offset,
+      kind: row.name,
+      width: row.width,
+      target: this.#now(group.targets[i], group.target),
+      evidence: unpackEvidence(group.evidence[i]),
+    }
+    if (row.anchor === 'none') return site
+    const anchor =
+      group.anchors === undefined
+        ? wrapAddress(this.base + BigInt(offset + row.width + group.tails[i]))
+        : this.#now(group.anchors[i], group.anchor)
+    return { ...site, anchor }
+  }
+
+  #split(split: SplitSite): Site {
+    const site = {
+      offset: Math.min(...split.pieces.map((piece) => piece.offset)),
+      kind: 'split' as const,
+      width: split.pieces.reduce((sum, piece) => sum + piece.width, 0),
+      target: this.#now(split.targetAddress, split.target),
+      evidence: unpackEvidence(split.evidence),
+      pieces: split.pieces,
+    }
+    return split.anchorAddress === undefined
+      ? site
+      : { ...site, anchor: this.#now(split.anchorAddress, split.anchor) }
+  }
+
+  /** `RelocationTable(12 sites of 0x1000 bytes at 0x400000)` */
+  toString(): string {
+    return `RelocationTable(${this.size} sites of ${hex(this.length)} bytes at ${hex(this.base)})`
+  }
+}
