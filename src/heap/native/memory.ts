@@ -1,0 +1,271 @@
+/**
+ * Memory of this process at chosen addresses, through koffi (an optional dependency, loaded on first use).
+ *
+ * Invariants:
+ * - No mapping is ever writable and executable at once: `Access` has no such value. Code is written while its
+ *   pages are `rw` and then protected `rx`, or it lives in a shared file mapped twice (one `rw`, one `rx` view).
+ * - Every address that is written, read, protected or unmapped lies in a mapping made here: a wrong address is a
+ *   `RelocError`, not a crash, and nobody else's memory is touched. Only `call` runs what it is given.
+ */
+import { createRequire } from 'node:module'
+import { type AddressLike, hex, toAddress, toOffset } from '../../core/address.ts'
+import { RelocError } from '../../core/errors.ts'
+import { type AddressRange, findRange, formatRange } from '../../core/range.ts'
+
+/** What a page allows. */
+export type Access = 'none' | 'r' | 'rw' | 'rx'
+
+/** Bytes of a page on x86-64 Linux. */
+export const PAGE_SIZE = 4096
+
+/** Where a process's addresses end (4-level paging: 2^47 less a page). */
+const USER_END = 0x7ffffffff000n
+
+const PROTECTION: Readonly<Record<Access, number>> = { none: 0, r: 1, rw: 3, rx: 5 }
+const MAP_SHARED = 0x01
+const MAP_PRIVATE = 0x02
+const MAP_ANONYMOUS = 0x20
+const MAP_NORESERVE = 0x4000
+const MAP_FIXED_NOREPLACE = 0x100000
+const MFD_CLOEXEC = 1
+/** Errors that say "this address is taken or not for you", not "this system refuses". */
+const EPERM = 1
+const EINVAL = 22
+const EEXIST = 17
+
+/** The few functions of libc in use; a value of 64 bits comes back as a number where that is exact. */
+interface Libc {
+  mmap(
+    address: bigint,
+    length: number,
+    protection: number,
+    flags: number,
+    file: number,
+    offset: number,
+  ): bigint
+  munmap(address: bigint, length: number): number
+  mprotect(address: bigint, length: number, protection: number): number
+  memfd_create(name: string, flags: number): number
+  ftruncate(file: number, length: number): number
+  close(file: number): number
+}
+
+type Koffi = typeof import('koffi')
+
+interface Mapping extends AddressRange {
+  access: Access
+}
+
+/** Why this machine has no native memory, or `undefined` where it has. */
+export function nativeUnavailable(): string | undefined {
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    return `native execution needs Linux on x86-64; this is ${process.platform} ${process.arch}`
+  try {
+    loadKoffi()
+    return undefined
+  } catch (error) {
+    return `the optional dependency koffi does not load (${error instanceof Error ? error.message.split('\n')[0] : String(error)})`
+  }
+}
+
+const loadKoffi = (): Koffi => createRequire(import.meta.url)('koffi') as Koffi
+
+const roundUp = (length: number): number => Math.ceil(length / PAGE_SIZE) * PAGE_SIZE
+
+/** Mappings of this process, made and owned by one user. State: the list of what is mapped. */
+export class NativeMemory {
+  readonly #koffi: Koffi
+  readonly #libc: Libc
+  /** Sorted, disjoint. */
+  readonly #mappings: Mapping[] = []
+
+  /** Throws `unsupported` where the platform is another one or koffi is missing. */
+  constructor() {
+    const reason = nativeUnavailable()
+    if (reason !== undefined) throw new RelocError('unsupported', `No native memory: ${reason}.`)
+    this.#koffi = loadKoffi()
+    const libc = this.#koffi.load(null)
+    this.#libc = {
+      mmap: libc.func('uint64_t mmap(uint64_t, size_t, int, int, int, int64_t)'),
+      munmap: libc.func('int munmap(uint64_t, size_t)'),
+      mprotect: libc.func('int mprotect(uint64_t, size_t, int)'),
+      memfd_create: libc.func('int memfd_create(const char *, unsigned int)'),
+      ftruncate: libc.func('int ftruncate(int, int64_t)'),
+      close: libc.func('int close(int)'),
+    }
+  }
+
+  /**
+   * Maps zeroed private memory of `length` bytes (rounded up to pages) at exactly `address` (a page's start);
+   * nothing that is mapped there is replaced. Throws `bad-argument` where the address is taken or not allowed,
+   * `unsupported` where the system refuses.
+   */
+  map(address: AddressLike, length: number, access: Access = 'rw'): void {
+    this.#map(address, length, access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+  }
+
+  /** An anonymous file of `length` bytes to map any number of times. Returns its descriptor. */
+  createShared(name: string, length: number): number {
+    const file = this.#libc.memfd_create(name, MFD_CLOEXEC)
+    if (file < 0 || this.#libc.ftruncate(file, roundUp(length)) < 0) throw this.#refused('memfd_create')
+    return file
+  }
+
+  /** Closes a descriptor of `createShared`; its mappings stay. */
+  closeShared(file: number): void {
+    this.#libc.close(file)
+  }
+
+  /**
+   * Maps `length` bytes of a file from `offset` (both whole pages) at `address`, or where the system likes it with
+   * `undefined`. Returns the address. Throws as `map` does.
+   */
+  mapShared(
+    file: number,
+    offset: number,
+    address: AddressLike | undefined,
+    length: number,
+    access: Access,
+  ): bigint {
+    return this.#map(address, length, access, MAP_SHARED, file, offset)
+  }
+
+  /** Unmaps whole mappings: `[address, address + length)` must begin and end with one. */
+  unmap(address: AddressLike, length: number): void {
+    const { start, end } = this.#pages(address, length)
+    const first = this.#mappings.findIndex((mapping) => mapping.start === start)
+    const last = this.#mappings.findIndex((mapping) => mapping.end === end)
+    if (first < 0 || last < first)
+      throw new RelocError('bad-argument', `${formatRange({ start, end })} is not what was mapped here.`)
+    for (const mapping of this.#mappings.splice(first, last - first + 1))
+      this.#check(this.#libc.munmap(mapping.start, Number(mapping.end - mapping.start)), 'munmap')
+  }
+
+  /** Changes the access of whole pages that are mapped here. */
+  protect(address: AddressLike, length: number, access: Access): void {
+    const { start, end } = this.#pages(address, length)
+    const covering = this.#covering(start, end)
+    this.#check(this.#libc.mprotect(start, Number(end - start), PROTECTION[access]), 'mprotect')
+    const first = covering[0]
+    const last = covering[covering.length - 1]
+    const pieces: Mapping[] = [
+      { start: first.start, end: start, access: first.access },
+      { start, end, access },
+      { start: end, end: last.end, access: last.access },
+    ]
+    this.#mappings.splice(
+      this.#mappings.indexOf(first),
+      covering.length,
+      ...pieces.filter((piece) => piece.start < piece.end),
+    )
+  }
+
+  /** Writes into memory that is `rw` now. Throws `bad-argument` elsewhere. */
+  write(address: AddressLike, bytes: Uint8Array): void {
+    if (bytes.length > 0) this.view(address, bytes.length, 'rw').set(bytes)
+  }
+
+  /** A copy of `length` bytes of memory that is readable now. */
+  read(address: AddressLike, length: number): Uint8Array {
+    return length === 0 ? new Uint8Array(0) : this.view(address, length, 'r').slice()
+  }
+
+  /**
+   * The bytes themselves. Not to be kept beyond the mapping or its access: using the view after `unmap` or
+   * `protect('none')` ends the process.
+   */
+  view(address: AddressLike, length: number, access: 'r' | 'rw'): Uint8Array {
+    const start = toAddress(address, 'address')
+    for (const mapping of this.#covering(start, start + BigInt(toOffset(length, 'length'))))
+      if (mapping.access === 'none' || (access === 'rw' && mapping.access !== 'rw'))
+        throw new RelocError(
+          'bad-argument',
+          `${length} bytes at ${hex(start)}: ${formatRange(mapping)} is '${mapping.access}' now, not '${access}'.`,
+        )
+    return new Uint8Array(this.#koffi.view(start, length))
+  }
+
+  /**
+   * Calls the C function at `address` with up to six integers and returns what it leaves in rax. Runs whatever is
+   * there in this very process: call what you do not trust in a child process.
+   */
+  call(address: AddressLike, args: readonly bigint[] = []): bigint {
+    const type = this.#koffi.proto('uint64_t', new Array<string>(args.length).fill('uint64_t'))
+    const result: number | bigint = this.#koffi.call(toAddress(address, 'address'), type, ...args)
+    return BigInt(result)
+  }
+
+  /** What is mapped, sorted by address. */
+  mappings(): readonly (AddressRange & { readonly access: Access })[] {
+    return this.#mappings.map((mapping) => ({ ...mapping }))
+  }
+
+  /** Unmaps everything. */
+  close(): void {
+    for (const { start, end } of this.mappings()) this.unmap(start, Number(end - start))
+  }
+
+  #map(
+    wanted: AddressLike | undefined,
+    length: number,
+    access: Access,
+    flags: number,
+    file: number,
+    offset: number,
+  ): bigint {
+    const { start, end } = this.#pages(wanted ?? 0n, length)
+    const size = Number(end - start)
+    const fixed = wanted === undefined ? 0 : MAP_FIXED_NOREPLACE
+    const got = BigInt(this.#libc.mmap(start, size, PROTECTION[access], flags | fixed, file, offset))
+    if (got >= 1n << 63n) throw this.#refused('mmap', { start, end })
+    if (wanted !== undefined && got !== start) {
+      // A kernel before 4.17 does not know MAP_FIXED_NOREPLACE and takes the address as a wish.
+      this.#libc.munmap(got, size)
+      throw new RelocError('bad-argument', `${formatRange({ start, end })} is taken.`)
+    }
+    this.#mappings.push({ start: got, end: got + BigInt(size), access })
+    this.#mappings.sort((a, b) => (a.start < b.start ? -1 : 1))
+    return got
+  }
+
+  #pages(address: AddressLike, length: number): AddressRange {
+    const start = toAddress(address, 'address')
+    const size = BigInt(roundUp(toOffset(length, 'length')))
+    if (start % BigInt(PAGE_SIZE) !== 0n || size === 0n)
+      throw new RelocError('bad-argument', `${length} bytes at ${hex(start)}: whole pages are mapped.`)
+    if (start + size > USER_END)
+      throw new RelocError('bad-argument', `${length} bytes at ${hex(start)} pass the end of user space.`)
+    return { start, end: start + size }
+  }
+
+  /** The mappings that cover `[start, end)` without a hole. */
+  #covering(start: bigint, end: bigint): Mapping[] {
+    const covering: Mapping[] = []
+    for (let at = start; at < end; at = covering[covering.length - 1].end) {
+      const mapping = this.#mappings[findRange(this.#mappings, at)]
+      if (mapping === undefined)
+        throw new RelocError(
+          'bad-argument',
+          `${formatRange({ start, end })} is not mapped here (${hex(at)}).`,
+        )
+      covering.push(mapping)
+    }
+    return covering
+  }
+
+  #check(result: number, what: string): void {
+    if (result < 0) throw this.#refused(what)
+  }
+
+  #refused(what: string, range?: AddressRange): RelocError {
+    const errno = this.#koffi.errno()
+    const name = Object.entries(this.#koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? `${errno}`
+    const place = range === undefined ? '' : ` of ${formatRange(range)}`
+    if (range !== undefined && (errno === EEXIST || errno === EPERM || errno === EINVAL))
+      return new RelocError(
+        'bad-argument',
+        `${what}${place}: ${name}; the place is taken, or the system allows nobody to map there.`,
+      )
+    return new RelocError('unsupported', `${what}${place} failed: ${name}; the system refuses it.`)
+  }
+}
