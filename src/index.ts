@@ -1,1 +1,26 @@
-export {}
+/**
+ * x64-reloc: machine code that can be moved.
+ *
+ * Words. A *blob* is a run of machine code, and data between it, with a *base*, the address of byte 0; an *offset* counts bytes from
+ * there; a *delta* is new base - old base. A *move* says that an address range now lives elsewhere. A *site* is a field whose value depends on
+ * where something is: it has a *target* and, where it is relative, an *anchor*; a *fixup* writes its new value. The *relocation table* holds the sites that
+ * moves of its *coverage* could change. *Internal* targets lie in the blob, *external* ones do not. An *entry* is an offset where execution is known to start.
+ */
+export { type AnalyzeOptions, analyze } from './analyze/analyze.ts'
+export type { Hints, RangeHint } from './analyze/hints.ts'
+export type { AddressLike } from './core/address.ts'
+export { formatProblem, type Problem, RelocError, type RelocErrorCode } from './core/errors.ts'
+export type { ProgressOptions } from './core/progress.ts'
+export type { AddressRange, Move } from './core/range.ts'
+export { type MoveOptions, type MoveResult, move } from './move.ts'
+export type { PositionMap, Side } from './relocate/positions.ts'
+export { type RelocateOptions, type Relocation, relocate } from './relocate/relocate.ts'
+export type { BlobOptions, MovedRange } from './table/builder.ts'
+export type { FromPairOptions } from './table/from-pair.ts'
+export type { FromSitesOptions, SiteInput } from './table/from-sites.ts'
+export type { TableJson } from './table/json.ts'
+export type { SiteKind } from './table/kinds.ts'
+export type { AddressEvidence, CodeEvidence, Evidence, Site, SplitPiece } from './table/site.ts'
+export { type CodeRun, RelocationTable } from './table/table.ts'
+export { type Verdict, type VerifyOptions, verify } from './verify/verify.ts'
+export type { Cpu, DecoderKind } from './x86/instruction.ts'

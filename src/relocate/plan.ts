@@ -9,7 +9,6 @@ import type { Problem } from '../core/errors.ts'
 import type { Move } from '../core/range.ts'
 import { FIXED, type Place, type SiteGroup, type SplitSite, siteValue } from '../table/groups.ts'
 import { EIP32, KIND_ROWS, type KindRow } from '../table/kinds.ts'
-import { ADDRESS_NONE, addressLevel } from '../table/site.ts'
 import { solvePieces } from '../table/split.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { coveredDeltas } from './deltas.ts'
@@ -20,8 +19,6 @@ export interface Destination {
   readonly to?: AddressLike | undefined
   /** Other ranges that move at the same time. The table must cover them. */
   readonly also?: readonly Move[] | undefined
-  /** The weakest address evidence that is written (1 range ... 4 exact; see table/site.ts); the rest is left and reported. */
-  readonly evidence?: number | undefined
 }
 
 /** One group's part of a plan: add `change` to each site. */
@@ -46,8 +43,6 @@ export interface Plan {
   readonly groups: readonly GroupPlan[]
   readonly splits: readonly SplitPlan[]
   readonly problems: readonly Problem[]
-  /** Number of sites left alone because their evidence is weaker than asked for. */
-  readonly withheld: number
 }
 
 /** Sites named per group when a whole group is out of reach. */
@@ -64,11 +59,7 @@ export function planMove(code: Uint8Array, table: RelocationTable, destination: 
   const groups: GroupPlan[] = []
   const splits: SplitPlan[] = []
   const view = viewOf(code)
-  const weakest = destination.evidence ?? ADDRESS_NONE
-  let withheld = 0
-  for (const whole of table.parts.groups) {
-    const group = weakest > 1 ? strongSites(view, whole, weakest) : whole
-    withheld += whole.offsets.length - group.offsets.length
+  for (const group of table.parts.groups) {
     const change = BigInt.asIntN(64, shiftOf(deltas, group.target) - shiftOf(deltas, group.anchor))
     checkGroup(code, table, group, change, deltas, problems)
     if (change !== 0n && group.offsets.length > 0) groups.push({ group, change })
@@ -76,10 +67,6 @@ export function planMove(code: Uint8Array, table: RelocationTable, destination: 
   for (const split of table.parts.splits) {
     const change = BigInt.asIntN(64, shiftOf(deltas, split.target) - shiftOf(deltas, split.anchor))
     if (change === 0n) continue
-    if (addressLevel(split.evidence) !== ADDRESS_NONE && addressLevel(split.evidence) < weakest) {
-      withheld++
-      continue
-    }
     const old = wrapAddress(
       split.targetAddress +
         (split.target === FIXED ? 0n : table.parts.shifts[split.target]) -
@@ -89,51 +76,13 @@ export function planMove(code: Uint8Array, table: RelocationTable, destination: 
     if (bits === undefined) problems.push(splitProblem(code, table, split, change))
     else splits.push({ split, bits })
   }
-  return { table, to, deltas, groups, splits, problems, withheld }
+  return { table, to, deltas, groups, splits, problems }
 }
 
 const splitAnchor = (table: RelocationTable, split: SplitSite): bigint =>
   split.anchorAddress === undefined
     ? 0n
     : split.anchorAddress + (split.anchor === FIXED ? 0n : table.parts.shifts[split.anchor])
-
-/** The sites of a group whose evidence is at least `weakest`; relative ones need none. */
-function strongSites(view: DataView, group: SiteGroup, weakest: number): SiteGroup {
-  const keep: number[] = []
-  for (let i = 0; i < group.offsets.length; i++) {
-    const level = addressLevel(group.evidence[i])
-    if (level === ADDRESS_NONE || level >= weakest) keep.push(i)
-  }
-  if (keep.length === group.offsets.length) return group
-  const offsets = Uint32Array.from(keep, (i) => group.offsets[i])
-  const targets = BigUint64Array.from(keep, (i) => group.targets[i])
-  return {
-    ...group,
-    offsets,
-    targets,
-    tails: Uint8Array.from(keep, (i) => group.tails[i]),
-    anchors: group.anchors === undefined ? undefined : BigUint64Array.from(keep, (i) => group.anchors![i]),
-    evidence: Uint8Array.from(keep, (i) => group.evidence[i]),
-    ...boundsOf(view, group.kind, offsets, group),
-  }
-}
-
-/** Bounds of a subset: those of the whole serve, but tighter ones refuse less. */
-function boundsOf(
-  view: DataView,
-  kind: number,
-  offsets: Uint32Array,
-  whole: SiteGroup,
-): { min: bigint; max: bigint } {
-  if (KIND_ROWS[kind].rule !== 'value' || offsets.length === 0) return { min: whole.min, max: whole.max }
-  let [min, max] = [whole.max, whole.min]
-  for (const offset of offsets) {
-    const value = siteValue(view, kind, offset)
-    if (value < min) min = value
-    if (value > max) max = value
-  }
-  return { min, max }
-}
 
 /** How far what the range rule judges goes: the value, or the target itself. */
 const judgedChange = (row: KindRow, group: SiteGroup, change: bigint, deltas: readonly bigint[]): bigint =>

@@ -71,5 +71,5 @@ export function movedTable(plan: Plan): RelocationTable {
     return change === 0n ? group : { ...group, min: group.min + change, max: group.max + change }
   })
   const shifts = table.parts.shifts.map((shift, i) => BigInt.asIntN(64, shift + deltas[i]))
-  return RelocationTable.create({ ...table.parts, groups, shifts })
+  return RelocationTable.create({ ...table.parts, groups, shifts, problems: [] })
 }

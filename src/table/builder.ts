@@ -5,7 +5,7 @@
  */
 import { ADDRESS_LIMIT, type AddressLike, hex, toOffset } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
-import { RelocError } from '../core/errors.ts'
+import { type Problem, RelocError } from '../core/errors.ts'
 import {
   type AddressRange,
   findRange,
@@ -96,12 +96,11 @@ export class TableBuilder {
   }
 
   /**
-   * Adds a site with an anchor of its kind's own (nothing, or the next instruction).
+   * Adds a site that is relative to the next instruction.
    * @param distance target - base, exact
-   * @param tail pc kinds: bytes between the field's end and the instruction's end
-   * @param endInside whether a target at a range's very end moves with that range
+   * @param tail bytes between the field's end and the instruction's end
    */
-  add(
+  addRelative(
     offset: number,
     kind: number,
     distance: number,
@@ -121,7 +120,12 @@ export class TableBuilder {
     )
   }
 
-  /** The same for a target of any address. */
+  /** Adds an absolute site whose target's two halves are given, unsigned. */
+  addAbsolute(offset: number, kind: number, low: number, high: number, evidence: number): void {
+    this.#push(offset, kind, low, high, evidence, 0, true)
+  }
+
+  /** Adds a site of either sort for a target of any address; `endInside`: a target at a range's very end moves with that range. */
   addTarget(
     offset: number,
     kind: number,
@@ -206,7 +210,7 @@ export class TableBuilder {
   }
 
   /** The table of all that was added. Throws `bad-argument` where two fields overlap or one leaves the blob. */
-  finish(runs: Uint32Array): RelocationTable {
+  finish(runs: Uint32Array, problems: readonly Problem[] = []): RelocationTable {
     const members = new Map<number, number[]>()
     const places = this.blob.covered.length + 1
     for (let i = 0; i < this.#count; i++) {
@@ -234,6 +238,7 @@ export class TableBuilder {
       splits,
       runs,
       hash: canonicalHash(this.#code, groups, splits),
+      problems,
     })
   }
 

@@ -8,7 +8,7 @@
  * and `anchors` are addresses at building time and `shift` is how far the range that each moves with has moved since.
  */
 import { type AddressLike, hex, wrapAddress } from '../core/address.ts'
-import { RelocError } from '../core/errors.ts'
+import { type Problem, RelocError } from '../core/errors.ts'
 import type { AddressRange } from '../core/range.ts'
 import type { Blob } from './builder.ts'
 import { type FromPairOptions, tableFromPair } from './from-pair.ts'
@@ -33,6 +33,8 @@ export interface TableParts {
   /** Code runs as pairs of offsets, ascending by start. */
   readonly runs: Uint32Array
   readonly hash: string
+  /** What the analysis found doubtful. */
+  readonly problems?: readonly Problem[]
   /** How far each covered range has moved since the table was built. */
   readonly shifts?: readonly bigint[]
 }
@@ -50,13 +52,16 @@ export class RelocationTable {
   readonly hash: string
   /** Number of sites. */
   readonly size: number
+  /** What the analysis that made the table found doubtful: warnings, at the addresses of then. Not part of the serial forms. */
+  readonly problems: readonly Problem[]
   /** @internal */
   readonly parts: Required<TableParts>
 
   private constructor(parts: TableParts) {
     const { blob, groups, splits } = parts
     const shifts = parts.shifts ?? blob.covered.map(() => 0n)
-    this.parts = { ...parts, shifts }
+    this.problems = parts.problems ?? []
+    this.parts = { ...parts, shifts, problems: this.problems }
     this.base = wrapAddress(blob.base + shifts[blob.own])
     this.length = blob.length
     this.span = blob.span

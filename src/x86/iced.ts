@@ -104,6 +104,33 @@ export class IcedCursor {
     return this.displacementSize !== 0 && this.#instruction.isIpRelMemoryOperand
   }
 
+  /** The memory operand is EIP-relative: its address wraps at 2^32. */
+  get isEipRelative(): boolean {
+    return this.displacementSize !== 0 && this.#instruction.memoryBase === this.#iced.Register.EIP
+  }
+
+  /** A near branch whose target is truncated to 16 bits. */
+  get isBranch16(): boolean {
+    return this.isBranch && this.#instruction.op0Kind === this.#iced.OpKind.NearBranch16
+  }
+
+  get isLea(): boolean {
+    return this.#instruction.mnemonic === this.#iced.Mnemonic.Lea
+  }
+
+  /** The displacement is sign-extended to 64 bits (without a 67h prefix), not zero-extended. */
+  get displacementIsSignExtended(): boolean {
+    return this.#instruction.memoryDisplSize === 8
+  }
+
+  /** The immediate is 32 bits, sign-extended to a 64-bit operand. */
+  get immediateIsSignExtended(): boolean {
+    const instruction = this.#instruction
+    for (let i = 0; i < instruction.opCount; i++)
+      if (instruction.opKind(i) === this.#iced.OpKind.Immediate32to64) return true
+    return false
+  }
+
   /** The address that the branch field or the RIP- or EIP-relative displacement points at; undefined without one. */
   get target(): bigint | undefined {
     if (this.isBranch) return this.#instruction.nearBranchTarget

@@ -1,0 +1,314 @@
+/**
+ * Scores the analysis against a corpus of linker pairs: the same objects linked at two addresses, so that the bytes at the
+ * second address are known. Usage: score.ts DIR [--mode table|hinted|bare] [--case NAME] [--verbose] [--json]
+ *
+ * A case is a folder with from.bin, to.bin and case.json (from, to, length, memLength, ranges, functions, relocs), or a
+ * pack of small blobs with one line each in pack.jsonl. See the README's section on accuracy for the format.
+ */
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { gunzipSync } from 'node:zlib'
+import { analyze } from '../src/analyze/analyze.ts'
+import type { RangeHint } from '../src/analyze/hints.ts'
+import { RelocError } from '../src/core/errors.ts'
+import { relocate } from '../src/relocate/relocate.ts'
+import type { SiteInput } from '../src/table/from-sites.ts'
+import type { SiteKind } from '../src/table/kinds.ts'
+import { RelocationTable } from '../src/table/table.ts'
+import { verify } from '../src/verify/verify.ts'
+
+export type Mode = 'table' | 'hinted' | 'bare'
+const MODES: readonly Mode[] = ['table', 'hinted', 'bare']
+
+/** One relocation record of the linker. */
+export interface Reloc {
+  readonly offset: number
+  readonly type: string
+  readonly width: 1 | 2 | 4 | 8
+  readonly changes: boolean
+  /** +1: the value moves with the blob; -1: against it. */
+  readonly adj?: number
+  readonly sym?: string
+}
+
+/** One blob of a case, at both addresses. */
+export interface Pair {
+  readonly name: string
+  readonly before: Uint8Array
+  readonly after: Uint8Array
+  readonly from: bigint
+  readonly to: bigint
+  readonly span: number
+  readonly ranges: readonly RangeHint[]
+  readonly entries: readonly number[]
+  readonly relocs: readonly Reloc[]
+}
+
+export interface Case {
+  readonly name: string
+  /** What it was built from, without version: for leaving whole origins out. */
+  readonly origin: string
+  readonly pairs: readonly Pair[]
+}
+
+type Json = Record<string, unknown>
+
+function readJson(dir: string, info: Json, key: string): unknown[] {
+  if (Array.isArray(info[key])) return info[key]
+  const name = info[`${key}File`]
+  if (typeof name !== 'string') return []
+  const bytes = readFileSync(join(dir, name))
+  return JSON.parse((name.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString()) as unknown[]
+}
+
+export function loadCase(dir: string): Case {
+  const info = JSON.parse(readFileSync(join(dir, 'case.json'), 'utf8')) as Json
+  const before = new Uint8Array(readFileSync(join(dir, 'from.bin')))
+  const after = new Uint8Array(readFileSync(join(dir, 'to.bin')))
+  const name = String(info.name)
+  const origin = String(info.origin ?? name)
+    .toLowerCase()
+    .replace(/^lib/, '')
+    .split(/[\s(,]/)[0]
+    .replace(/(-dev|[\d.]+)+$/, '')
+  const entriesOf = (functions: unknown): number[] =>
+    (functions as { offset: number }[]).map((one) => one.offset)
+  if (typeof info.pack !== 'string') {
+    const pair = {
+      name,
+      before,
+      after,
+      from: BigInt(String(info.from)),
+      to: BigInt(String(info.to)),
+      span: Number(info.memLength ?? info.length),
+      ranges: readJson(dir, info, 'ranges').map((range) => range as RangeHint),
+      entries: entriesOf(readJson(dir, info, 'functions')),
+      relocs: readJson(dir, info, 'relocs') as Reloc[],
+    }
+    return { name, origin, pairs: [pair] }
+  }
+  const lines = readFileSync(join(dir, info.pack), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Json)
+  const pairs = lines.map((line) => {
+    const start = Number(line.binOffset)
+    const length = Number(line.length)
+    return {
+      name: `${name}/${String(line.name)}`,
+      before: before.slice(start, start + length),
+      after: after.slice(start, start + length),
+      from: BigInt(String(line.from)),
+      to: BigInt(String(line.to)),
+      span: length,
+      ranges: [{ start: 0, end: length, kind: 'code' as const }],
+      entries: entriesOf(line.functions),
+      relocs: line.relocs as Reloc[],
+    }
+  })
+  return { name, origin, pairs }
+}
+
+/** The cases under `dir`, by name. */
+export function listCases(dir: string): string[] {
+  return readdirSync(dir)
+    .filter((name) => existsSync(join(dir, name, 'case.json')) && statSync(join(dir, name)).isDirectory())
+    .sort()
+}
+
+const ABSOLUTE: Readonly<Record<string, SiteKind>> = {
+  '64': 'abs64',
+  LINKER_GOT: 'abs64',
+  INFERRED64: 'abs64',
+  '32': 'abs32',
+  '32S': 'abs32s',
+}
+
+/** The linker's record as a site of ours: what the two ends move with is `adj`. */
+function siteOf(reloc: Reloc, pair: Pair): SiteInput {
+  const inside = pair.from
+  const outside = pair.from === 0n ? BigInt(pair.span) + 1n : pair.from - 1n
+  const absolute = ABSOLUTE[reloc.type]
+  if (absolute !== undefined && reloc.adj === 1)
+    return { offset: reloc.offset, kind: absolute, target: inside }
+  if (reloc.width < 8 && reloc.adj === -1)
+    return {
+      offset: reloc.offset,
+      kind: reloc.width === 4 ? 'pc32' : reloc.width === 2 ? 'pc16' : 'pc8',
+      target: outside,
+    }
+  const [target, anchor] = reloc.adj === -1 ? [outside, inside] : [inside, outside]
+  return { offset: reloc.offset, kind: reloc.width === 8 ? 'diff64' : 'diff32', target, anchor }
+}
+
+export function tableFor(pair: Pair, mode: Mode): RelocationTable {
+  const options = { base: pair.from, span: pair.span }
+  if (mode === 'table')
+    return RelocationTable.fromSites(
+      pair.relocs.filter((reloc) => reloc.changes).map((reloc) => siteOf(reloc, pair)),
+      { ...options, code: pair.before },
+    )
+  return analyze(
+    pair.before,
+    mode === 'bare'
+      ? options
+      : {
+          ...options,
+          hints: {
+            ranges: pair.ranges.map(({ start, end, kind }) => ({ start, end, kind })),
+            entries: pair.entries.filter((entry) => entry < pair.before.length),
+          },
+        },
+  )
+}
+
+export interface PairScore {
+  readonly exact: boolean
+  /** Sites by what is wrong with them. */
+  readonly missed: readonly Reloc[]
+  readonly wrong: readonly Reloc[]
+  /** Offsets of runs of bytes that should not have changed. */
+  readonly spurious: readonly number[]
+  readonly error: string | undefined
+  readonly unverified: string | undefined
+}
+
+export function scorePair(pair: Pair, mode: Mode, verified: boolean): PairScore {
+  let bytes = pair.before
+  let error: string | undefined
+  let unverified: string | undefined
+  try {
+    const table = tableFor(pair, mode)
+    bytes = relocate(pair.before, table, { to: pair.to }).bytes
+    if (verified) {
+      const verdict = verify(pair.before, bytes, {
+        moves: [{ from: pair.from, to: pair.to, length: pair.span }],
+        claim: table,
+      })
+      if (!verdict.ok)
+        unverified =
+          verdict.problems.find((problem) => problem.severity === 'error')?.message ?? 'not verified'
+    }
+  } catch (caught) {
+    if (!(caught instanceof RelocError)) throw caught
+    error = caught.message
+  }
+  const owners = new Map<number, Reloc>()
+  for (const reloc of pair.relocs)
+    if (reloc.changes) for (let i = 0; i < reloc.width; i++) owners.set(reloc.offset + i, reloc)
+  const missed = new Set<Reloc>()
+  const wrong = new Set<Reloc>()
+  const spurious: number[] = []
+  let last = -2
+  for (let i = 0; i < bytes.length; i++) {
+    if (bytes[i] === pair.after[i]) continue
+    const owner = owners.get(i)
+    if (owner === undefined) {
+      if (i !== last + 1) spurious.push(i)
+      last = i
+    } else {
+      const same = bytes
+        .subarray(owner.offset, owner.offset + owner.width)
+        .every((byte, k) => byte === pair.before[owner.offset + k])
+      ;(same ? missed : wrong).add(owner)
+    }
+  }
+  const exact = missed.size + wrong.size + spurious.length === 0
+  return { exact, missed: [...missed], wrong: [...wrong], spurious, error, unverified }
+}
+
+const isRelative = (reloc: Reloc): boolean => reloc.adj === -1
+
+export interface CaseScore {
+  readonly name: string
+  readonly mode: Mode
+  readonly exact: boolean
+  readonly truth: number
+  readonly missed: number
+  readonly wrong: number
+  readonly spurious: number
+  readonly relative: number
+  readonly errors: readonly string[]
+  readonly unverified: readonly string[]
+  readonly places: readonly string[]
+}
+
+export function scoreCase(one: Case, mode: Mode, verified = false): CaseScore {
+  const scores = one.pairs.map((pair) => ({ pair, score: scorePair(pair, mode, verified) }))
+  const sum = (count: (score: PairScore) => number): number =>
+    scores.reduce((total, { score }) => total + count(score), 0)
+  return {
+    name: one.name,
+    mode,
+    exact: scores.every(({ score }) => score.exact),
+    truth: one.pairs.reduce((total, pair) => total + pair.relocs.filter((reloc) => reloc.changes).length, 0),
+    missed: sum((score) => score.missed.length),
+    wrong: sum((score) => score.wrong.length),
+    spurious: sum((score) => score.spurious.length),
+    relative: sum((score) => [...score.missed, ...score.wrong].filter(isRelative).length),
+    errors: scores.flatMap(({ score }) => (score.error === undefined ? [] : [score.error])),
+    unverified: scores.flatMap(({ score }) => (score.unverified === undefined ? [] : [score.unverified])),
+    places: scores.flatMap(({ pair, score }) => describe(pair, score)),
+  }
+}
+
+function describe(pair: Pair, score: PairScore): string[] {
+  const site =
+    (what: string) =>
+    (reloc: Reloc): string =>
+      `${pair.name} ${what} ${reloc.type} at 0x${reloc.offset.toString(16)}${reloc.sym ? ` (${reloc.sym})` : ''}`
+  return [
+    ...score.missed.map(site('missed')),
+    ...score.wrong.map(site('wrong')),
+    ...score.spurious.map((offset) => `${pair.name} spurious at 0x${offset.toString(16)}`),
+  ]
+}
+
+function main(): void {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      mode: { type: 'string' },
+      case: { type: 'string' },
+      verbose: { type: 'boolean' },
+      json: { type: 'boolean' },
+      verify: { type: 'boolean' },
+    },
+  })
+  const dir = positionals[0]
+  if (dir === undefined)
+    throw new Error(
+      'usage: score.ts DIR [--mode table|hinted|bare] [--case NAME] [--verify] [--verbose] [--json]',
+    )
+  const modes = values.mode === undefined ? MODES : MODES.filter((mode) => mode === values.mode)
+  const names = listCases(dir).filter((name) => values.case === undefined || name.includes(values.case))
+  for (const mode of modes) {
+    const started = performance.now()
+    const scores = names.map((name) => scoreCase(loadCase(join(dir, name)), mode, values.verify))
+    if (values.json) console.log(JSON.stringify(scores))
+    else report(mode, scores, values.verbose === true, (performance.now() - started) / 1000)
+  }
+}
+
+function report(mode: Mode, scores: readonly CaseScore[], verbose: boolean, seconds: number): void {
+  for (const score of scores) {
+    if (score.exact && score.unverified.length === 0) continue
+    console.log(
+      `  ${score.name}: missed ${score.missed}, wrong ${score.wrong}, spurious ${score.spurious} of ${score.truth} (relative ${score.relative})`,
+    )
+    for (const text of [...score.errors, ...score.unverified].slice(0, 3))
+      console.log(`      ${text.slice(0, 300)}`)
+    if (verbose) for (const place of score.places.slice(0, 40)) console.log(`      ${place}`)
+  }
+  const total = (key: 'truth' | 'missed' | 'wrong' | 'spurious' | 'relative'): number =>
+    scores.reduce((sum, score) => sum + score[key], 0)
+  const bad = total('missed') + total('wrong') + total('spurious')
+  console.log(
+    `${mode}: ${scores.filter((score) => score.exact).length} of ${scores.length} exact; ` +
+      `missed ${total('missed')}, wrong ${total('wrong')}, spurious ${total('spurious')} of ${total('truth')} sites` +
+      ` (1 in ${bad === 0 ? '-' : Math.round(total('truth') / bad)}; relative ${total('relative')}); ${seconds.toFixed(1)} s`,
+  )
+}
+
+if (process.argv[1]?.endsWith('score.ts')) main()

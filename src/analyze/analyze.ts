@@ -1,0 +1,117 @@
+/** analyze: unannotated bytes in, a relocation table out. */
+import { hex } from '../core/address.ts'
+import { hexBytes } from '../core/bytes.ts'
+import type { Problem } from '../core/errors.ts'
+import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
+import { type BlobOptions, TableBuilder, toBlob } from '../table/builder.ts'
+import { CODE_GIVEN } from '../table/site.ts'
+import type { RelocationTable } from '../table/table.ts'
+import { createIcedDecoder } from '../x86/iced.ts'
+import { type Cpu, type DecoderKind, endsFlow, Flow, Instruction } from '../x86/instruction.ts'
+import { mapCode } from './code-map.ts'
+import { checkHints, type Hints } from './hints.ts'
+import { OperandCollector } from './operands.ts'
+
+export interface AnalyzeOptions extends BlobOptions, ProgressOptions {
+  readonly hints?: Hints | undefined
+  /** Which decoder finds the instructions; both find the same. */
+  readonly decoder?: DecoderKind | undefined
+  /** Whose reading of 66-prefixed near branches: default `intel`. */
+  readonly cpu?: Cpu | undefined
+}
+
+/** Warnings of one sort that are listed one by one; the rest is counted. */
+const LISTED = 20
+
+/**
+ * Finds every field of `code` that holds an address which moves of the covered ranges could change. `table.problems` has
+ * the warnings. `code` is not written. Throws `bad-argument`, `bad-hints`, `stopped`.
+ */
+export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTable {
+  const blob = toBlob(code, options)
+  const hints = checkHints(options.hints, code.length, blob.base)
+  const decoder = createIcedDecoder(code, { cpu: options.cpu })
+  try {
+    const map = mapCode(code.length, hints, decoder, options)
+    const builder = new TableBuilder(code, blob)
+    const operands = new OperandCollector(code, builder)
+    const problems: Problem[] = [...hints.problems]
+    const warn = (offset: number, length: number, kind: string, message: string, remedy: string): void => {
+      problems.push({
+        severity: 'warning',
+        code: kind,
+        offset,
+        address: BigInt.asUintN(64, blob.base + BigInt(offset)),
+        bytes: hexBytes(code, offset, offset + length),
+        message,
+        remedy,
+      })
+    }
+    const instruction = new Instruction()
+    let report = PROGRESS_STEP
+    let lastReal = -1
+    for (let run = 0; run < map.levels.length; run++) {
+      const end = map.runs[2 * run + 1]
+      for (let at = map.runs[2 * run]; at < end; at += instruction.length) {
+        decoder.decode(at, instruction)
+        operands.collect(instruction, map.levels[run])
+        if (!isNop(instruction)) lastReal = at
+        if (
+          instruction.branchSize !== 0 &&
+          (instruction.prefixes & 1) !== 0 &&
+          instruction.flow !== Flow.xbegin
+        )
+          warn(
+            at,
+            instruction.length,
+            'prefix-66-branch',
+            'a near branch with a 66 prefix: Intel ignores the prefix, AMD truncates the target to 16 bits.',
+            "Say which reading is meant with cpu: 'intel' or 'amd' (command: --cpu).",
+          )
+        if (at >= report) {
+          reportProgress(options, at, code.length, 'operands')
+          report = at + PROGRESS_STEP
+        }
+      }
+    }
+    if (lastReal >= 0 && map.runs[map.runs.length - 1] === code.length) {
+      decoder.decode(lastReal, instruction)
+      if (!endsFlow(instruction.flow) && instruction.flow !== Flow.int3 && instruction.flow !== Flow.halt)
+        warn(
+          lastReal,
+          instruction.length,
+          'falls-through',
+          `execution can run past the end of the blob (offset ${hex(code.length)}), where nothing moves along.`,
+          'End the blob with the branch that continues, or move what follows too.',
+        )
+    }
+    for (let i = 0; i < map.data.length; i += 2)
+      operands.collectPointers(map.data[i], map.data[i + 1], CODE_GIVEN)
+    return builder.finish(map.runs, limitProblems(problems))
+  } finally {
+    decoder.dispose()
+  }
+}
+
+/** nop, int3 and multi-byte nops: padding behind code. */
+const isNop = (instruction: Instruction): boolean =>
+  (instruction.map === 0 && (instruction.opcode === 0x90 || instruction.opcode === 0xcc)) ||
+  (instruction.map === 1 && instruction.opcode === 0x1f)
+
+/** The first of each sort, and one line that counts the rest. */
+function limitProblems(problems: readonly Problem[]): Problem[] {
+  const counts = new Map<string, number>()
+  const kept: Problem[] = []
+  for (const problem of problems) {
+    const count = (counts.get(problem.code) ?? 0) + 1
+    counts.set(problem.code, count)
+    if (count <= LISTED) kept.push(problem)
+  }
+  return kept.map((problem, i) => {
+    const count = counts.get(problem.code)!
+    const last = kept.findLastIndex((other) => other.code === problem.code) === i
+    return last && count > LISTED
+      ? { ...problem, message: `${problem.message} (and ${count - LISTED} more like it)` }
+      : problem
+  })
+}

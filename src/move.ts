@@ -1,0 +1,98 @@
+/** move: analyze, relocate and verify in one call; what comes back is right, or nothing does. */
+import { type AnalyzeOptions, analyze } from './analyze/analyze.ts'
+import { type AddressLike, toAddress } from './core/address.ts'
+import { formatProblem, type Problem, RelocError } from './core/errors.ts'
+import type { Move } from './core/range.ts'
+import { type Relocation, relocate } from './relocate/relocate.ts'
+import { keepEvidence } from './table/filter.ts'
+import { type AddressEvidence, addressLevelOf } from './table/site.ts'
+import type { RelocationTable } from './table/table.ts'
+import { type Verdict, verify } from './verify/verify.ts'
+
+export interface MoveOptions extends Omit<AnalyzeOptions, 'base' | 'moved'> {
+  /** Address of byte 0 before and after. */
+  readonly from: AddressLike
+  readonly to: AddressLike
+  /** The table of `code`; then nothing is inferred. By default the code is analysed. */
+  readonly table?: RelocationTable | undefined
+  /** Other ranges that move at the same time. */
+  readonly also?: readonly Move[] | undefined
+  /** The weakest address evidence that is written, default `range`; sites below it are left and reported as one warning. */
+  readonly evidence?: AddressEvidence | undefined
+  /** Where to write, at least as long as the code. */
+  readonly into?: Uint8Array | undefined
+  /** Default true. */
+  readonly verify?: boolean | undefined
+}
+
+export interface MoveResult extends Relocation {
+  /** What was checked; undefined with `verify: false`. */
+  readonly verdict: Verdict | undefined
+}
+
+/**
+ * Moves `code` from one base to another. `code` is never written (unless it is `into`). Throws `RelocError`: `refused` where a site cannot be
+ * served (before a byte is written), `not-verified` where the result does not pass, and what analyze and relocate throw.
+ */
+export function move(code: Uint8Array, options: MoveOptions): MoveResult {
+  const from = toAddress(options.from, 'from')
+  const moved = (options.also ?? []).map((other) => ({ start: other.from, length: other.length }))
+  const whole = options.table ?? analyze(code, { ...options, base: from, moved })
+  if (options.table !== undefined) {
+    whole.check(code)
+    if (whole.base !== from)
+      throw new RelocError(
+        'bad-table',
+        `The table describes the code at 0x${whole.base.toString(16)}, not at 0x${from.toString(16)}.`,
+      )
+  }
+  const { table, withheld } = filterTable(whole, code, options.evidence)
+  const before = options.verify === false || options.into === undefined ? code : code.slice()
+  const result = relocate(code, table, { to: options.to, also: options.also, into: options.into })
+  const problems = [...table.problems, ...withheld, ...result.problems]
+  if (options.verify === false) return { ...result, problems, verdict: undefined }
+  const moves = [{ from, to: options.to, length: BigInt(table.span) }, ...(options.also ?? [])]
+  const verdict = verify(before, result.bytes, {
+    moves,
+    claim: table,
+    cpu: options.cpu,
+    onProgress: options.onProgress,
+    signal: options.signal,
+  })
+  if (!verdict.ok) {
+    options.into?.set(before)
+    throw new RelocError(
+      'not-verified',
+      `The result does not pass verification: ${formatProblem(verdict.problems[0])}`,
+      verdict.problems,
+    )
+  }
+  return { ...result, problems: [...problems, ...verdict.problems], verdict }
+}
+
+/** Leaves out what rests on evidence weaker than `level`, and says so. */
+export function filterTable(
+  table: RelocationTable,
+  code: Uint8Array,
+  level: AddressEvidence | undefined,
+): { table: RelocationTable; withheld: Problem[] } {
+  if (level === undefined) return { table, withheld: [] }
+  const weakest = addressLevelOf(level)
+  if (weakest < 1)
+    throw new RelocError(
+      'bad-argument',
+      `evidence is ${JSON.stringify(level)}: exact, encoding, flow or range.`,
+    )
+  const kept = keepEvidence(table, code, weakest)
+  if (kept === table) return { table, withheld: [] }
+  const withheld: Problem = {
+    severity: 'warning',
+    code: 'withheld',
+    offset: 0,
+    address: table.base,
+    bytes: '',
+    message: `${table.size - kept.size} sites whose evidence is weaker than ${level} are left as they are.`,
+    remedy: 'Look at them with `scan`; ask for a weaker level to have them written.',
+  }
+  return { table: kept, withheld: [withheld] }
+}

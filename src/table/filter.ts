@@ -1,0 +1,44 @@
+/** A table of only those sites whose evidence is strong enough. */
+import { viewOf } from '../core/bytes.ts'
+import { groupBounds, type SiteGroup } from './groups.ts'
+import { canonicalHash } from './hash.ts'
+import { ADDRESS_NONE, addressLevel } from './site.ts'
+import { RelocationTable } from './table.ts'
+
+/**
+ * `table` without the absolute and difference sites whose address evidence is weaker than `weakest` (a number of table/site.ts).
+ * Relative sites need no evidence and stay. `code` is the blob as it is now; where nothing is dropped the result is `table` itself.
+ */
+export function keepEvidence(table: RelocationTable, code: Uint8Array, weakest: number): RelocationTable {
+  const strong = (evidence: number): boolean =>
+    addressLevel(evidence) === ADDRESS_NONE || addressLevel(evidence) >= weakest
+  const groups = table.parts.groups.map((group) =>
+    group.evidence.every(strong) ? group : subset(code, group, strong),
+  )
+  const splits = table.parts.splits.filter((split) => strong(split.evidence))
+  const kept = groups.reduce((sum, group) => sum + group.offsets.length, splits.length)
+  if (kept === table.size) return table
+  const left = groups.filter((group) => group.offsets.length > 0)
+  return RelocationTable.create({
+    ...table.parts,
+    groups: left,
+    splits,
+    hash: canonicalHash(code, left, splits),
+  })
+}
+
+function subset(code: Uint8Array, group: SiteGroup, strong: (evidence: number) => boolean): SiteGroup {
+  const keep = [...group.evidence.keys()].filter((i) => strong(group.evidence[i]))
+  const offsets = Uint32Array.from(keep, (i) => group.offsets[i])
+  const targets = BigUint64Array.from(keep, (i) => group.targets[i])
+  const { anchors } = group
+  return {
+    ...group,
+    offsets,
+    targets,
+    tails: Uint8Array.from(keep, (i) => group.tails[i]),
+    anchors: anchors === undefined ? undefined : BigUint64Array.from(keep, (i) => anchors[i]),
+    evidence: Uint8Array.from(keep, (i) => group.evidence[i]),
+    ...groupBounds(viewOf(code), group.kind, offsets, targets),
+  }
+}

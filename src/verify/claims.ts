@@ -1,0 +1,104 @@
+/** A claim's fields in one list by offset, so that a walk over the code can ask which of them an instruction holds. */
+import { wrapAddress } from '../core/address.ts'
+import { type CheckedMove, findRange } from '../core/range.ts'
+import { FIXED, type Place } from '../table/groups.ts'
+import { KIND_ROWS, SPLIT } from '../table/kinds.ts'
+import type { RelocationTable } from '../table/table.ts'
+
+/** One claimed field: a site, or one piece of a split one. */
+export interface ClaimedField {
+  readonly offset: number
+  readonly width: number
+  /** Kind code. */
+  readonly kind: number
+  readonly tail: number
+  readonly evidence: number
+  /** The address that it moves with, before the move. */
+  readonly target: bigint
+}
+
+/** How far a covered range goes: the delta of the move that holds it, 0 where none does. */
+export function rangeShift(table: RelocationTable, place: Place, moves: readonly CheckedMove[]): bigint {
+  if (place === FIXED) return 0n
+  const move = findRange(moves, table.coverage[place].start)
+  return move < 0 ? 0n : moves[move].delta
+}
+
+/** All fields of a claim by offset. Columns are read in place; records are made one at a time. */
+export class ClaimedFields {
+  readonly offsets: Uint32Array
+  readonly #table: RelocationTable
+  /** Group (or -1: split) and index in it (of splits: site * 16 + piece) of each field. */
+  readonly #groups: Int32Array
+  readonly #indices: Uint32Array
+
+  constructor(table: RelocationTable) {
+    this.#table = table
+    const { groups, splits } = table.parts
+    const pieces = splits.reduce((sum, split) => sum + split.pieces.length, 0)
+    const count = groups.reduce((sum, group) => sum + group.offsets.length, pieces)
+    const offsets = new Uint32Array(count)
+    const owner = new Int32Array(count)
+    const index = new Uint32Array(count)
+    let n = 0
+    groups.forEach((group, g) => {
+      for (let i = 0; i < group.offsets.length; i++, n++) {
+        offsets[n] = group.offsets[i]
+        owner[n] = g
+        index[n] = i
+      }
+    })
+    splits.forEach((split, s) => {
+      split.pieces.forEach((piece, p) => {
+        offsets[n] = piece.offset
+        owner[n] = -1
+        index[n++] = s * 16 + p
+      })
+    })
+    const at = new Uint32Array(count).map((_, i) => i).sort((a, b) => offsets[a] - offsets[b])
+    this.offsets = Uint32Array.from(at, (i) => offsets[i])
+    this.#groups = Int32Array.from(at, (i) => owner[i])
+    this.#indices = Uint32Array.from(at, (i) => index[i])
+  }
+
+  /** Index of the first field at or behind `offset`. */
+  firstFrom(offset: number): number {
+    let low = 0
+    let high = this.offsets.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (this.offsets[middle] < offset) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  get(n: number): ClaimedField {
+    const { groups, splits, shifts } = this.#table.parts
+    const i = this.#indices[n]
+    const now = (address: bigint, place: Place): bigint =>
+      place === FIXED ? address : wrapAddress(address + shifts[place])
+    if (this.#groups[n] < 0) {
+      const split = splits[i >> 4]
+      const piece = split.pieces[i & 15]
+      return {
+        offset: piece.offset,
+        width: piece.width,
+        kind: SPLIT,
+        tail: 0,
+        evidence: split.evidence,
+        target: now(split.targetAddress, split.target),
+      }
+    }
+    const group = groups[this.#groups[n]]
+    const { width } = KIND_ROWS[group.kind]
+    return {
+      offset: group.offsets[i],
+      width,
+      kind: group.kind,
+      tail: group.tails[i],
+      evidence: group.evidence[i],
+      target: now(group.targets[i], group.target),
+    }
+  }
+}

@@ -1,0 +1,232 @@
+/** The part of verification that decodes: claimed fields are operands, and no operand that must be claimed is missing. */
+import { hex, wrapAddress } from '../core/address.ts'
+import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
+import { type CheckedMove, findRange, rangeOfTarget } from '../core/range.ts'
+import { ABS32, EIP32, KIND_ROWS, PC8, PC16, PC32 } from '../table/kinds.ts'
+import { ADDRESS_EXACT, addressLevel } from '../table/site.ts'
+import type { RelocationTable } from '../table/table.ts'
+import { IcedCursor } from '../x86/iced.ts'
+import type { Cpu } from '../x86/instruction.ts'
+import type { ClaimedField, ClaimedFields } from './claims.ts'
+import type { Findings } from './verify.ts'
+
+interface CodeProof {
+  relative: number
+  instructions: number
+}
+
+const ANALYSE = 'Analyse the code again; if you made the table, look at this site.'
+
+/** Decodes every claimed run and holds the claimed fields against it. */
+export function checkCode(
+  code: Uint8Array,
+  claim: RelocationTable,
+  fields: ClaimedFields,
+  moves: readonly CheckedMove[],
+  findings: Findings,
+  options: ProgressOptions & { readonly cpu?: Cpu | undefined },
+): CodeProof {
+  const runs = claim.code()
+  if (runs.length === 0) {
+    if (fields.offsets.length > 0)
+      findings.warning(
+        'no-code-map',
+        0,
+        0,
+        'the claim does not say where the code is, so its sites are taken on trust.',
+        'Give `runs` to fromSites, or use a table that analyze made.',
+      )
+    return { relative: 0, instructions: 0 }
+  }
+  const checker = new CodeChecker(code, claim, fields, moves, findings, options.cpu)
+  try {
+    let report = PROGRESS_STEP
+    for (const run of runs) {
+      checker.run(run.start, run.end)
+      if (run.end < report) continue
+      reportProgress(options, run.end, code.length, 'verify')
+      report = run.end + PROGRESS_STEP
+    }
+    checker.checkData()
+    return checker.proof
+  } finally {
+    checker.dispose()
+  }
+}
+
+class CodeChecker {
+  readonly proof: CodeProof = { relative: 0, instructions: 0 }
+  readonly #base: bigint
+  readonly #span: number
+  readonly #view: DataView
+  readonly #cursor: IcedCursor
+  readonly #claim: RelocationTable
+  readonly #fields: ClaimedFields
+  readonly #moves: readonly CheckedMove[]
+  readonly #findings: Findings
+  /** 1 for fields that some run holds. */
+  readonly #seen: Uint8Array
+
+  constructor(
+    code: Uint8Array,
+    claim: RelocationTable,
+    fields: ClaimedFields,
+    moves: readonly CheckedMove[],
+    findings: Findings,
+    cpu: Cpu | undefined,
+  ) {
+    this.#base = claim.base
+    this.#span = claim.span
+    this.#view = new DataView(code.buffer, code.byteOffset, code.byteLength)
+    this.#cursor = new IcedCursor(code, { base: claim.base, cpu })
+    this.#claim = claim
+    this.#fields = fields
+    this.#moves = moves
+    this.#findings = findings
+    this.#seen = new Uint8Array(fields.offsets.length)
+  }
+
+  dispose(): void {
+    this.#cursor.dispose()
+  }
+
+  /** Walks one run; claimed fields are met in the order of their offsets. */
+  run(start: number, end: number): void {
+    const cursor = this.#cursor
+    const { offsets } = this.#fields
+    let n = this.#fields.firstFrom(start)
+    if (n > 0 && offsets[n - 1] + this.#fields.get(n - 1).width > start)
+      this.#wrong(this.#fields.get(n - 1), 'a claimed field reaches into claimed code.')
+    let at = start
+    while (at < end) {
+      const length = cursor.decode(at)
+      if (length === 0 || at + length > end) {
+        this.#findings.error(
+          'not-code',
+          at,
+          Math.min(15, end - at),
+          `claimed code does not decode to the end of its run at ${hex(end)}.`,
+          ANALYSE,
+        )
+        return
+      }
+      this.proof.instructions++
+      const first = n
+      for (; n < offsets.length && offsets[n] < at + length; n++) this.#field(this.#fields.get(n), n)
+      if (cursor.isBranch || cursor.isIpRelative) this.#missing(first, n)
+      at += length
+    }
+  }
+
+  /** Condition 2: the field is an operand of the instruction under the cursor, of its kind's sort. */
+  #field(field: ClaimedField, n: number): void {
+    const cursor = this.#cursor
+    this.#seen[n] = 1
+    const at = field.offset - cursor.offset
+    const isDisplacement = at === cursor.displacementOffset && field.width === cursor.displacementSize
+    const isImmediate = at === cursor.immediateOffset && field.width === cursor.immediateSize
+    const row = KIND_ROWS[field.kind]
+    if (!isDisplacement && !isImmediate) {
+      this.#wrong(
+        field,
+        `a claimed ${row.name} field is no operand of the instruction at ${hex(cursor.offset)}.`,
+      )
+      return
+    }
+    const relative = isImmediate ? cursor.isBranch : cursor.isIpRelative
+    if (row.anchor === 'next') this.#relative(field, relative, isImmediate)
+    else if (relative) this.#wrong(field, `a relative operand is claimed as ${row.name}.`)
+    else if (field.kind === ABS32 && this.#signExtends(isDisplacement))
+      this.#wrong(field, 'a sign-extended operand is claimed as zero-extended (abs32).')
+  }
+
+  #relative(field: ClaimedField, relative: boolean, isBranch: boolean): void {
+    const cursor = this.#cursor
+    const row = KIND_ROWS[field.kind]
+    if (!relative) return this.#wrong(field, `an operand that is not relative is claimed as ${row.name}.`)
+    const { target } = cursor
+    const isEip = !isBranch && cursor.isEipRelative
+    const kind = isEip ? EIP32 : field.width === 1 ? PC8 : field.width === 2 ? PC16 : PC32
+    if (field.kind !== kind)
+      return this.#wrong(field, `a ${KIND_ROWS[kind].name} operand is claimed as ${row.name}.`)
+    if (field.offset + field.width + field.tail !== cursor.offset + cursor.length)
+      return this.#wrong(
+        field,
+        `the instruction ends at ${hex(cursor.offset + cursor.length)}, the claim says ${hex(field.offset + field.width + field.tail)}.`,
+      )
+    if (field.target !== target && addressLevel(field.evidence) !== ADDRESS_EXACT)
+      return this.#wrong(
+        field,
+        `the operand points at ${hex(target ?? 0n)}, the claim says ${hex(field.target)}.`,
+      )
+    this.proof.relative++
+  }
+
+  /** imm32 of a 64-bit operand, and disp32 without a 67 prefix, are sign-extended. */
+  #signExtends(isDisplacement: boolean): boolean {
+    return isDisplacement ? this.#cursor.displacementIsSignExtended : this.#cursor.immediateIsSignExtended
+  }
+
+  #wrong(field: ClaimedField, message: string): void {
+    this.#findings.error('wrong-claim', field.offset, field.width, message, ANALYSE)
+  }
+
+  /** Condition 3: the relative operand under the cursor is claimed, or its ends move alike. Fields [first, end) lie in the instruction. */
+  #missing(first: number, end: number): void {
+    const cursor = this.#cursor
+    const size = cursor.isBranch ? cursor.immediateSize : cursor.displacementSize
+    const offset = cursor.offset + (cursor.isBranch ? cursor.immediateOffset : cursor.displacementOffset)
+    for (let n = first; n < end; n++) if (this.#fields.offsets[n] === offset) return
+    const isEip = !cursor.isBranch && cursor.isEipRelative
+    if (!isEip && size === 4) {
+      const distance = cursor.offset + cursor.length + this.#view.getInt32(offset, true)
+      if (distance >= 0 && distance < this.#span) return
+    }
+    const { target } = cursor
+    if (target === undefined || (cursor.isBranch && cursor.isBranch16)) return
+    if (isEip || this.#shift(target, cursor.isLea) !== this.#shift(this.#base, false))
+      this.#findings.error(
+        'missing-site',
+        cursor.offset,
+        cursor.length,
+        `the relative operand at ${hex(offset)} points at ${hex(target)}, which does not move along, and is not claimed.`,
+        ANALYSE,
+      )
+  }
+
+  /** How far an address moves, by the claim's coverage: an end pointer (of a lea) moves with the range before it. */
+  #shift(address: bigint, endInside: boolean): bigint {
+    const place = rangeOfTarget(this.#claim.coverage, wrapAddress(address), endInside)
+    if (place < 0) return 0n
+    const move = findRange(this.#moves, this.#claim.coverage[place].start)
+    return move < 0 ? 0n : this.#moves[move].delta
+  }
+
+  /** Fields that no run holds are data: of a kind that data can hold, and clear of the runs. */
+  checkData(): void {
+    const runs = this.#claim.code()
+    for (let n = 0; n < this.#seen.length; n++) {
+      if (this.#seen[n] === 1) continue
+      const field = this.#fields.get(n)
+      if (KIND_ROWS[field.kind].anchor === 'next')
+        this.#wrong(
+          field,
+          `a ${KIND_ROWS[field.kind].name} site lies outside the claimed code, where no instruction holds it.`,
+        )
+      else if (overlapsRun(runs, field))
+        this.#wrong(field, 'a claimed field reaches from data into claimed code.')
+    }
+  }
+}
+
+/** Whether a run starts inside the field. Runs ascend by start. */
+function overlapsRun(runs: readonly { readonly start: number }[], field: ClaimedField): boolean {
+  let low = 0
+  let high = runs.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (runs[middle].start <= field.offset) low = middle + 1
+    else high = middle
+  }
+  return low < runs.length && runs[low].start < field.offset + field.width
+}

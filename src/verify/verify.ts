@@ -1,0 +1,256 @@
+/**
+ * Checks a claim: a table says which fields of `before` are addresses and where its code is; is `after` what the moves make of it?
+ *
+ * 1. Every claimed field holds its shifted old value, and the bytes outside claimed fields are equal.
+ * 2. Each claimed field is exactly the displacement or immediate of one instruction, as iced decodes it from the claimed runs, or lies outside
+ *    them, in data.
+ * 3. Every relative operand in claimed code whose two ends move apart is claimed.
+ *
+ * By 1 and 2 `after` decodes as `before` does, so one decode is enough. Relative fields and the bytes kept are proved by this; that an absolute value is
+ * an address, and that the claimed code is code, rests on the claim's evidence, which the verdict counts. Nothing is imported from the scanner, the analysis,
+ * the plan or the apply: only the table's columns and iced.
+ */
+import { hex, wrapAddress } from '../core/address.ts'
+import { hexBytes, readField, viewOf, writeField } from '../core/bytes.ts'
+import { type Problem, RelocError } from '../core/errors.ts'
+import { type ProgressOptions, reportProgress } from '../core/progress.ts'
+import { type CheckedMove, checkMoves, type Move } from '../core/range.ts'
+import { KIND_ROWS } from '../table/kinds.ts'
+import { addressLevel, codeLevel } from '../table/site.ts'
+import { joinPieces } from '../table/split.ts'
+import type { RelocationTable } from '../table/table.ts'
+import type { Cpu } from '../x86/instruction.ts'
+import { ClaimedFields, rangeShift } from './claims.ts'
+import { checkCode } from './code.ts'
+
+export interface VerifyOptions extends ProgressOptions {
+  /** The moves that made `after` of `before`; one of them moves the blob itself, unless it stays. */
+  readonly moves: readonly Move[]
+  /** The table of `before`. */
+  readonly claim: RelocationTable
+  readonly cpu?: Cpu | undefined
+}
+
+export interface Verdict {
+  /** No problem of severity `error`. */
+  readonly ok: boolean
+  readonly problems: readonly Problem[]
+  readonly proved: {
+    /** Bytes outside claimed fields, all equal. */
+    readonly bytes: number
+    /** Claimed relative fields that are operands of claimed code and hold the right value. */
+    readonly relative: number
+    /** Instructions of claimed code that were decoded. */
+    readonly instructions: number
+  }
+  /** Absolute and difference sites by address evidence: what the result rests on. */
+  readonly rests: {
+    readonly exact: number
+    readonly encoding: number
+    readonly flow: number
+    readonly range: number
+  }
+  /** All sites by code evidence. */
+  readonly code: { readonly given: number; readonly flow: number; readonly guess: number }
+}
+
+/** Problems listed; the rest is counted in the last one. */
+const LISTED = 100
+
+/** Collects problems of one verification. */
+export class Findings {
+  readonly problems: Problem[] = []
+  #errors = 0
+  readonly #code: Uint8Array
+  readonly #base: bigint
+
+  constructor(code: Uint8Array, base: bigint) {
+    this.#code = code
+    this.#base = base
+  }
+
+  /** Says what is wrong with the `length` bytes at `offset`. */
+  error(code: string, offset: number, length: number, message: string, remedy: string): void {
+    if (this.#errors++ < LISTED) this.#add('error', code, offset, length, message, remedy)
+  }
+
+  warning(code: string, offset: number, length: number, message: string, remedy: string): void {
+    this.#add('warning', code, offset, length, message, remedy)
+  }
+
+  #add(
+    severity: Problem['severity'],
+    code: string,
+    offset: number,
+    length: number,
+    message: string,
+    remedy: string,
+  ): void {
+    const address = wrapAddress(this.#base + BigInt(offset))
+    this.problems.push({
+      severity,
+      code,
+      offset,
+      address,
+      bytes: hexBytes(this.#code, offset, offset + length),
+      message,
+      remedy,
+    })
+  }
+
+  /** Number of errors, listed or not. */
+  get errors(): number {
+    return this.#errors
+  }
+}
+
+/**
+ * Checks that `after` is `before` after `moves`, as far as `claim` says what is an address. What is wrong is in the verdict's problems.
+ * Throws `bad-argument` for moves or lengths that make no sense, `stopped`.
+ */
+export function verify(before: Uint8Array, after: Uint8Array, options: VerifyOptions): Verdict {
+  const { claim } = options
+  if (before.length !== claim.length)
+    throw new RelocError(
+      'bad-table',
+      `The claim describes ${claim.length} bytes, before has ${before.length}: it belongs to another blob.`,
+    )
+  const findings = new Findings(before, claim.base)
+  const moves = checkMoves(options.moves)
+  if (after.length !== before.length) {
+    findings.error(
+      'length',
+      0,
+      0,
+      `before has ${before.length} bytes, after ${after.length}: a move keeps the length.`,
+      'Compare the whole blob.',
+    )
+    return verdictOf(claim, findings, { bytes: 0, relative: 0, instructions: 0 })
+  }
+  checkCoverage(claim, moves, findings)
+  const bytes = checkBytes(before, after, claim, moves, findings)
+  reportProgress(options, 0, before.length, 'verify')
+  const fields = new ClaimedFields(claim)
+  const code = checkCode(before, claim, fields, moves, findings, options)
+  return verdictOf(claim, findings, { bytes, ...code })
+}
+
+/** A covered range that only partly moves has no one delta. */
+function checkCoverage(claim: RelocationTable, moves: readonly CheckedMove[], findings: Findings): void {
+  for (const range of claim.coverage) {
+    const split = moves.find(
+      (move) =>
+        range.start < move.end &&
+        move.start < range.end &&
+        (range.start < move.start || range.end > move.end),
+    )
+    if (split !== undefined)
+      findings.error(
+        'not-covered',
+        0,
+        0,
+        `the move of [${hex(split.start)}, ${hex(split.end)}) splits the covered range [${hex(range.start)}, ${hex(range.end)}).`,
+        'Verify with a table made for these moves.',
+      )
+  }
+}
+
+/** Restores every claimed field of a copy of `after` and compares: what still differs was not claimed. Returns the bytes kept. */
+function checkBytes(
+  before: Uint8Array,
+  after: Uint8Array,
+  claim: RelocationTable,
+  moves: readonly CheckedMove[],
+  findings: Findings,
+): number {
+  const restored = after.slice()
+  const [old, now, restore] = [viewOf(before), viewOf(after), viewOf(restored)]
+  let claimed = 0
+  for (const group of claim.parts.groups) {
+    const { width } = KIND_ROWS[group.kind]
+    const change = rangeShift(claim, group.target, moves) - rangeShift(claim, group.anchor, moves)
+    for (const offset of group.offsets) {
+      const was = readField(old, offset, width)
+      const is = readField(now, offset, width)
+      const expected = BigInt.asUintN(8 * width, was + change)
+      if (is !== expected)
+        findings.error(
+          'wrong-value',
+          offset,
+          width,
+          `the field holds ${hex(is)}; moved it must hold ${hex(expected)}.`,
+          'Relocate again from the original bytes.',
+        )
+      writeField(restore, offset, width, was)
+    }
+    claimed += width * group.offsets.length
+  }
+  for (const split of claim.parts.splits) {
+    const change = rangeShift(claim, split.target, moves) - rangeShift(claim, split.anchor, moves)
+    checkSplit(before, after, split, change, findings)
+    for (const piece of split.pieces) {
+      writeField(restore, piece.offset, piece.width, readField(old, piece.offset, piece.width))
+      claimed += piece.width
+    }
+  }
+  let run = -2
+  for (let i = 0; i < restored.length; i++) {
+    if (restored[i] === before[i]) continue
+    if (i !== run + 1)
+      findings.error(
+        'byte-changed',
+        i,
+        1,
+        `a byte that no claimed field holds changed from ${hexBytes(before, i, i + 1)} to ${hexBytes(after, i, i + 1)}.`,
+        'Relocate again from the original bytes, with this table.',
+      )
+    run = i
+  }
+  return before.length - claimed
+}
+
+function checkSplit(
+  before: Uint8Array,
+  after: Uint8Array,
+  split: RelocationTable['parts']['splits'][number],
+  change: bigint,
+  findings: Findings,
+): void {
+  const [old, now] = [viewOf(before), viewOf(after)]
+  const xored = split.pieces.some((piece) => piece.operation === 'xor')
+  const was = joinPieces(old, split.pieces)
+  const is = joinPieces(now, split.pieces)
+  // A key mixed into the pieces is was ^ address; it stays.
+  const address = split.targetAddress - (split.anchorAddress ?? 0n)
+  const expected = xored
+    ? was ^ wrapAddress(address) ^ wrapAddress(address + change)
+    : wrapAddress(was + change)
+  if (is === expected) return
+  const { offset } = split.pieces[0]
+  findings.error(
+    'wrong-value',
+    offset,
+    split.pieces[0].width,
+    `the pieces hold ${hex(is)} together; moved they must hold ${hex(expected)}.`,
+    'Relocate again from the original bytes.',
+  )
+}
+
+function verdictOf(claim: RelocationTable, findings: Findings, proved: Verdict['proved']): Verdict {
+  const address = [0, 0, 0, 0, 0]
+  const code = [0, 0, 0]
+  const count = (evidence: number): void => {
+    address[addressLevel(evidence)]++
+    code[codeLevel(evidence)]++
+  }
+  for (const group of claim.parts.groups) group.evidence.forEach(count)
+  for (const split of claim.parts.splits) count(split.evidence)
+  const [guess, flow, given] = code
+  return {
+    ok: findings.errors === 0,
+    problems: findings.problems,
+    proved,
+    rests: { exact: address[4], encoding: address[3], flow: address[2], range: address[1] },
+    code: { given, flow, guess },
+  }
+}
