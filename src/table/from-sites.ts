@@ -110,8 +110,10 @@ function addSite(builder: TableBuilder, view: DataView, site: SiteInput, what: s
   const value = siteValue(view, kind, offset)
   const pointed = row.name === 'eip32' ? BigInt.asUintN(32, start + value) : wrapAddress(start + value)
   const target = site.target === undefined ? pointed : toAddress(site.target, `${what}.target`)
+  // A relative field whose target is not what it points at moves with something else: only the caller's word says so.
+  const level = row.anchor === 'next' && target !== pointed ? evidence | ADDRESS_EXACT : evidence
   if (row.anchor === 'address') builder.addDifference(offset, kind, target, start, evidence)
-  else builder.addTarget(offset, kind, target, evidence, tail, row.anchor === 'none')
+  else builder.addTarget(offset, kind, target, level, tail, row.anchor === 'none')
 }
 
 function siteEvidence(site: SiteInput, relative: boolean, what: string): number {

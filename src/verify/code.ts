@@ -141,25 +141,24 @@ class CodeChecker {
   }
 
   #relative(field: ClaimedField, relative: boolean, isBranch: boolean): void {
+    const mismatch = this.#mismatch(field, relative, isBranch)
+    if (mismatch === undefined) this.proof.relative++
+    else this.#wrong(field, mismatch)
+  }
+
+  /** What is wrong with a claim that this operand is of a pc kind; undefined: nothing. */
+  #mismatch(field: ClaimedField, relative: boolean, isBranch: boolean): string | undefined {
     const cursor = this.#cursor
     const row = KIND_ROWS[field.kind]
-    if (!relative) return this.#wrong(field, `an operand that is not relative is claimed as ${row.name}.`)
-    const { target } = cursor
+    if (!relative) return `an operand that is not relative is claimed as ${row.name}.`
     const isEip = !isBranch && cursor.isEipRelative
     const kind = isEip ? EIP32 : field.width === 1 ? PC8 : field.width === 2 ? PC16 : PC32
-    if (field.kind !== kind)
-      return this.#wrong(field, `a ${KIND_ROWS[kind].name} operand is claimed as ${row.name}.`)
-    if (field.offset + field.width + field.tail !== cursor.offset + cursor.length)
-      return this.#wrong(
-        field,
-        `the instruction ends at ${hex(cursor.offset + cursor.length)}, the claim says ${hex(field.offset + field.width + field.tail)}.`,
-      )
-    if (field.target !== target && addressLevel(field.evidence) !== ADDRESS_EXACT)
-      return this.#wrong(
-        field,
-        `the operand points at ${hex(target ?? 0n)}, the claim says ${hex(field.target)}.`,
-      )
-    this.proof.relative++
+    if (field.kind !== kind) return `a ${KIND_ROWS[kind].name} operand is claimed as ${row.name}.`
+    const [next, claimed] = [cursor.offset + cursor.length, field.offset + field.width + field.tail]
+    if (claimed !== next) return `the instruction ends at ${hex(next)}, the claim says ${hex(claimed)}.`
+    const target = cursor.target ?? 0n
+    if (field.target === target || addressLevel(field.evidence) === ADDRESS_EXACT) return undefined
+    return `the operand points at ${hex(target)}, the claim says ${hex(field.target)}.`
   }
 
   /** imm32 of a 64-bit operand, and disp32 without a 67 prefix, are sign-extended. */
