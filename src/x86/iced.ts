@@ -183,7 +183,8 @@ function fillLayout(cursor: IcedCursor, out: Instruction): void {
   for (let i = 0; i < instruction.opCount; i++) {
     const kind = instruction.opKind(i)
     if (kind === OpKind.Memory) out.memory = memoryForm(instruction)
-    else if (kind !== OpKind.Immediate8_2nd) out.immediateWidth ||= immediateWidth(kind)
+    else if (out.immediateSize > 0 && kind !== OpKind.Immediate8_2nd)
+      out.immediateWidth ||= immediateWidth(kind)
   }
   out.flow = flowClass(instruction, cursor.isBranch)
 }
