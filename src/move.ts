@@ -47,7 +47,7 @@ export function move(code: Uint8Array, options: MoveOptions): MoveResult {
       )
   }
   const { table, withheld } = filterTable(whole, code, options.evidence)
-  const before = options.verify === false || options.into === undefined ? code : code.slice()
+  const before = options.verify === false || options.into === undefined ? code : new Uint8Array(code)
   const result = relocate(code, table, { to: options.to, also: options.also, into: options.into })
   const problems = [...table.problems, ...withheld, ...result.problems]
   if (options.verify === false) return { ...result, problems, verdict: undefined }

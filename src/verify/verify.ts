@@ -163,7 +163,7 @@ function checkBytes(
   moves: readonly CheckedMove[],
   findings: Findings,
 ): number {
-  const restored = after.slice()
+  const restored = new Uint8Array(after)
   const [old, now, restore] = [viewOf(before), viewOf(after), viewOf(restored)]
   let claimed = 0
   for (const group of claim.parts.groups) {

@@ -1,0 +1,162 @@
+/** x64-reloc relocate: analyze (or read the table), move, verify, write. */
+import { hex } from '../core/address.ts'
+import { RelocError } from '../core/errors.ts'
+import type { Move } from '../core/range.ts'
+import { type MoveResult, move } from '../move.ts'
+import type { AddressEvidence } from '../table/site.ts'
+import type { Cpu } from '../x86/instruction.ts'
+import { withText } from '../x86/locate.ts'
+import { type Arguments, type Command, toJson, UsageError } from './command.ts'
+import { changeLines, siteFields } from './fields.ts'
+import { Inputs } from './input.ts'
+import { checkOutputs, type Output, writeOutputs } from './output.ts'
+import { showProgress } from './progress.ts'
+import { countKinds, plural, sayProblems, siteLines, verdictLine } from './report.ts'
+import {
+  ALSO_OPTION,
+  checkBase,
+  EVIDENCE_OPTION,
+  JSON_OPTION,
+  readCpu,
+  readEvidence,
+  readSubject,
+  type Subject,
+  TABLE_OPTIONS,
+} from './subject.ts'
+import type { Terminal } from './terminal.ts'
+
+export const relocateCommand: Command = {
+  name: 'relocate',
+  summary:
+    'Finds every address field of a blob of machine code, writes the blob as it must be at another address, and\nverifies the result. What would not be right is refused, and nothing is written.',
+  positionals: ['<input>'],
+  options: [
+    { name: 'from', value: '<address>', help: 'Where the blob is: the address of its first byte.' },
+    { name: 'to', value: '<address>', help: 'Where it shall be.' },
+    { name: 'output', short: 'o', value: '<file>', help: 'The moved blob.' },
+    ...TABLE_OPTIONS,
+    {
+      name: 'write-table',
+      value: '<file>',
+      help: 'Write the relocation table of the moved blob, for the next move.',
+    },
+    ALSO_OPTION,
+    EVIDENCE_OPTION,
+    { name: 'dry-run', help: 'Write nothing; list what would change on standard output.' },
+    { name: 'no-verify', help: 'Do not verify the result.' },
+    JSON_OPTION,
+  ],
+  notes: `Addresses and byte counts are hex (0x...) or decimal, with _ between digits if you like. - is standard input or output.
+With --table, --from may be left out: the table says where the blob is.
+Exit code: 0 done; 1 refused or not verified, nothing written; 2 wrong use or unreadable input.`,
+  examples: [
+    'x64-reloc relocate code.bin --from 0x400000 --to 0x7f00_0000_0000 -o moved.bin',
+    'x64-reloc relocate code.bin --from 0x400000 --to 0x500000 --hints hints.json --dry-run',
+    'x64-reloc relocate code.bin --from 0x400000 --to 0x500000 -o moved.bin --write-table moved.json',
+    'x64-reloc relocate moved.bin --table moved.json --to 0x600000 -o again.bin',
+    'x64-reloc relocate code.bin --from 0x400000 --to 0x500000 --also 0x402000..0x403000=0x502000 -o moved.bin',
+  ],
+  run,
+}
+
+interface Request {
+  readonly subject: Subject
+  readonly to: bigint
+  readonly also: readonly Move[]
+  readonly evidence: AddressEvidence | undefined
+  readonly cpu: Cpu | undefined
+  readonly verify: boolean
+  /** undefined: nothing is written. */
+  readonly output: string | undefined
+  readonly tablePath: string | undefined
+}
+
+async function run(args: Arguments, terminal: Terminal): Promise<number> {
+  const request = await readRequest(args, terminal)
+  const { subject, output, tablePath } = request
+  const result = moveSubject(request, terminal)
+  const problems = withText(result.problems, subject.code, subject.base, subject.table.code())
+  const told = { ...result, problems }
+  const report: Output[] = args.has('json') ? [{ path: '-', data: toJson(jsonReport(request, told)) }] : []
+  const files: Output[] = []
+  if (output !== undefined) files.push({ path: output, data: result.bytes })
+  if (tablePath !== undefined) files.push({ path: tablePath, data: `${JSON.stringify(result.table)}\n` })
+  if (args.has('dry-run') && report.length === 0) await terminal.print(changes(subject, told))
+  await writeOutputs([...files, ...report], terminal)
+  say(request, told, terminal)
+  return 0
+}
+
+async function readRequest(args: Arguments, terminal: Terminal): Promise<Request> {
+  const to = args.needAddress('to')
+  const also = args.also()
+  const dry = args.has('dry-run')
+  const output = args.text('output')
+  if (output === undefined && !dry) throw new UsageError('--output <file> is needed (or --dry-run).')
+  const [written, tablePath] = dry ? [] : [output, args.text('write-table')]
+  checkOutputs([written, tablePath, args.has('json') ? '-' : undefined])
+  const how = { evidence: readEvidence(args), cpu: readCpu(args), verify: !args.has('no-verify') }
+  const subject = await readSubject(args.positionals[0], 'from', args, new Inputs(terminal), terminal)
+  checkBase(subject, 'from')
+  return { subject, to, also, ...how, output: written, tablePath }
+}
+
+/** Moves; errors come with the text of their instructions. */
+function moveSubject(request: Request, terminal: Terminal): MoveResult {
+  const { code, base, table } = request.subject
+  try {
+    const { to, also, evidence, cpu, verify } = request
+    const progress = showProgress(terminal, 'relocate')
+    return move(code, { from: base, to, also, table, evidence, cpu, verify, ...progress })
+  } catch (error) {
+    if (!(error instanceof RelocError) || error.problems.length === 0) throw error
+    throw new RelocError(
+      error.code,
+      error.message,
+      withText([...table.problems, ...error.problems], code, base, table.code()),
+    )
+  } finally {
+    terminal.status('')
+  }
+}
+
+/** What changes, each site with the instruction before and after. */
+function changes({ code, base, table }: Subject, result: MoveResult): string {
+  const after = { code: result.bytes, base: result.table.base }
+  return siteFields(code, result.table, table.code())
+    .map((field) => {
+      const { head, old, now } = changeLines(field, { code, base }, after)
+      return `${head}\n  - ${old}\n  + ${now}\n`
+    })
+    .join('')
+}
+
+function say({ subject, to, output, tablePath }: Request, result: MoveResult, terminal: Terminal): void {
+  const { name, code, base } = subject
+  terminal.say(`${name}: ${plural(code.length, 'byte')} from ${hex(base)} to ${hex(to)}`)
+  for (const line of siteLines(result.table)) terminal.say(line)
+  sayProblems(result.problems, terminal)
+  const { verdict } = result
+  if (verdict === undefined) terminal.say('not verified (--no-verify)')
+  else terminal.say(`${terminal.paint('green', 'verified:', 'error')} ${verdictLine(verdict)}`)
+  for (const path of [output, tablePath])
+    if (path !== undefined && path !== '-') terminal.say(`${path} written`)
+}
+
+function jsonReport({ subject, to, output, tablePath }: Request, result: MoveResult): object {
+  const { name, code, base } = subject
+  return {
+    ok: true,
+    input: name,
+    output: output ?? null,
+    table: tablePath ?? null,
+    from: base,
+    to,
+    length: code.length,
+    span: result.table.span,
+    sites: result.table.size,
+    kinds: countKinds(result.table),
+    problems: result.problems,
+    verdict: result.verdict ?? null,
+  }
+}

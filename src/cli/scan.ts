@@ -1,0 +1,118 @@
+/** x64-reloc scan: every address field of a blob. */
+import { hex, wrapAddress } from '../core/address.ts'
+import { RelocationTable } from '../table/table.ts'
+import { withText } from '../x86/locate.ts'
+import { type Arguments, type Command, toJson, UsageError } from './command.ts'
+import { allFields, evidenceText, type Field, fieldText } from './fields.ts'
+import { Inputs } from './input.ts'
+import { checkOutputs, type Output, writeOutputs } from './output.ts'
+import { countKinds, plural, sayProblems, siteLines } from './report.ts'
+import {
+  ALSO_OPTION,
+  checkBase,
+  JSON_OPTION,
+  readCpu,
+  readSubject,
+  type Subject,
+  TABLE_OPTIONS,
+} from './subject.ts'
+import type { Terminal } from './terminal.ts'
+
+export const scanCommand: Command = {
+  name: 'scan',
+  summary:
+    'Lists every address field of a blob: offset, address, kind, target, evidence, instruction. A field whose line begins\nwith * is a site: a move of the blob changes it. The others point from the blob into itself.',
+  positionals: ['<input>'],
+  options: [
+    { name: 'base', value: '<address>', help: 'Where the blob is: the address of its first byte.' },
+    {
+      name: 'pair',
+      value: '<file>',
+      help: 'The same code dumped at another base: the sites are exactly\nwhat differs, and nothing is inferred.',
+    },
+    { name: 'pair-base', value: '<address>', help: 'Where that one is.' },
+    ...TABLE_OPTIONS,
+    { name: 'write-table', value: '<file>', help: 'Write the relocation table of the blob.' },
+    { ...ALSO_OPTION, help: 'Another range that may move later. Repeatable.' },
+    JSON_OPTION,
+  ],
+  notes: 'With --table, --base may be left out: the table says where the blob is.',
+  examples: [
+    'x64-reloc scan code.bin --base 0x400000',
+    'x64-reloc scan code.bin --base 0x400000 --hints hints.json --write-table code.json',
+    'x64-reloc scan a.bin --base 0x400000 --pair b.bin --pair-base 0x7f00_0000_0000 --write-table a.json',
+  ],
+  run,
+}
+
+async function run(args: Arguments, terminal: Terminal): Promise<number> {
+  args.exclude('pair', 'table', 'both are exact tables of the blob.')
+  if (args.has('pair') !== args.has('pair-base'))
+    throw new UsageError('--pair <file> and --pair-base <address> go together.')
+  const tablePath = args.text('write-table')
+  checkOutputs([tablePath, '-'])
+  const inputs = new Inputs(terminal)
+  const found = await readSubject(args.positionals[0], 'base', args, inputs, terminal)
+  checkBase(found, 'base')
+  const runs = found.table.code()
+  const subject = args.has('pair') ? await pairSubject(found, args, inputs) : found
+  const { code, base, table } = subject
+  const fields = allFields(code, table, runs, readCpu(args))
+  const problems = withText(table.problems, code, base, runs)
+  const outputs: Output[] =
+    tablePath === undefined ? [] : [{ path: tablePath, data: `${JSON.stringify(table)}\n` }]
+  const listing = args.has('json')
+    ? toJson({
+        ok: true,
+        input: subject.name,
+        base,
+        length: code.length,
+        span: table.span,
+        kinds: countKinds(table),
+        problems,
+        fields: fields.map((field) => jsonField(subject, field)),
+      })
+    : fields.map((field) => fieldLine(subject, field)).join('')
+  await writeOutputs([...outputs, { path: '-', data: listing }], terminal)
+  for (const line of siteLines(table)) terminal.say(line)
+  const inside = fields.length - table.size
+  if (inside > 0) terminal.say(`${plural(inside, 'relative field')} that point from the blob into itself`)
+  sayProblems(problems, terminal)
+  return 0
+}
+
+/** The same blob with the exact table that a second dump gives. */
+async function pairSubject(found: Subject, args: Arguments, inputs: Inputs): Promise<Subject> {
+  const { code, base } = found
+  const other = await inputs.bytes(args.text('pair')!, 'the pair')
+  const span = args.bytes('span')
+  const moved = args.also().map(({ from, length }) => ({ start: from, length }))
+  const table = RelocationTable.fromPair(code, base, other, args.needAddress('pair-base'), { span, moved })
+  return { ...found, table }
+}
+
+const addressOf = ({ base }: Subject, offset: number): bigint => wrapAddress(base + BigInt(offset))
+
+/** `* +0x12  0x400012  pc32   -> 0x500000  code flow  call 0x500000` */
+function fieldLine(subject: Subject, field: Field): string {
+  const { code, base } = subject
+  const columns = [
+    `${field.changes ? '*' : ' '} +${hex(field.offset)}`.padEnd(10),
+    hex(addressOf(subject, field.offset)),
+    field.kind.padEnd(6),
+    `-> ${hex(field.target)}`,
+    evidenceText(field.evidence).padEnd(28),
+    fieldText(code, base, field),
+  ]
+  return `${columns.join('  ').trimEnd()}\n`
+}
+
+function jsonField(subject: Subject, field: Field): object {
+  const { instruction, ...rest } = field
+  return {
+    address: addressOf(subject, field.offset),
+    ...rest,
+    instruction: instruction === undefined ? null : instruction.start,
+    text: fieldText(subject.code, subject.base, field),
+  }
+}

@@ -1,0 +1,109 @@
+/** x64-reloc verify: does a moved blob hold what it must? */
+import { hex } from '../core/address.ts'
+import { filterTable } from '../move.ts'
+import { relocate } from '../relocate/relocate.ts'
+import type { RelocationTable } from '../table/table.ts'
+import { type Verdict, verify } from '../verify/verify.ts'
+import { withText } from '../x86/locate.ts'
+import { type Arguments, type Command, toJson } from './command.ts'
+import { Inputs } from './input.ts'
+import { showProgress } from './progress.ts'
+import { countKinds, plural, sayProblems, verdictLine } from './report.ts'
+import {
+  ALSO_OPTION,
+  checkBase,
+  EVIDENCE_OPTION,
+  JSON_OPTION,
+  readCpu,
+  readEvidence,
+  readSubject,
+  type Subject,
+  TABLE_OPTIONS,
+} from './subject.ts'
+import type { Terminal } from './terminal.ts'
+
+export const verifyCommand: Command = {
+  name: 'verify',
+  summary:
+    'Checks that one blob is the other one moved: every site holds its new value, every other byte is the same, every\nrelative operand that the move breaks is accounted for.',
+  positionals: ['<before>', '<after>'],
+  options: [
+    { name: 'from', value: '<address>', help: 'Where the blob was.' },
+    { name: 'to', value: '<address>', help: 'Where it is now.' },
+    ...TABLE_OPTIONS,
+    ALSO_OPTION,
+    EVIDENCE_OPTION,
+    JSON_OPTION,
+  ],
+  notes: `--table is the table of the blob before the move, or the one that relocate --write-table wrote.
+Exit code: 0 verified; 1 not verified; 2 wrong use or unreadable input.`,
+  examples: [
+    'x64-reloc verify code.bin moved.bin --from 0x400000 --to 0x7f00_0000_0000',
+    'x64-reloc verify code.bin moved.bin --from 0x400000 --to 0x500000 --table moved.json',
+  ],
+  run,
+}
+
+async function run(args: Arguments, terminal: Terminal): Promise<number> {
+  const to = args.needAddress('to')
+  const from = args.needAddress('from')
+  const [beforePath, afterPath] = args.positionals
+  const inputs = new Inputs(terminal)
+  const read = await readSubject(beforePath, 'from', args, inputs, terminal)
+  const after = await inputs.bytes(afterPath, 'the moved blob')
+  const subject = { ...read, table: tableBefore(read.table, after, from, to, args) }
+  checkBase(subject, 'from')
+  const verdict = check(subject, after, to, args, terminal)
+  if (args.has('json')) await terminal.print(toJson(jsonReport(subject, to, verdict)))
+  sayProblems(verdict.problems, terminal)
+  terminal.say(
+    verdict.ok
+      ? `${terminal.paint('green', 'verified:', 'error')} ${verdictLine(verdict)}`
+      : `${terminal.paint('red', 'not verified:', 'error')} ${plural(verdict.problems.length, 'problem')}; ${afterPath} is not ${beforePath} moved from ${hex(from)} to ${hex(to)}`,
+  )
+  return verdict.ok ? 0 : 1
+}
+
+/** A table that describes the moved blob, as relocate writes it, is taken back to where it came from. */
+function tableBefore(
+  table: RelocationTable,
+  after: Uint8Array,
+  from: bigint,
+  to: bigint,
+  args: Arguments,
+): RelocationTable {
+  if (table.base !== to || from === to || after.length !== table.length) return table
+  const back = args.also().map((move) => ({ from: move.to, to: move.from, length: move.length }))
+  return relocate(after, table, { to: from, also: back }).table
+}
+
+function check(
+  subject: Subject,
+  after: Uint8Array,
+  to: bigint,
+  args: Arguments,
+  terminal: Terminal,
+): Verdict {
+  const { code, base, table } = subject
+  const claim = filterTable(table, code, readEvidence(args)).table
+  try {
+    const verdict = verify(code, after, {
+      moves: [{ from: base, to, length: BigInt(claim.span) }, ...args.also()],
+      claim,
+      cpu: readCpu(args),
+      ...showProgress(terminal, 'verify'),
+    })
+    return { ...verdict, problems: withText(verdict.problems, code, base, table.code()) }
+  } finally {
+    terminal.status('')
+  }
+}
+
+const jsonReport = ({ base, table }: Subject, to: bigint, verdict: Verdict): object => ({
+  from: base,
+  to,
+  length: table.length,
+  sites: table.size,
+  kinds: countKinds(table),
+  ...verdict,
+})

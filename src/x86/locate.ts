@@ -1,0 +1,67 @@
+/** Which instruction holds a byte: code runs decode linearly from their starts, so finding one is a walk. */
+import type { Problem } from '../core/errors.ts'
+import type { CodeRun } from '../table/table.ts'
+import { formatInstruction, IcedCursor } from './iced.ts'
+
+/**
+ * The instruction that holds each of `offsets` (bytes from the start of `code`), as `[start, end)`; offsets outside `runs` are
+ * not in the result. Where runs overlap, the instruction of the first one counts.
+ */
+export function findInstructions(
+  code: Uint8Array,
+  runs: readonly CodeRun[],
+  offsets: Iterable<number>,
+): Map<number, CodeRun> {
+  const wanted = Uint32Array.from(new Set(offsets)).sort()
+  const found = new Map<number, CodeRun>()
+  if (wanted.length === 0 || runs.length === 0) return found
+  const cursor = new IcedCursor(code)
+  try {
+    for (const run of runs) {
+      let n = lowerBound(wanted, run.start)
+      for (let at = run.start; n < wanted.length && wanted[n] < run.end; ) {
+        const length = cursor.decode(at)
+        if (length === 0) break
+        for (; n < wanted.length && wanted[n] < at + length; n++)
+          if (!found.has(wanted[n])) found.set(wanted[n], { start: at, end: at + length })
+        at += length
+      }
+    }
+  } finally {
+    cursor.dispose()
+  }
+  return found
+}
+
+/** Index of the first of the ascending `values` that is not below `least`. */
+function lowerBound(values: Uint32Array, least: number): number {
+  let low = 0
+  let high = values.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (values[middle] < least) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+/** `problems` with the text of the instruction that each is about, where `runs` hold one. `base` is the address of byte 0. */
+export function withText(
+  problems: readonly Problem[],
+  code: Uint8Array,
+  base: bigint,
+  runs: readonly CodeRun[],
+): Problem[] {
+  const bare = problems.filter((problem) => problem.text === undefined && problem.bytes !== '')
+  const places = findInstructions(
+    code,
+    runs,
+    bare.map((problem) => problem.offset),
+  )
+  return problems.map((problem) => {
+    const place = places.get(problem.offset)
+    if (place === undefined || !bare.includes(problem)) return problem
+    const text = formatInstruction(code, place.start, BigInt.asUintN(64, base + BigInt(place.start)))
+    return { ...problem, text }
+  })
+}
