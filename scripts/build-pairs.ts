@@ -20,7 +20,8 @@
  * A link that overflows because ld turned a GOT load into an address (GOTPCRELX relaxation) is repeated with
  * `--no-relax`. Nothing is random: the same tools and packages give the same bytes.
  */
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { builtOrigins } from './pairs/built.ts'
@@ -56,8 +57,8 @@ function caseName(origin: Origin, recipe: CaseRecipe): string {
 }
 
 function build(out: string): void {
-  const work = resolve(values.work ?? join(out, '.work'))
   mkdirSync(out, { recursive: true })
+  const work = values.work ? resolve(values.work) : mkdtempSync(join(tmpdir(), 'pairs-'))
   for (const origin of wanted.filter((o) => o.cases.length)) {
     const directory = join(work, origin.id)
     rmSync(directory, { recursive: true, force: true })
@@ -66,14 +67,14 @@ function build(out: string): void {
       const objects = gatherObjects(origin, directory)
       for (const recipe of origin.cases)
         attempt(caseName(origin, recipe), () => {
-          const summary = buildCase(out, directory, origin, recipe, objects)
+          const summary = buildCase({ out, directory, origin, recipe, objects })
           console.log(
             `${summary.name}: ${summary.bytes} bytes, ${summary.changed} of ${summary.sites} sites change`,
           )
         })
     })
-    if (!values.work) rmSync(directory, { recursive: true, force: true })
   }
+  if (!values.work) rmSync(work, { recursive: true })
 }
 
 /** A case that cannot be made is reported with the tool's own words and does not stop the others. */
@@ -81,41 +82,36 @@ function attempt(name: string, action: () => void): void {
   try {
     action()
   } catch (error) {
-    const { message, stderr } = error as Error & { stderr?: Buffer }
-    console.error(`${name}: FAILED: ${(stderr?.toString() || message).slice(0, 1500)}`)
+    console.error(`${name}: FAILED: ${words(error).slice(0, 1500)}`)
     process.exitCode = 1
   }
 }
 
-function buildCase(
-  out: string,
-  directory: string,
-  origin: Origin,
-  recipe: CaseRecipe,
-  objects: readonly InputObject[],
-): CaseSummary {
-  const flags = [...(origin.ldFlags ?? []), ...(recipe.ldFlags ?? [])]
+/** What a tool said, or else what we say. */
+function words(error: unknown): string {
+  const { message, stderr } = error as Error & { stderr?: Buffer | string }
+  return stderr?.toString() || message
+}
+
+interface Job {
+  readonly out: string
+  readonly directory: string
+  readonly origin: Origin
+  readonly recipe: CaseRecipe
+  readonly objects: readonly InputObject[]
+}
+
+function buildCase(job: Job): CaseSummary {
+  const flags = job.recipe.ldFlags ?? []
   try {
-    return linkCase(out, directory, origin, recipe, objects, flags)
+    return linkCase(job, flags)
   } catch (error) {
-    const { message, stderr } = error as Error & { stderr?: Buffer }
-    if (
-      flags.includes('--no-relax') ||
-      !/GOTPCRELX|no-relax|relaxed differently|relocation records/.test(`${stderr} ${message}`)
-    )
-      throw error
-    return linkCase(out, directory, origin, recipe, objects, [...flags, '--no-relax'])
+    if (!/GOTPCRELX|no-relax|relaxed differently|relocation records/.test(words(error))) throw error
+    return linkCase(job, [...flags, '--no-relax'])
   }
 }
 
-function linkCase(
-  out: string,
-  directory: string,
-  origin: Origin,
-  recipe: CaseRecipe,
-  objects: readonly InputObject[],
-  flags: readonly string[],
-): CaseSummary {
+function linkCase({ out, directory, origin, recipe, objects }: Job, flags: readonly string[]): CaseSummary {
   const style: Style = STYLES[recipe.style]
   const [from, to, fixedBase] = PLACES[recipe.place]
   const moving = recipe.moving
@@ -123,7 +119,7 @@ function linkCase(
   const plan: LinkPlan = {
     directory,
     objects,
-    movedFiles: new Set(moved.map((o) => o.file)),
+    movedFiles: moving && new Set(moved.map((o) => o.file)),
     layout: style.layout,
     units: style.kind === 'one-function-out' ? packUnits(objects, from, to, recipe.count ?? 120) : [],
     fixedBase,
@@ -135,11 +131,7 @@ function linkCase(
   const facts: CaseFacts = {
     name: caseName(origin, recipe),
     kind: style.kind,
-    origin: origin.origin,
-    language: origin.language,
-    license: origin.license,
-    compiler: origin.compiler,
-    codeModel: origin.codeModel,
+    ...origin,
     layout: style.layout,
     ldFlags: flags,
     stubbedSymbols: linked.stubs,

@@ -79,7 +79,6 @@ function valueAt(bytes: Buffer, site: Site): bigint | undefined {
       return BigInt.asUintN(64, BigInt(bytes.readInt32LE(site.offset)))
     case '64':
     case 'LINKER_GOT':
-    case 'INFERRED64':
       return bytes.readBigUInt64LE(site.offset)
     case 'PC32':
     case 'PLT32':

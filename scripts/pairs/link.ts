@@ -43,8 +43,8 @@ export interface MovedUnit {
 export interface LinkPlan {
   readonly directory: string
   readonly objects: readonly InputObject[]
-  /** Files whose sections move; the others stay whole. */
-  readonly movedFiles: ReadonlySet<string>
+  /** Files whose sections move, the others staying whole; undefined: all. */
+  readonly movedFiles: ReadonlySet<string> | undefined
   readonly layout: readonly Part[]
   readonly units: readonly MovedUnit[]
   readonly fixedBase: bigint
@@ -151,60 +151,54 @@ const OUTPUT: Readonly<Record<Part, string>> = {
   ldata: '.ldata',
   lbss: '.lbss',
 }
-const CLASSES: readonly SectionClass[] = [
-  'text',
-  'rodata',
-  'eh',
-  'data',
-  'bss',
-  'lrodata',
-  'ldata',
-  'lbss',
-  'tdata',
-  'tbss',
-]
+const CLASSES = Object.keys(PATTERNS) as SectionClass[]
 const PLT = '.plt : { *(.plt .plt.got .plt.sec .iplt) }'
 const GOT = '.got : { *(.got .got.plt .igot .igot.plt) }'
 const DYNAMIC_RELOCS = '.rela.fixed : { *(.rela*) }'
 
-function script(plan: LinkPlan, end: 'from' | 'to', base: bigint): string {
-  const { objects, movedFiles, layout, units } = plan
-  const names = Object.fromEntries(CLASSES.map((kind) => [kind, namesOf(kind, objects)]))
-  const partial = movedFiles.size < objects.length
+/** The input sections of each class, as a linker script lists them. */
+type Names = Readonly<Record<SectionClass, string>>
+
+/** The output sections that move as one blob, in the order of the layout. */
+function movedSections({ objects, movedFiles, layout }: LinkPlan, names: Names): string[] {
+  const partial = movedFiles !== undefined
   const inputs = (kind: SectionClass): string =>
     partial ? [...movedFiles].map((file) => `"${file}"(${names[kind]})`).join('\n') : `*(${names[kind]})`
-  const prefix = partial ? '.m' : '.'
-  const moved = layout.flatMap((part) => {
-    const output = OUTPUT[part].replace('.', prefix)
+  return layout.flatMap((part) => {
+    const output = OUTPUT[part].replace('.', partial ? '.m' : '.')
     if (part === 'plt') return [PLT]
-    if (part === 'textrodata')
-      return [
-        `${output} : { ${objects.map((o) => `"${o.file}"(${names.text})\n"${o.file}"(${names.rodata})`).join('\n')} }`,
-      ]
+    if (part === 'textrodata') {
+      const pairs = objects.map(({ file }) => `"${file}"(${names.text})\n"${file}"(${names.rodata})`)
+      return [`${output} : { ${pairs.join('\n')} }`]
+    }
     // The GOT ends the initialised part: .bss must stay last, it is not in the file.
-    const got = part === 'bss' && layout.includes('plt') ? [GOT] : []
-    return [...got, `${output} : { ${inputs(part)} }`]
+    return [...(part === 'bss' && layout.includes('plt') ? [GOT] : []), `${output} : { ${inputs(part)} }`]
   })
+}
+
+/** Everything else, behind the stubs. */
+function fixedSections({ movedFiles, layout, dropUnwind }: LinkPlan, names: Names): string[] {
   const covered = new Set<string>(
     layout.flatMap((part) => (part === 'textrodata' ? ['text', 'rodata'] : [part])),
   )
-  const restKinds = partial ? CLASSES : CLASSES.filter((kind) => !covered.has(kind))
-  const rest = restKinds
-    .filter((kind) => !(kind === 'eh' && plan.dropUnwind && !covered.has('eh')))
-    .map((kind) => `.f${kind} : { *(${names[kind]}) }`)
-  if (!layout.includes('plt')) rest.push(PLT, GOT)
-  const single = units.map(
+  const rest = CLASSES.filter((kind) => (movedFiles || !covered.has(kind)) && !(kind === 'eh' && dropUnwind))
+  const linkerMade = layout.includes('plt') ? [] : [PLT, GOT]
+  return [...rest.map((kind) => `.f${kind} : { *(${names[kind]}) }`), ...linkerMade, DYNAMIC_RELOCS]
+}
+
+function script(plan: LinkPlan, end: 'from' | 'to', base: bigint): string {
+  const names = Object.fromEntries(CLASSES.map((kind) => [kind, namesOf(kind, plan.objects)])) as Names
+  const units = plan.units.map(
     (unit, n) => `. = ${hex(unit[end])};\n.u${n} : { "${unit.file}"("${unit.section.name}") }`,
   )
-  const dropped = ['.comment', ...droppedNames(objects)].map((name) => `"${name}"`).join(' ')
+  const dropped = [...droppedNames(plan.objects), ...(plan.dropUnwind ? ['.eh_frame'] : [])]
   return `SECTIONS {
-/DISCARD/ : { *(${dropped}${plan.dropUnwind && !covered.has('eh') ? ' .eh_frame' : ''}) }
-${layout.length ? `. = ${hex(base)};` : ''}
-${[...moved, ...single].join('\n')}
+/DISCARD/ : { *(.comment ${dropped.map((name) => `"${name}"`).join(' ')}) }
+. = ${hex(base)};
+${[...movedSections(plan, names), ...units].join('\n')}
 . = ${hex(plan.fixedBase)};
 ${STUBS} : { *(${STUBS}) }
-${rest.join('\n')}
-${DYNAMIC_RELOCS}
+${fixedSections(plan, names).join('\n')}
 }`
 }
 
@@ -216,8 +210,7 @@ export function linkPair(
 ): { readonly from: Linked; readonly to: Linked; readonly stubs: number } {
   const symbols = undefinedSymbols(plan.objects)
   const stubs = assembleStubs(plan.directory, symbols)
-  const all = { ...plan, objects: [...plan.objects, stubs], movedFiles: plan.movedFiles }
-  if (plan.movedFiles.size === plan.objects.length) all.movedFiles = new Set([...plan.movedFiles, stubs.file])
+  const all = { ...plan, objects: [...plan.objects, stubs] }
   return { from: linkOnce(all, 'from', from), to: linkOnce(all, 'to', to), stubs: symbols.size }
 }
 

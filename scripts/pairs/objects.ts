@@ -27,38 +27,38 @@ function codeSize(object: InputObject): number {
   return object.elf.sections.reduce((sum, s) => sum + (classify(s) === 'text' ? s.size : 0), 0)
 }
 
-/** Writes the chosen objects to `directory/o` under unique names and reads them. */
-export function gatherObjects(origin: Origin, directory: string): InputObject[] {
-  if (origin.build) {
-    const env = { ...process.env, SRC: PROGRAMS, SOURCES: join(directory, '..', 'sources') }
-    execFileSync('bash', ['-ec', PRELUDE + origin.build], {
+/** Runs the build script and reads what the origin names: archive members first, then loose objects. */
+function readMembers(origin: Origin, directory: string): { readonly name: string; readonly bytes: Buffer }[] {
+  const env = { ...process.env, SRC: PROGRAMS, SOURCES: join(directory, '..', 'sources') }
+  const bash = (script: string): string =>
+    execFileSync('bash', ['-ec', script], {
       cwd: directory,
       env,
-      stdio: ['ignore', 'ignore', 'pipe'],
-      maxBuffer: 1 << 26,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
     })
-  }
-  const archives = (origin.archives ?? []).flatMap((pattern) =>
-    execFileSync('bash', ['-c', `ls -d ${pattern}`], { cwd: directory, encoding: 'utf8' })
-      .trim()
-      .split('\n'),
-  )
-  const members = archives.flatMap((archive) => readArchive(readFileSync(resolve(directory, archive))))
-  for (const name of readdirSync(directory)
-    .filter((n) => n.endsWith('.o'))
-    .sort())
-    members.push({ name, bytes: readFileSync(join(directory, name)) })
+  if (origin.build) bash(PRELUDE + origin.build)
+  const archives = (origin.archives ?? []).flatMap((pattern) => bash(`ls -d ${pattern}`).trim().split('\n'))
+  const objects = readdirSync(directory).filter((name) => name.endsWith('.o'))
+  return [
+    ...archives.flatMap((archive) => readArchive(readFileSync(resolve(directory, archive)))),
+    ...objects.sort().map((name) => ({ name, bytes: readFileSync(join(directory, name)) })),
+  ]
+}
+
+/** Writes the chosen objects to `directory/o` under unique names and reads them. */
+export function gatherObjects(origin: Origin, directory: string): InputObject[] {
   const chosen: InputObject[] = []
   let size = 0
-  for (const [n, member] of members.entries()) {
-    if (origin.members && !origin.members.test(member.name)) continue
-    const file = `o/${String(n).padStart(4, '0')}-${member.name.replace(/[^\w.-]/g, '_').slice(-80)}`
-    const object: InputObject = { file, elf: readElf(member.bytes) }
+  for (const [n, { name, bytes }] of readMembers(origin, directory).entries()) {
+    if (origin.members && !origin.members.test(name)) continue
+    const file = `o/${String(n).padStart(4, '0')}-${name.replace(/[^\w.-]/g, '_').slice(-80)}`
+    const object: InputObject = { file, elf: readElf(bytes) }
     const more = codeSize(object)
-    if (more === 0 && object.elf.sections.every((s) => classify(s) === undefined)) continue
+    if (object.elf.sections.every((section) => classify(section) === undefined)) continue
     if (size > 0 && size + more > (origin.maxCode ?? 400_000)) continue
     size += more
-    writeFileSync(join(directory, file), member.bytes)
+    writeFileSync(join(directory, file), bytes)
     chosen.push(object)
   }
   if (!chosen.length) throw new Error('no objects chosen')

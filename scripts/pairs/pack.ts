@@ -1,20 +1,47 @@
 /** Chooses the functions of a one-function-out pack: no two may refer to each other, so each moves alone. */
-import { type ElfSymbol, SHF } from './elf.ts'
+import type { Section } from './elf.ts'
 import { classify, type InputObject, type MovedUnit } from './link.ts'
 
 const SMALLEST = 24
 const LARGEST = 12_000
+const SPACING = 0x8000
 
-/** The text section that a symbol of `object` lives in, as a key that is unique over all objects. */
-function homeOf(
-  object: InputObject,
-  symbol: ElfSymbol,
-  globals: ReadonlyMap<string, string>,
-): string | undefined {
-  if (symbol.section === 0) return globals.get(symbol.name)
-  return symbol.bind === 0
-    ? `${object.file} ${symbol.section}`
-    : (globals.get(symbol.name) ?? `${object.file} ${symbol.section}`)
+/** Where each global symbol is defined, as `file section-index`; of several definitions ld takes the first. */
+function definitions(objects: readonly InputObject[]): ReadonlyMap<string, string> {
+  const homes = new Map<string, string>()
+  for (const { file, elf } of objects)
+    for (const symbol of elf.symbols)
+      if (symbol.bind !== 0 && symbol.section !== 0 && !homes.has(symbol.name))
+        homes.set(symbol.name, `${file} ${symbol.section}`)
+  return homes
+}
+
+/** The sections that `section` refers to; itself is left out. */
+function referencesOf(
+  { file, elf }: InputObject,
+  section: Section,
+  homes: ReadonlyMap<string, string>,
+): ReadonlySet<string> {
+  const targets = new Set<string>()
+  for (const record of elf.relocs.get(section.index) ?? []) {
+    const symbol = elf.symbols[record.symbol]
+    const home = symbol.bind === 0 ? `${file} ${symbol.section}` : homes.get(symbol.name)
+    if (home !== undefined) targets.add(home)
+  }
+  targets.delete(`${file} ${section.index}`)
+  return targets
+}
+
+/** A text section of useful size, alone under its name, that refers to something and is not a discarded COMDAT twin. */
+function isCandidate(
+  { file, elf }: InputObject,
+  section: Section,
+  homes: ReadonlyMap<string, string>,
+): boolean {
+  if (classify(section) !== 'text' || section.size < SMALLEST || section.size > LARGEST) return false
+  if (elf.sections.filter((other) => other.name === section.name).length > 1) return false
+  const own = elf.symbols.find((symbol) => symbol.section === section.index && symbol.bind !== 0)
+  return elf.relocs.has(section.index) && (!own || homes.get(own.name) === `${file} ${section.index}`)
 }
 
 export function packUnits(
@@ -23,36 +50,23 @@ export function packUnits(
   to: bigint,
   count: number,
 ): MovedUnit[] {
-  const globals = new Map<string, string>()
-  for (const object of objects)
-    for (const symbol of object.elf.symbols)
-      if (symbol.bind !== 0 && symbol.section !== 0 && !globals.has(symbol.name))
-        globals.set(symbol.name, `${object.file} ${symbol.section}`)
+  const homes = definitions(objects)
   const chosen = new Set<string>()
   const referred = new Set<string>()
   const units: MovedUnit[] = []
-  let seed = 12345
-  for (const object of objects) {
-    const names = object.elf.sections.map((section) => section.name)
+  for (const object of objects)
     for (const section of object.elf.sections) {
-      if (classify(section) !== 'text' || section.size < SMALLEST || section.size > LARGEST) continue
-      if (names.indexOf(section.name) !== names.lastIndexOf(section.name)) continue
-      const key = `${object.file} ${section.index}`
-      const records = object.elf.relocs.get(section.index) ?? []
-      const targets = records.map((r) => homeOf(object, object.elf.symbols[r.symbol], globals))
-      if (!records.length || !(section.flags & SHF.EXEC)) continue
-      // A discarded twin of a COMDAT function has no bytes: the first definition is the one that stays.
-      const own = object.elf.symbols.find((s) => s.section === section.index && s.bind !== 0)
-      if (own && globals.get(own.name) !== key) continue
-      if (referred.has(key) || targets.some((t) => t !== undefined && t !== key && chosen.has(t))) continue
-      chosen.add(key)
-      for (const target of targets) if (target !== undefined && target !== key) referred.add(target)
-      seed = (Math.imul(seed, 1103515245) + 12345) >>> 0
-      const step = BigInt(units.length) * 0x8000n
-      const skew = BigInt((seed >>> 16) & 0x1fff & -Math.max(16, section.align))
-      units.push({ file: object.file, section, from: from + step, to: to + step + skew })
       if (units.length === count) return units
+      if (!isCandidate(object, section, homes)) continue
+      const key = `${object.file} ${section.index}`
+      const references = referencesOf(object, section, homes)
+      if (referred.has(key) || [...references].some((target) => chosen.has(target))) continue
+      chosen.add(key)
+      for (const target of references) referred.add(target)
+      const step = BigInt(units.length * SPACING)
+      // Deltas that differ between functions and are not whole pages.
+      const skew = BigInt((units.length * 0x9e370) & 0x1fff & -Math.max(16, section.align))
+      units.push({ file: object.file, section, from: from + step, to: to + step + skew })
     }
-  }
   return units
 }

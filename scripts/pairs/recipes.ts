@@ -75,7 +75,6 @@ export interface Origin {
   readonly maxCode?: number
   /** A bash script that leaves objects (`*.o`) or archives in its directory; `$SRC` is pairs/programs. */
   readonly build?: string
-  readonly ldFlags?: readonly string[]
   readonly notes?: string
   readonly cases: readonly CaseRecipe[]
 }

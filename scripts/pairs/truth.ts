@@ -76,11 +76,16 @@ const TYPES: Readonly<Record<number, readonly [string, number]>> = {
   42: ['REX_GOTPCRELX', 4],
 }
 
-interface Span {
+const FUNCTIONS = [STT.FUNC, STT.IFUNC]
+
+/** The same bytes at both addresses; `length` excludes trailing .bss. */
+interface Links {
+  readonly elf: Elf
+  readonly other: Elf
   readonly from: bigint
   readonly to: bigint
-  /** Size in memory; the bytes in the file may be fewer. */
-  readonly size: number
+  readonly fromBytes: Buffer
+  readonly toBytes: Buffer
 }
 
 /** The allocated output sections that lie in [start, start + size) of `elf`. */
@@ -122,25 +127,29 @@ export function groundTruth(from: Linked, to: Linked, base: bigint, target: bigi
   const { length, memLength } = movedSpan(from.elf, to.elf, base, target)
   const first = sectionsIn(from.elf, base, memLength)[0]
   if (first?.address !== base) throw new Error(`the blob starts at ${first?.address}, not at its base`)
-  const span = { from: base, to: target, size: length }
-  const fromBytes = image(from.elf, base, length)
-  const toBytes = image(to.elf, target, length)
-  const sites = spanSites(from.elf, to.elf, span, fromBytes, toBytes)
+  const links: Links = {
+    elf: from.elf,
+    other: to.elf,
+    from: base,
+    to: target,
+    fromBytes: image(from.elf, base, length),
+    toBytes: image(to.elf, target, length),
+  }
   const whole = sectionRanges(from.elf, base, length)
   const ranges = mixed
     ? [...mapRanges(from.map, base, length), ...whole.filter((r) => r.section !== '.text')]
     : whole
   const isCode = codePredicate(ranges)
-  const spans = (type: number[]): NamedSpan[] => namedSpans(from.elf, span, type)
+  const spans = (types: readonly number[]): NamedSpan[] => namedSpans(links, types)
   return {
-    fromBytes,
-    toBytes,
+    fromBytes: links.fromBytes,
+    toBytes: links.toBytes,
     memLength,
     ranges,
-    sites,
-    functions: spans([STT.FUNC, STT.IFUNC]).filter((f) => isCode(f.offset)),
+    sites: sitesOf(links),
+    functions: spans(FUNCTIONS).filter((f) => isCode(f.offset)),
     objectsInCode: spans([STT.OBJECT]).filter((o) => mixed || isCode(o.offset)),
-    outsideChangedWords: outsideChanges(from.elf, to.elf, span),
+    outsideChangedWords: outsideChanges(links),
   }
 }
 
@@ -153,110 +162,82 @@ export function unitTruth(
   const a = from.elf.sections.find((s) => s.name === output)
   const b = to.elf.sections.find((s) => s.name === output)
   if (!a || !b || a.size === 0) return undefined
-  const span = { from: a.address, to: b.address, size: a.size }
-  const sites = spanSites(from.elf, to.elf, span, a.bytes, b.bytes)
+  const moved = { from: a.address, to: b.address, fromBytes: a.bytes, toBytes: b.bytes }
+  const links: Links = { elf: from.elf, other: to.elf, ...moved }
   return {
-    from: a.address,
-    to: b.address,
-    fromBytes: a.bytes,
-    toBytes: b.bytes,
+    ...moved,
     memLength: a.size,
     ranges: [{ start: 0, end: a.size, kind: 'code', section: output }],
-    sites,
-    functions: namedSpans(from.elf, span, [STT.FUNC, STT.IFUNC]),
+    sites: sitesOf(links),
+    functions: namedSpans(links, FUNCTIONS),
     objectsInCode: [],
     outsideChangedWords: 0,
   }
 }
 
-function spanSites(from: Elf, to: Elf, span: Span, fromBytes: Buffer, toBytes: Buffer): Site[] {
+function sitesOf(links: Links): Site[] {
+  const { fromBytes, toBytes, from, to } = links
   if (fromBytes.length !== toBytes.length) throw new Error('the two links differ in length')
-  const before = relocsIn(from, span.from, span.size)
-  const after = relocsIn(to, span.to, span.size)
+  const before = relocsIn(links.elf, from, fromBytes.length)
+  const after = relocsIn(links.other, to, toBytes.length)
   if (before.length !== after.length) throw new Error('the two links differ in their relocation records')
-  const explained = new Uint8Array(fromBytes.length)
   const sites = new Map<number, Site>()
   for (const [n, record] of before.entries()) {
-    const offset = Number(record.offset - span.from)
-    if (after[n].type !== record.type || after[n].offset - span.to !== record.offset - span.from)
-      throw new Error(`the links were relaxed differently at ${offset}`)
+    if (after[n].type !== record.type || after[n].offset - to !== record.offset - from)
+      throw new Error(`the links were relaxed differently at ${record.offset - from}`)
     const known = TYPES[record.type]
     if (!known) continue
-    const [type, width] = known
-    const site = makeSite(from, record, offset, type, width, span.to - span.from, fromBytes, toBytes)
-    if (site.changes) explained.fill(1, offset, offset + width)
-    if (!sites.get(offset)?.changes) sites.set(offset, site)
+    const site = makeSite(links, record, known[0], known[1])
+    // Two records may share a place (a TLS sequence and its call): the one that explains a change counts.
+    if (!sites.get(site.offset)?.changes) sites.set(site.offset, site)
   }
-  for (const site of linkerWords(from, span, fromBytes, toBytes, explained)) sites.set(site.offset, site)
+  for (const site of gotWords(links)) sites.set(site.offset, site)
+  const sorted = [...sites.values()].sort((x, y) => x.offset - y.offset)
+  requireExplained(links, sorted)
+  return sorted
+}
+
+function requireExplained({ fromBytes, toBytes }: Links, sites: readonly Site[]): void {
+  const explained = new Uint8Array(fromBytes.length)
+  for (const site of sites) if (site.changes) explained.fill(1, site.offset, site.offset + site.width)
   const bad = fromBytes.findIndex((byte, n) => byte !== toBytes[n] && !explained[n])
-  if (bad >= 0) throw new Error(`no record explains the difference at ${bad} (${bad.toString(16)})`)
-  return [...sites.values()].sort((x, y) => x.offset - y.offset)
+  if (bad >= 0) throw new Error(`no record explains the difference at offset ${bad}`)
 }
 
 function relocsIn(elf: Elf, base: bigint, length: number): ElfReloc[] {
-  const records: ElfReloc[] = []
-  for (const section of sectionsIn(elf, base, length)) records.push(...(elf.relocs.get(section.index) ?? []))
+  const records = sectionsIn(elf, base, length).flatMap((section) => elf.relocs.get(section.index) ?? [])
   const inside = records.filter((r) => r.offset >= base && r.offset < base + BigInt(length))
   return inside.sort((x, y) => Number(x.offset - y.offset))
 }
 
-function makeSite(
-  elf: Elf,
-  record: ElfReloc,
-  offset: number,
-  type: string,
-  width: number,
-  delta: bigint,
-  fromBytes: Buffer,
-  toBytes: Buffer,
-): Site {
-  const name = elf.symbols[record.symbol].name
-  const site = {
-    offset,
-    type,
-    width,
-    ...(name ? { sym: name } : {}),
-    ...(record.addend ? { addend: Number(record.addend) } : {}),
-  }
+/** How the `width` bytes at `offset` follow the move: with it, against it, or not at all. */
+function change({ from, to, fromBytes, toBytes }: Links, offset: number, width: number): 1 | -1 | 0 {
   const difference = little(toBytes, offset, width) - little(fromBytes, offset, width)
-  const bits = width * 8
-  if (BigInt.asUintN(bits, difference) === 0n) return { ...site, changes: false }
-  if (BigInt.asUintN(bits, difference - delta) === 0n) return { ...site, changes: true, adj: 1 }
-  if (BigInt.asUintN(bits, difference + delta) === 0n) return { ...site, changes: true, adj: -1 }
-  throw new Error(`${type} ${name} at ${offset} changed by ${difference}, not by the delta`)
+  const is = (value: bigint): boolean => BigInt.asUintN(width * 8, difference - value) === 0n
+  if (is(0n)) return 0
+  if (is(to - from)) return 1
+  if (is(from - to)) return -1
+  throw new Error(`the field at offset ${offset} changed by ${difference}, not by the delta`)
 }
 
-/** Words that the linker makes itself carry no record: GOT slots, and in Go's own sections, follow the delta. */
-function linkerWords(
-  from: Elf,
-  span: Span,
-  fromBytes: Buffer,
-  toBytes: Buffer,
-  explained: Uint8Array,
-): Site[] {
+function makeSite(links: Links, record: ElfReloc, type: string, width: number): Site {
+  const offset = Number(record.offset - links.from)
+  const { name } = links.elf.symbols[record.symbol]
+  const sym = name ? { sym: name } : {}
+  const addend = record.addend ? { addend: Number(record.addend) } : {}
+  const adj = change(links, offset, width)
+  return { offset, type, width, ...sym, ...addend, changes: adj !== 0, ...(adj ? { adj } : {}) }
+}
+
+/** The linker fills the GOT itself and leaves no record. */
+function gotWords(links: Links): Site[] {
   const words: Site[] = []
-  const go =
-    from.sections.some((s) => /gopclntab/.test(s.name)) ||
-    from.symbols.some((s) => s.name === 'runtime.pclntab')
-  for (const section of sectionsIn(from, span.from, fromBytes.length)) {
-    if (section.name !== '.got' && !go) continue
-    const start = Number(section.address - span.from)
-    for (let at = start; at + 8 <= start + section.size; at += 8) {
-      if (explained.subarray(at, at + 8).some((e) => e) || fromBytes.equals(toBytes)) continue
-      const difference = little(toBytes, at, 8) - little(fromBytes, at, 8)
-      if (
-        BigInt.asUintN(64, difference) === 0n ||
-        BigInt.asUintN(64, difference - span.to + span.from) !== 0n
-      )
-        continue
-      words.push({
-        offset: at,
-        type: section.name === '.got' ? 'LINKER_GOT' : 'INFERRED64',
-        width: 8,
-        changes: true,
-        adj: 1,
-      })
-      explained.fill(1, at, at + 8)
+  for (const section of sectionsIn(links.elf, links.from, links.fromBytes.length)) {
+    if (section.name !== '.got') continue
+    const start = Number(section.address - links.from)
+    for (let offset = start; offset + 8 <= start + section.size; offset += 8) {
+      const adj = change(links, offset, 8)
+      if (adj) words.push({ offset, type: 'LINKER_GOT', width: 8, changes: true, adj })
     }
   }
   return words
@@ -305,27 +286,25 @@ function codePredicate(ranges: readonly Range[]): (offset: number) => boolean {
   }
 }
 
-function namedSpans(elf: Elf, span: Span, types: readonly number[]): NamedSpan[] {
-  const end = span.from + BigInt(span.size)
+function namedSpans({ elf, from, fromBytes }: Links, types: readonly number[]): NamedSpan[] {
+  const end = from + BigInt(fromBytes.length)
   const found = new Map<string, NamedSpan>()
   for (const symbol of elf.symbols) {
-    if (!types.includes(symbol.type) || symbol.value < span.from || symbol.value >= end) continue
+    if (!types.includes(symbol.type) || symbol.value < from || symbol.value >= end) continue
     if (symbol.section === 0 || symbol.section >= 0xff00) continue
-    const offset = Number(symbol.value - span.from)
+    const offset = Number(symbol.value - from)
     found.set(`${offset} ${symbol.name}`, { offset, size: symbol.size, name: symbol.name })
   }
   return [...found.values()].sort((x, y) => x.offset - y.offset)
 }
 
-function outsideChanges(from: Elf, to: Elf, span: Span): number {
+/** 4-byte words of the fixed part that differ: pointers from outside into the blob, not the tool's job. */
+function outsideChanges({ elf, other }: Links): number {
   let count = 0
-  for (const [n, section] of from.sections.entries()) {
-    const other = to.sections[n]
-    if (!(section.flags & SHF.ALLOC) || section.address !== other.address) continue
-    if (section.address >= span.from && section.address < span.from + BigInt(span.size)) continue
-    const { bytes } = section
-    for (let at = 0; at + 4 <= Math.min(bytes.length, other.bytes.length); at += 4)
-      if (bytes.readUInt32LE(at) !== other.bytes.readUInt32LE(at)) count++
+  for (const [n, { bytes, flags, address }] of elf.sections.entries()) {
+    if (!(flags & SHF.ALLOC) || address !== other.sections[n].address) continue
+    for (let at = 0; at + 4 <= bytes.length; at += 4)
+      if (bytes.readUInt32LE(at) !== other.sections[n].bytes.readUInt32LE(at)) count++
   }
   return count
 }
