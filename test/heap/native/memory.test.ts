@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { afterEach, describe, expect, it } from 'vitest'
 import { NativeMemory, nativeUnavailable, PAGE_SIZE } from '../../../src/heap/native/memory.ts'
 
-const LOW = 0x12340000n
+const LOW = 0x62340000n
 const HIGH = 0x7e0000000000n
 
 const reason = nativeUnavailable()

@@ -8,7 +8,7 @@ import { HARNESS_RANGE } from './protocol.ts'
 import { type CpuState, diffStates } from './state.ts'
 
 const bytes = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text.replaceAll(' ', ''), 'hex'))
-const CODE = 0x20000000n
+const CODE = 0x60000000n
 const DATA = 0x7d0000000000n
 const NOWHERE = 0x7c0000000000n
 
@@ -147,6 +147,16 @@ describe.skipIf(!nativeAvailable)(`the native harness ${nativeReason}`, () => {
     )
     const results = await harness.run(cases)
     expect(results.map(({ state }) => Number(state.get('rax')))).toEqual(cases.map((_, i) => i))
+  })
+
+  it('keeps calls apart that overlap in time', async () => {
+    const value = (n: number): Promise<number[]> =>
+      harness
+        .run(Array.from({ length: 20 }, () => code(`b8 ${n.toString(16).padStart(2, '0')} 00 00 00`)))
+        .then((results) => results.map(({ state }) => Number(state.get('rax'))))
+    expect(await Promise.all([value(1), value(2), value(3)])).toEqual(
+      [1, 2, 3].map((n) => new Array<number>(20).fill(n)),
+    )
   })
 
   it('loads and stores memory around each case', async () => {

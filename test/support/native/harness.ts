@@ -79,7 +79,9 @@ export class NativeHarness {
   readonly #regions = new Map<bigint, Region>()
   #child: ChildProcess | undefined
   #cpu: Cpu | undefined
+  /** Requests wait for the one before, and so do runs, which are several requests. */
   #queue: Promise<unknown> = Promise.resolve()
+  #turn: Promise<unknown> = Promise.resolve()
 
   private constructor() {
     const memoryBacked = '/dev/shm'
@@ -162,17 +164,11 @@ export class NativeHarness {
     return result.memory[0]
   }
 
-  /** Runs the cases in order, in one process; a result for each. */
-  async run(cases: readonly NativeCase[], options: RunOptions = {}): Promise<NativeResult[]> {
-    const results: NativeResult[] = []
-    while (results.length < cases.length) {
-      const batch = encodeBatch(cases, results.length, this.#buffer, (address, length) =>
-        this.#aliasOf(address, length),
-      )
-      for (const result of await this.#execute(batch, options.timeout ?? DEFAULT_TIMEOUT))
-        results.push(result)
-    }
-    return results
+  /** Runs the cases in order, in one process; a result for each. Calls that overlap in time run one by one. */
+  run(cases: readonly NativeCase[], options: RunOptions = {}): Promise<NativeResult[]> {
+    const next = this.#turn.then(() => this.#runBatches(cases, options))
+    this.#turn = next.catch(() => undefined)
+    return next
   }
 
   /** Calls C functions (System V ABI, integers and pointers): rax is in `result.state`. */
@@ -197,6 +193,18 @@ export class NativeHarness {
     this.#child?.kill('SIGKILL')
     this.#child = undefined
     closeSync(this.#file)
+  }
+
+  async #runBatches(cases: readonly NativeCase[], options: RunOptions): Promise<NativeResult[]> {
+    const results: NativeResult[] = []
+    while (results.length < cases.length) {
+      const batch = encodeBatch(cases, results.length, this.#buffer, (address, length) =>
+        this.#aliasOf(address, length),
+      )
+      for (const result of await this.#execute(batch, options.timeout ?? DEFAULT_TIMEOUT))
+        results.push(result)
+    }
+    return results
   }
 
   #nop(): CpuState {
@@ -319,8 +327,10 @@ export class NativeHarness {
     if (hello.what !== 'hello') throw new Error('the child did not start')
     this.#cpu = hello.cpu
     for (const region of this.#regions.values()) await this.#mapRegion(region)
-    for (const { address, bytes } of this.#regions.values())
-      if (bytes !== undefined) await this.write(address, bytes)
+    const contents = [...this.#regions.values()].flatMap(({ address, bytes }) =>
+      bytes === undefined ? [] : [{ state: this.#nop(), writes: [{ address, bytes }] }],
+    )
+    await this.#runBatches(contents, {})
   }
 }
 
