@@ -7,6 +7,7 @@ import type { AddressEvidence } from '../table/site.ts'
 import type { Cpu } from '../x86/instruction.ts'
 import { withText } from '../x86/locate.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
+import { DONE } from './exit.ts'
 import { changeLines, siteFields } from './fields.ts'
 import { Inputs } from './input.ts'
 import { checkOutputs, type Output, writeOutputs } from './output.ts'
@@ -84,7 +85,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   if (args.has('dry-run') && report.length === 0) await terminal.print(changes(subject, told))
   await writeOutputs([...files, ...report], terminal)
   say(request, told, terminal)
-  return 0
+  return DONE
 }
 
 async function readRequest(args: Arguments, terminal: Terminal): Promise<Request> {

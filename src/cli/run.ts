@@ -5,12 +5,9 @@
 import { readFileSync } from 'node:fs'
 import { RelocError, type RelocErrorCode } from '../core/errors.ts'
 import { type Command, formatHelp, parseArguments, toJson, UsageError } from './command.ts'
+import { DONE, REFUSED, WRONG_USE } from './exit.ts'
 import { sayProblems } from './report.ts'
 import { ReaderGone, type Terminal } from './terminal.ts'
-
-export const DONE = 0
-export const REFUSED = 1
-export const WRONG_USE = 2
 
 /** Errors that say no to a well-formed request; the others say that the request is wrong. */
 const REFUSALS: ReadonlySet<RelocErrorCode> = new Set(['refused', 'not-verified', 'not-covered', 'stopped'])
@@ -36,6 +33,11 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     aliases: [],
     summary: 'Check a moved blob against the original.',
     load: async () => (await import('./verify.ts')).verifyCommand,
+  },
+  demo: {
+    aliases: [],
+    summary: 'Move a shipped blob, show it, run it at both places.',
+    load: async () => (await import('./demo.ts')).demoCommand,
   },
 }
 

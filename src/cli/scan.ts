@@ -3,6 +3,7 @@ import { hex, wrapAddress } from '../core/address.ts'
 import { RelocationTable } from '../table/table.ts'
 import { withText } from '../x86/locate.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
+import { DONE } from './exit.ts'
 import { allFields, evidenceText, type Field, fieldText } from './fields.ts'
 import { Inputs } from './input.ts'
 import { checkOutputs, type Output, writeOutputs } from './output.ts'
@@ -78,7 +79,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const inside = fields.length - table.size
   if (inside > 0) terminal.say(`${plural(inside, 'relative field')} that point from the blob into itself`)
   sayProblems(problems, terminal)
-  return 0
+  return DONE
 }
 
 /** The same blob with the exact table that a second dump gives. */

@@ -6,6 +6,7 @@ import type { RelocationTable } from '../table/table.ts'
 import { type Verdict, verify } from '../verify/verify.ts'
 import { withText } from '../x86/locate.ts'
 import { type Arguments, type Command, toJson } from './command.ts'
+import { DONE, REFUSED } from './exit.ts'
 import { Inputs } from './input.ts'
 import { showProgress } from './progress.ts'
 import { countKinds, plural, sayProblems, verdictLine } from './report.ts'
@@ -61,7 +62,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
       ? `${terminal.paint('green', 'verified:', 'error')} ${verdictLine(verdict)}`
       : `${terminal.paint('red', 'not verified:', 'error')} ${plural(verdict.problems.length, 'problem')}; ${afterPath} is not ${beforePath} moved from ${hex(from)} to ${hex(to)}`,
   )
-  return verdict.ok ? 0 : 1
+  return verdict.ok ? DONE : REFUSED
 }
 
 /** A table that describes the moved blob, as relocate writes it, is taken back to where it came from. */

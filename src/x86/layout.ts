@@ -44,27 +44,27 @@ export const Layout = {
   tailShift: 4,
   tailKindMask: 3,
   /** The tail's last byte is a second immediate. */
-  immediate2: 1 << 6,
+  immediate2: 0x40,
   /** log2 of the immediate's operand width in bytes, plus 1; 0: no immediate. */
   widthShift: 7,
   widthMask: 7,
   flowShift: 10,
   flowMask: 15,
-  hasModrm: 1 << 14,
+  hasModrm: 0x4000,
   /** mod is ignored: always a register (mov cr, mov dr). */
-  registerOnly: 1 << 15,
+  registerOnly: 0x8000,
   /** A memory operand without ModRM (xlatb). */
-  implicitMemory: 1 << 16,
+  implicitMemory: 0x10000,
   /** Valid only with a SIB byte. */
-  needsSib: 1 << 17,
+  needsSib: 0x20000,
   /** The SIB's index is a vector register: always there. */
-  vsib: 1 << 18,
-  branch16: 1 << 19,
+  vsib: 0x40000,
+  branch16: 0x80000,
   /** Register numbers that must differ: one of {@link Unique}. */
   uniqueShift: 20,
   uniqueMask: 3,
   /** The tail is a 3DNow! opcode: valid only where the bitmap says so. */
-  suffix: 1 << 22,
+  suffix: 0x400000,
 } as const
 
 /** What the bytes after the displacement are. `hidden`: no operand (a register in imm8[7:4], a 3DNow! opcode). */
