@@ -1,0 +1,291 @@
+/** From an ELF file to a blob: its bytes, where code and data are, where execution starts, and the sites that are known. */
+import { ADDRESS_LIMIT, hex } from '../core/address.ts'
+import { type Problem, RelocError } from '../core/errors.ts'
+import type { MovedRange } from '../table/builder.ts'
+import type { SiteInput } from '../table/from-sites.ts'
+import { type CodeRun, RelocationTable } from '../table/table.ts'
+import { entryAddresses } from './entries.ts'
+import type { ElfFile } from './file.ts'
+import { badElf, EHDR_SIZE, ET_DYN, PF_X } from './header.ts'
+import { NameReader } from './names.ts'
+import { describe, hasBytes, isCode, isLoaded, type Section } from './sections.ts'
+import { type Extent, elfSites } from './sites.ts'
+import { type BlobSymbol, findSymbol, objectRanges, symbolsIn } from './symbol-list.ts'
+
+/** Which part of the file is the blob; by default the section `.text`. */
+export interface BlobChoice {
+  /** A section, by name. */
+  readonly section?: string | undefined
+  /** A function or object of the symbol table, by name. */
+  readonly symbol?: string | undefined
+  /** All loaded segments as one blob, or those between two addresses. */
+  readonly image?: boolean | { readonly start: bigint; readonly end: bigint } | undefined
+}
+
+/** Offsets in bytes from the blob's start. */
+export interface BlobRange {
+  readonly start: number
+  readonly end: number
+  /** `data` is never code; `code` may still hold tables. */
+  readonly kind: 'code' | 'data'
+}
+
+export interface ElfBlob {
+  /** What it is, for messages: "section .text", "function main", "the image". */
+  readonly what: string
+  /** The bytes; a view of the file where it holds them in one piece. */
+  readonly bytes: Uint8Array
+  /** Address of byte 0. */
+  readonly base: bigint
+  /** Bytes in memory: more than in the file where zero-initialised data follows. */
+  readonly span: number
+  /** Ascending and disjoint; what is in none of them is padding. */
+  readonly ranges: readonly BlobRange[]
+  /** Offsets where execution is known to start, ascending. */
+  readonly entries: readonly number[]
+  /** Symbols in the blob, by offset, then name. */
+  symbols(): Iterable<BlobSymbol>
+  /**
+   * Every site of the blob, where the file keeps records that say so (the linker's own with `--emit-relocs`; the loader's, for the image of a
+   * position-independent file); undefined where it does not. `report` is told of records that do not fit the bytes.
+   */
+  readonly sites: ((report: (problem: Problem) => void) => Iterable<SiteInput>) | undefined
+}
+
+/** The blob that `choice` names. Throws `bad-argument` for a choice that the file does not have, `bad-input` for a damaged file. */
+export function blobFromElf(elf: ElfFile, choice: BlobChoice = {}): ElfBlob {
+  const given = [choice.section, choice.symbol, choice.image || undefined].filter((one) => one !== undefined)
+  if (given.length > 1)
+    throw new RelocError('bad-argument', 'Choose one of section, symbol and image, not several.')
+  if (choice.image !== undefined && choice.image !== false)
+    return imageBlob(elf, choice.image === true ? { start: 0n, end: ADDRESS_LIMIT } : choice.image)
+  if (choice.symbol !== undefined) return symbolBlob(elf, choice.symbol)
+  return sectionBlob(elf, choice.section ?? '.text')
+}
+
+/** The exact table of a blob; throws `bad-argument` where the file keeps no records for it (`blob.sites` is undefined). */
+export function tableFromElf(
+  blob: ElfBlob,
+  options: { readonly moved?: readonly MovedRange[]; readonly runs?: readonly CodeRun[] } = {},
+): { readonly table: RelocationTable; readonly problems: readonly Problem[] } {
+  if (blob.sites === undefined)
+    throw new RelocError(
+      'bad-argument',
+      `The ELF file keeps no relocation records for ${blob.what}: analyse the code.`,
+    )
+  const problems: Problem[] = []
+  const { base, span, bytes: code } = blob
+  const sites = blob.sites((problem) => problems.push(problem))
+  return { table: RelocationTable.fromSites(sites, { code, base, span, ...options }), problems }
+}
+
+/** The section called `name`. */
+function findSection(elf: ElfFile, name: string): Section {
+  if (elf.sections.length === 0)
+    throw new RelocError(
+      'bad-argument',
+      `The ELF file has no section table, so there is no section ${name} to choose. Take the whole image (command: --image).`,
+    )
+  const found = elf.sections.filter((section) => section.name === name)
+  if (found.length === 1) return found[0]
+  const names = [...new Set(elf.loadedSections.filter(hasBytes).map((section) => section.name))]
+  const shown = names.slice(0, 40).join(', ') + (names.length > 40 ? ' ...' : '')
+  throw new RelocError(
+    'bad-argument',
+    `The ELF file has ${found.length === 0 ? 'no section' : `${found.length} sections`} ${name}; it loads ${shown}.`,
+  )
+}
+
+function sectionBlob(elf: ElfFile, name: string): ElfBlob {
+  const section = findSection(elf, name)
+  if (!isLoaded(section) || !hasBytes(section) || section.size === 0)
+    throw new RelocError(
+      'bad-argument',
+      `Section ${name} ${section.size === 0 ? 'is empty' : isLoaded(section) ? 'has no bytes in the file' : 'is not loaded'}: there is nothing to move. Choose another (command: --section).`,
+    )
+  const bytes = elf.bytes.subarray(section.offset, section.offset + section.size)
+  const end = section.address + BigInt(section.size)
+  return finish(
+    elf,
+    `section ${name}`,
+    {
+      base: section.address,
+      bytes,
+      end,
+      sections: new Set([section]),
+      whole: true,
+      image: false,
+    },
+    keepsSites(elf, section),
+  )
+}
+
+/** Records describe what came from objects; stubs and tables that the linker made itself have none. */
+const keepsSites = (elf: ElfFile, section: Section): boolean =>
+  elf.kept.has(section.index) ||
+  (elf.kept.size > 0 &&
+    section.type === SHT_PROGBITS &&
+    !/^\.(i?plt|got|eh_frame_hdr|interp)(\.|$)/.test(section.name))
+
+const SHT_PROGBITS = 1
+
+function symbolBlob(elf: ElfFile, name: string): ElfBlob {
+  const { start, size, section } = findSymbol(elf, name)
+  const offset = section.offset + Number(start - section.address)
+  return finish(
+    elf,
+    `symbol ${name}`,
+    {
+      base: start,
+      bytes: elf.bytes.subarray(offset, offset + size),
+      end: start + BigInt(size),
+      sections: new Set([section]),
+      whole: false,
+      image: false,
+    },
+    keepsSites(elf, section),
+  )
+}
+
+/** An image may be larger than its file, because of the gaps between its segments; but not without measure. */
+const MOST_GROWTH = 4
+
+function imageBlob(elf: ElfFile, wanted: { readonly start: bigint; readonly end: bigint }): ElfBlob {
+  const segments = elf.loaded.segments.filter(
+    (segment) => segment.address >= wanted.start && segment.end <= wanted.end,
+  )
+  const backed = segments.filter((segment) => segment.fileSize > 0)
+  if (backed.length === 0)
+    throw new RelocError(
+      'bad-argument',
+      'The ELF file loads nothing there: it has no PT_LOAD segment with bytes.',
+    )
+  const base = segments[0].address
+  const last = backed[backed.length - 1]
+  const length = last.address + BigInt(last.fileSize) - base
+  const end = segments[segments.length - 1].end
+  if (length > BigInt(MOST_GROWTH * elf.bytes.length))
+    throw badElf(
+      `loads ${elf.bytes.length} bytes over ${hex(length)} bytes of memory, most of them a gap. Take a section (command: --section), or link it with its segments together (ld -z max-page-size=4096).`,
+    )
+  if (end - base > BigInt(Number.MAX_SAFE_INTEGER))
+    throw badElf(`is damaged: its image has ${hex(end - base)} bytes in memory.`)
+  const bytes =
+    backed.length === 1
+      ? elf.bytes.subarray(last.offset, last.offset + last.fileSize)
+      : new Uint8Array(Number(length))
+  if (backed.length > 1)
+    for (const { address, offset, fileSize } of backed)
+      bytes.set(elf.bytes.subarray(offset, offset + fileSize), Number(address - base))
+  const sections = elf.sections.filter(
+    (section) =>
+      isLoaded(section) && section.address >= base && section.address + BigInt(section.size) <= end,
+  )
+  checkMapping(elf, sections)
+  // What the loader must relocate has a record; an executable that stays where it is linked needs none, unless the linker kept its own.
+  const movable = elf.header.type === ET_DYN ? elf.dynamic.present : elf.dynamic.positionIndependent
+  const exact = movable || elf.kept.size > 0
+  return finish(
+    elf,
+    'the image',
+    { base, bytes, end, sections: new Set(sections), whole: true, image: true },
+    exact,
+  )
+}
+
+/** What a section says of its bytes is what the segments load. */
+function checkMapping(elf: ElfFile, sections: readonly Section[]): void {
+  for (const section of sections)
+    if (
+      hasBytes(section) &&
+      section.size > 0 &&
+      elf.loaded.position(section.address, section.size) !== section.offset
+    )
+      throw badElf(
+        `is damaged: section ${describe(section)} is at offset ${hex(section.offset)}, but its segment loads other bytes at ${hex(section.address)}.`,
+      )
+}
+
+function finish(elf: ElfFile, what: string, extent: Extent, exact: boolean): ElfBlob {
+  const { base, bytes, end } = extent
+  const ranges = blobRanges(elf, extent)
+  return {
+    what,
+    bytes,
+    base,
+    span: Number(end - base),
+    ranges,
+    entries: blobEntries(elf, extent, ranges),
+    symbols: () => symbolsIn(elf, base, end, extent.sections, new NameReader(elf.bytes)),
+    sites: exact ? (report) => elfSites(elf, extent, report) : undefined,
+  }
+}
+
+/** Code and data: by section, less the objects that lie in code; by segment where the file has no sections. */
+function blobRanges(elf: ElfFile, extent: Extent): BlobRange[] {
+  const { base, bytes } = extent
+  const ranges: BlobRange[] = []
+  const add = (from: bigint, to: bigint, kind: BlobRange['kind']): void => {
+    const start = Math.max(0, Number(from - base))
+    const end = Math.min(bytes.length, Number(to - base))
+    if (start >= end) return
+    const before = ranges[ranges.length - 1]
+    if (before !== undefined && before.kind === kind && before.end >= start)
+      ranges[ranges.length - 1] = { ...before, end: Math.max(before.end, end) }
+    else ranges.push({ start: Math.max(start, before?.end ?? 0), end, kind })
+  }
+  if (elf.sections.length === 0) {
+    for (const { address, flags, fileSize, offset } of elf.loaded.segments) {
+      const headers = offset === 0 ? BigInt(EHDR_SIZE + 56 * elf.header.programCount) : 0n
+      add(address, address + headers, 'data')
+      add(address + headers, address + BigInt(fileSize), (flags & PF_X) === 0 ? 'data' : 'code')
+    }
+    return ranges
+  }
+  const objects = objectRanges(elf, base, extent.sections)
+  let object = objects.next()
+  for (const section of elf.loadedSections) {
+    if (!extent.sections.has(section) || !hasBytes(section)) continue
+    let at = section.address
+    const end = section.address + BigInt(section.size)
+    for (; !object.done && object.value.start < end; object = objects.next()) {
+      if (object.value.end > end || object.value.start < at) continue
+      add(at, object.value.start, 'code')
+      add(object.value.start, object.value.end, 'data')
+      at = object.value.end
+    }
+    add(at, end, isCode(section) ? 'code' : 'data')
+  }
+  return ranges
+}
+
+/** Entries that lie in code, each once. */
+function blobEntries(elf: ElfFile, { base, bytes }: Extent, ranges: readonly BlobRange[]): number[] {
+  const limit = BigInt(bytes.length)
+  let found = new Uint32Array(256)
+  let count = 0
+  for (const address of entryAddresses(elf)) {
+    const offset = address - base
+    if (offset < 0n || offset >= limit) continue
+    if (count === found.length) {
+      const larger = new Uint32Array(2 * count)
+      larger.set(found)
+      found = larger
+    }
+    found[count++] = Number(offset)
+  }
+  const sorted = found.subarray(0, count).sort()
+  let range = 0
+  const entries: number[] = []
+  for (const offset of sorted) {
+    while (range < ranges.length && ranges[range].end <= offset) range++
+    if (range === ranges.length) break
+    if (
+      ranges[range].kind === 'code' &&
+      offset >= ranges[range].start &&
+      offset !== entries[entries.length - 1]
+    )
+      entries.push(offset)
+  }
+  return entries
+}

@@ -1,0 +1,255 @@
+/**
+ * What the linker's kept records say about the fields of a section, by the records and the bytes together.
+ *
+ * A record gives the formula, the symbol S and the addend A; the bytes give the value. Solving the formula for S tells whether both
+ * agree. Where they do, S says what the value moves with, even if the value itself lies elsewhere (biased, one past the end).
+ * They disagree where the linker made another instruction of the one that the record was for (no slot needed), went through a stub
+ * (PLT), or merged strings; each of these leaves its own trace. What no reading explains is reported, never guessed.
+ */
+import { wrapAddress } from '../core/address.ts'
+import { readField } from '../core/bytes.ts'
+import type { SiteKind } from '../table/kinds.ts'
+import type { ElfFile } from './file.ts'
+import { RECORD_TYPES, type Record, type RecordType, TLSGD, TLSLD } from './records.ts'
+import { isCode, type Section, sectionAt } from './sections.ts'
+import { SHN_ABS, SHN_UNDEF, STT_SECTION, type SymbolTable } from './symbols.ts'
+
+/** A field that holds an address or a difference of two. */
+export interface Reference {
+  /** Of the field. */
+  readonly address: bigint
+  readonly kind: SiteKind
+  readonly width: number
+  /** The address that the value stands for (relative to the field's end for pc kinds). */
+  readonly pointed: bigint
+  /** S. */
+  readonly symbolValue: bigint
+  /** Whether S is a symbol that names one thing, not a whole section. */
+  readonly named: boolean
+  /** The section that S is in; undefined where nothing moves it. */
+  readonly section: Section | undefined
+  /** diff kinds: what the value is measured from. */
+  readonly anchor?: bigint
+  /** The GOT slot that the field leads to, where the linker keeps a number there and no address. */
+  readonly constantSlot?: bigint
+}
+
+/** Why a record gave no reference: `fixed`, it holds no address; `unexplained`, record and bytes do not fit together. */
+export type Outcome = Reference | 'fixed' | 'unexplained'
+
+const SHORT_KINDS: Readonly<{ [width: number]: SiteKind }> = { 1: 'pc8', 2: 'pc16', 4: 'pc32', 8: 'diff64' }
+
+const isGot = (section: Section | undefined): boolean =>
+  section !== undefined && /^\.got(\.|$)/.test(section.name)
+const isStub = (section: Section | undefined): boolean =>
+  section !== undefined && /^\.i?plt(\.|$)/.test(section.name)
+
+/** Reads the records of one section. */
+export class ReferenceReader {
+  readonly #elf: ElfFile
+  readonly #symbols: SymbolTable
+  readonly #section: Section
+  /** Address of byte 0 of the section less its position in the file. */
+  readonly #bias: bigint
+  readonly #end: bigint
+  #removedCall = false
+
+  constructor(elf: ElfFile, symbols: SymbolTable, section: Section) {
+    this.#elf = elf
+    this.#symbols = symbols
+    this.#section = section
+    this.#bias = section.address - BigInt(section.offset)
+    this.#end = section.address + BigInt(section.size)
+  }
+
+  /** Records must come in the order of the file: the one behind a removed thread-local call goes with it. */
+  read(record: Record): Outcome {
+    const type = RECORD_TYPES[record.type]
+    const removed = this.#removedCall
+    this.#removedCall = false
+    if (removed || type === undefined || record.address < this.#section.address)
+      return removed ? 'fixed' : 'unexplained'
+    if (type.formula === 'none') return 'fixed'
+    if (record.address + BigInt(type.width) > this.#end) return 'unexplained'
+    switch (type.formula) {
+      case 'S+A':
+        return this.#absolute(record, type)
+      case 'S+A-P':
+        return this.#relative(record, type.width)
+      case 'slot':
+        return this.#slot(record, type.width)
+      case 'thread':
+        return this.#thread(record)
+      case 'GOT+A-P':
+        return this.#gotDistance(record, type.width)
+      case 'S+A-GOT':
+      case 'PLT+A-GOT':
+        return this.#gotOffset(record)
+      default:
+        return 'unexplained'
+    }
+  }
+
+  /** The signed field at `address`. */
+  #value(address: bigint, width: number): bigint {
+    return BigInt.asIntN(8 * width, this.#bits(address, width))
+  }
+  #bits(address: bigint, width: number): bigint {
+    return readField(this.#elf.view, Number(address - this.#bias), width)
+  }
+  /** The byte at `address`, -1 before the section. */
+  #byte(address: bigint): number {
+    return address < this.#section.address ? -1 : Number(this.#bits(address, 1))
+  }
+
+  #absolute(record: Record, { width, kind }: RecordType): Outcome {
+    if (kind === undefined) return this.#symbolSection(record.symbol) === undefined ? 'fixed' : 'unexplained'
+    const value = kind === 'abs32s' ? this.#value(record.address, 4) : this.#bits(record.address, width)
+    return this.#explain(record, wrapAddress(value - record.addend), {
+      address: record.address,
+      kind,
+      width,
+      pointed: wrapAddress(value),
+    })
+  }
+
+  #relative(record: Record, width: number): Outcome {
+    const { address, addend } = record
+    const value = this.#value(address, width)
+    return this.#explain(record, wrapAddress(value + address - addend), this.#distance(address, width, value))
+  }
+
+  /** A distance from the field itself: an operand in code, a plain difference in data. */
+  #distance(
+    address: bigint,
+    width: number,
+    value: bigint,
+  ): Pick<Reference, 'address' | 'kind' | 'width' | 'pointed' | 'anchor'> {
+    const difference = width === 8 || (width === 4 && !isCode(this.#section))
+    const kind = difference && width === 4 ? 'diff32' : SHORT_KINDS[width]
+    const anchor = difference ? address : address + BigInt(width)
+    const field = { address, kind, width, pointed: wrapAddress(anchor + value) }
+    return difference ? { ...field, anchor } : field
+  }
+
+  /** `field` with what S is, where the bytes (by which S is `solved`) and the record agree. */
+  #explain(
+    { symbol }: Record,
+    solved: bigint,
+    field: Pick<Reference, 'address' | 'kind' | 'width' | 'pointed' | 'anchor'>,
+  ): Outcome {
+    const index = this.#symbols.section(symbol)
+    const home = this.#symbolSection(symbol)
+    const named = this.#symbols.type(symbol) !== STT_SECTION
+    if (index !== SHN_UNDEF && solved === this.#symbols.value(symbol))
+      return { ...field, symbolValue: solved, named, section: home }
+    // An undefined symbol without a stub is a weak one: 0, wherever the code is.
+    if (index === SHN_UNDEF && solved === 0n) return { ...field, symbolValue: 0n, named, section: undefined }
+    const at = sectionAt(this.#elf.loadedSections, solved)
+    if (index === SHN_UNDEF && at !== undefined)
+      return { ...field, symbolValue: solved, named: false, section: at }
+    if (isStub(at)) return { ...field, symbolValue: solved, named: false, section: at }
+    if (!named && home !== undefined && sectionAt(this.#elf.loadedSections, field.pointed) === home)
+      return { ...field, symbolValue: home.address, named, section: home }
+    return 'unexplained'
+  }
+
+  /** The section that a symbol is defined in; undefined for absolute and undefined ones. */
+  #symbolSection(symbol: number): Section | undefined {
+    const index = this.#symbols.section(symbol)
+    return index === SHN_UNDEF || index === SHN_ABS ? undefined : this.#elf.sections[index]
+  }
+
+  #slot(record: Record, width: number): Outcome {
+    const { address, addend, symbol } = record
+    const value = this.#value(address, width)
+    const s = this.#symbols.value(symbol)
+    const defined = this.#symbols.section(symbol) !== SHN_UNDEF
+    if (width === 4 && defined) {
+      // `lea sym(%rip)` or `call sym` instead of `mov sym@GOT(%rip)`, `call *sym@GOT(%rip)`.
+      if (wrapAddress(value + address - addend) === s) return this.#relative(record, 4)
+      // `jmp sym; nop` instead of `jmp *sym@GOT(%rip)`: the field is one byte earlier.
+      if (this.#byte(address - 2n) === 0xe9 && wrapAddress(this.#value(address - 1n, 4) + address + 3n) === s)
+        return this.#relative({ ...record, address: address - 1n, addend: -4n }, 4)
+      // An immediate instead of the slot: ModRM names a register (`mov $sym`, `test`, `add` and the like).
+      if (this.#byte(address - 1n) >= 0xc0 && wrapAddress(value) === s)
+        return this.#absolute({ ...record, addend: 0n }, RECORD_TYPES[11]!)
+      if (this.#byte(address - 1n) >= 0xc0 && this.#bits(address, 4) === s)
+        return this.#absolute({ ...record, addend: 0n }, RECORD_TYPES[10]!)
+    }
+    return this.#toSlot(
+      address,
+      width,
+      value,
+      wrapAddress(value + address - addend),
+      this.#symbols.section(symbol) === SHN_ABS,
+    )
+  }
+
+  /** A field that leads to the GOT slot at `slot`, if one is there; `constant`: it holds no address. */
+  #toSlot(address: bigint, width: number, value: bigint, slot: bigint, constant: boolean): Outcome {
+    const section = sectionAt(this.#elf.loadedSections, slot)
+    if (!isGot(section)) return 'unexplained'
+    const found = { ...this.#distance(address, width, value), symbolValue: slot, named: false, section }
+    return constant ? { ...found, constantSlot: slot } : found
+  }
+
+  #thread(record: Record): Outcome {
+    const { address, addend, type } = record
+    const value = this.#value(address, 4)
+    const kept = this.#toSlot(address, 4, value, wrapAddress(value + address - addend), true)
+    if (kept !== 'unexplained') return kept
+    // No slot: the offset from the thread pointer is in the code. Both calls of __tls_get_addr are followed by the call's own record.
+    this.#removedCall = type === TLSGD || type === TLSLD
+    // Or a slot with that offset: `mov %fs:0,%rax; add sym@gottpoff(%rip),%rax` in place of the call, 8 bytes on.
+    const add = address + 5n
+    const turned = type === TLSGD && add + 7n <= this.#end && this.#bits(add, 3) === ADD_RIP
+    if (!turned) return 'fixed'
+    const moved = this.#value(address + 8n, 4)
+    return this.#toSlot(address + 8n, 4, moved, wrapAddress(moved + address + 12n), true)
+  }
+
+  #gotDistance({ address, addend }: Record, width: number): Outcome {
+    const value = this.#value(address, width)
+    const got = wrapAddress(value + address - addend)
+    const section = this.#gotSection(got)
+    if (section === undefined) return 'unexplained'
+    return { ...this.#distance(address, width, value), symbolValue: got, named: false, section }
+  }
+
+  #gotOffset(record: Record): Outcome {
+    const { address, addend, symbol } = record
+    const value = this.#bits(address, 8)
+    // The record tells S, and the bytes then where the GOT is: that it is there shows that both agree. A stub has no such S.
+    const stub = this.#symbols.section(symbol) === SHN_UNDEF
+    const got = stub ? this.#gotBase() : wrapAddress(this.#symbols.value(symbol) + addend - value)
+    if (got === undefined || this.#gotSection(got) === undefined) return 'unexplained'
+    const field = {
+      address,
+      kind: 'diff64',
+      width: 8,
+      pointed: wrapAddress(value + got),
+      anchor: got,
+    } as const
+    return this.#explain(record, wrapAddress(value + got - addend), field)
+  }
+
+  /** Where offsets from the GOT count from. */
+  #gotBase(): bigint | undefined {
+    const { loadedSections } = this.#elf
+    return (
+      loadedSections.find((section) => section.name === '.got.plt') ??
+      loadedSections.find((section) => section.name === '.got')
+    )?.address
+  }
+
+  /** The GOT section that `address` is in or at the end of. */
+  #gotSection(address: bigint): Section | undefined {
+    const { loadedSections } = this.#elf
+    const section = sectionAt(loadedSections, address) ?? sectionAt(loadedSections, wrapAddress(address - 1n))
+    return isGot(section) ? section : undefined
+  }
+}
+
+/** `48 03 05`: add disp32(%rip),%rax */
+const ADD_RIP = 0x05_03_48n

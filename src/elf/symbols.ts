@@ -1,0 +1,85 @@
+/** Symbol tables: Elf64_Sym, 24 bytes each, read in place. */
+import { badElf } from './header.ts'
+import { describe, type Section, SHT_DYNSYM, SHT_STRTAB, SHT_SYMTAB, SHT_SYMTAB_SHNDX } from './sections.ts'
+
+export const SYM_SIZE = 24
+
+/** st_info & 15 */
+export const STT_NOTYPE = 0
+export const STT_OBJECT = 1
+export const STT_FUNC = 2
+export const STT_SECTION = 3
+export const STT_COMMON = 5
+export const STT_TLS = 6
+export const STT_GNU_IFUNC = 10
+/** st_info >> 4 */
+export const STB_LOCAL = 0
+export const STB_WEAK = 2
+export const STB_GNU_UNIQUE = 10
+/** st_shndx */
+export const SHN_UNDEF = 0
+export const SHN_LORESERVE = 0xff00
+export const SHN_ABS = 0xfff1
+const SHN_XINDEX = 0xffff
+
+/** One symbol table; a symbol is its index. */
+export class SymbolTable {
+  readonly count: number
+  /** The string table of its names. */
+  readonly strings: Section | undefined
+  readonly #view: DataView
+  readonly #offset: number
+  readonly #indices: Section | undefined
+
+  constructor(view: DataView, section: Section, sections: readonly Section[]) {
+    if (section.size % SYM_SIZE !== 0)
+      throw badElf(
+        `is damaged: its symbol table, section ${describe(section)}, has ${section.size} bytes, no multiple of ${SYM_SIZE}.`,
+      )
+    this.#view = view
+    this.#offset = section.offset
+    this.count = section.size / SYM_SIZE
+    const strings = sections[section.link]
+    this.strings = strings?.type === SHT_STRTAB ? strings : undefined
+    this.#indices = sections.find((other) => other.type === SHT_SYMTAB_SHNDX && other.link === section.index)
+  }
+
+  #at(symbol: number): number {
+    if (symbol >= this.count)
+      throw badElf(
+        `is damaged: a relocation record names symbol ${symbol}, its symbol table has ${this.count}.`,
+      )
+    return this.#offset + SYM_SIZE * symbol
+  }
+  nameOffset(symbol: number): number {
+    return this.#view.getUint32(this.#at(symbol), true)
+  }
+  type(symbol: number): number {
+    return this.#view.getUint8(this.#at(symbol) + 4) & 15
+  }
+  binding(symbol: number): number {
+    return this.#view.getUint8(this.#at(symbol) + 4) >> 4
+  }
+  value(symbol: number): bigint {
+    return this.#view.getBigUint64(this.#at(symbol) + 8, true)
+  }
+  size(symbol: number): bigint {
+    return this.#view.getBigUint64(this.#at(symbol) + 16, true)
+  }
+  /** Index of the section that it is defined in; `SHN_UNDEF`, or `SHN_ABS` for what has no section. */
+  section(symbol: number): number {
+    const index = this.#view.getUint16(this.#at(symbol) + 6, true)
+    if (index < SHN_LORESERVE) return index
+    const indices = this.#indices
+    if (index !== SHN_XINDEX || indices === undefined || 4 * symbol + 4 > indices.size) return SHN_ABS
+    return this.#view.getUint32(indices.offset + 4 * symbol, true)
+  }
+}
+
+/** The full symbol table, or the dynamic one where the file is stripped, or undefined. */
+export function findSymbols(view: DataView, sections: readonly Section[]): SymbolTable | undefined {
+  const section =
+    sections.find((candidate) => candidate.type === SHT_SYMTAB && candidate.size > 0) ??
+    sections.find((candidate) => candidate.type === SHT_DYNSYM && candidate.size > 0)
+  return section === undefined ? undefined : new SymbolTable(view, section, sections)
+}
