@@ -4,13 +4,13 @@ import { type Problem, RelocError } from '../core/errors.ts'
 import type { MovedRange } from '../table/builder.ts'
 import type { SiteInput } from '../table/from-sites.ts'
 import { type CodeRun, RelocationTable } from '../table/table.ts'
-import { entryAddresses } from './entries.ts'
 import type { ElfFile } from './file.ts'
-import { badElf, EHDR_SIZE, ET_DYN, PF_X } from './header.ts'
+import { badElf, ET_DYN } from './header.ts'
 import { NameReader } from './names.ts'
-import { describe, hasBytes, isCode, isLoaded, type Section } from './sections.ts'
+import { type BlobRange, blobEntries, blobRanges } from './ranges.ts'
+import { describe, hasBytes, isGot, isLoaded, isStub, type Section, SHT_PROGBITS } from './sections.ts'
 import { type Extent, elfSites } from './sites.ts'
-import { type BlobSymbol, findSymbol, objectRanges, symbolsIn } from './symbol-list.ts'
+import { type BlobSymbol, findSymbol, symbolsIn } from './symbol-list.ts'
 
 /** Which part of the file is the blob; by default the section `.text`. */
 export interface BlobChoice {
@@ -20,14 +20,6 @@ export interface BlobChoice {
   readonly symbol?: string | undefined
   /** All loaded segments as one blob, or those between two addresses. */
   readonly image?: boolean | { readonly start: bigint; readonly end: bigint } | undefined
-}
-
-/** Offsets in bytes from the blob's start. */
-export interface BlobRange {
-  readonly start: number
-  readonly end: number
-  /** `data` is never code; `code` may still hold tables. */
-  readonly kind: 'code' | 'data'
 }
 
 export interface ElfBlob {
@@ -125,9 +117,9 @@ const keepsSites = (elf: ElfFile, section: Section): boolean =>
   elf.kept.has(section.index) ||
   (elf.kept.size > 0 &&
     section.type === SHT_PROGBITS &&
-    !/^\.(i?plt|got|eh_frame_hdr|interp)(\.|$)/.test(section.name))
-
-const SHT_PROGBITS = 1
+    !isStub(section) &&
+    !isGot(section) &&
+    section.name !== '.eh_frame_hdr')
 
 function symbolBlob(elf: ElfFile, name: string): ElfBlob {
   const { start, size, section } = findSymbol(elf, name)
@@ -219,73 +211,4 @@ function finish(elf: ElfFile, what: string, extent: Extent, exact: boolean): Elf
     symbols: () => symbolsIn(elf, base, end, extent.sections, new NameReader(elf.bytes)),
     sites: exact ? (report) => elfSites(elf, extent, report) : undefined,
   }
-}
-
-/** Code and data: by section, less the objects that lie in code; by segment where the file has no sections. */
-function blobRanges(elf: ElfFile, extent: Extent): BlobRange[] {
-  const { base, bytes } = extent
-  const ranges: BlobRange[] = []
-  const add = (from: bigint, to: bigint, kind: BlobRange['kind']): void => {
-    const start = Math.max(0, Number(from - base))
-    const end = Math.min(bytes.length, Number(to - base))
-    if (start >= end) return
-    const before = ranges[ranges.length - 1]
-    if (before !== undefined && before.kind === kind && before.end >= start)
-      ranges[ranges.length - 1] = { ...before, end: Math.max(before.end, end) }
-    else ranges.push({ start: Math.max(start, before?.end ?? 0), end, kind })
-  }
-  if (elf.sections.length === 0) {
-    for (const { address, flags, fileSize, offset } of elf.loaded.segments) {
-      const headers = offset === 0 ? BigInt(EHDR_SIZE + 56 * elf.header.programCount) : 0n
-      add(address, address + headers, 'data')
-      add(address + headers, address + BigInt(fileSize), (flags & PF_X) === 0 ? 'data' : 'code')
-    }
-    return ranges
-  }
-  const objects = objectRanges(elf, base, extent.sections)
-  let object = objects.next()
-  for (const section of elf.loadedSections) {
-    if (!extent.sections.has(section) || !hasBytes(section)) continue
-    let at = section.address
-    const end = section.address + BigInt(section.size)
-    for (; !object.done && object.value.start < end; object = objects.next()) {
-      if (object.value.end > end || object.value.start < at) continue
-      add(at, object.value.start, 'code')
-      add(object.value.start, object.value.end, 'data')
-      at = object.value.end
-    }
-    add(at, end, isCode(section) ? 'code' : 'data')
-  }
-  return ranges
-}
-
-/** Entries that lie in code, each once. */
-function blobEntries(elf: ElfFile, { base, bytes }: Extent, ranges: readonly BlobRange[]): number[] {
-  const limit = BigInt(bytes.length)
-  let found = new Uint32Array(256)
-  let count = 0
-  for (const address of entryAddresses(elf)) {
-    const offset = address - base
-    if (offset < 0n || offset >= limit) continue
-    if (count === found.length) {
-      const larger = new Uint32Array(2 * count)
-      larger.set(found)
-      found = larger
-    }
-    found[count++] = Number(offset)
-  }
-  const sorted = found.subarray(0, count).sort()
-  let range = 0
-  const entries: number[] = []
-  for (const offset of sorted) {
-    while (range < ranges.length && ranges[range].end <= offset) range++
-    if (range === ranges.length) break
-    if (
-      ranges[range].kind === 'code' &&
-      offset >= ranges[range].start &&
-      offset !== entries[entries.length - 1]
-    )
-      entries.push(offset)
-  }
-  return entries
 }

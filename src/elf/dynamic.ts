@@ -12,6 +12,7 @@ export const DT_RELASZ = 8n
 export const DT_INIT = 12n
 export const DT_FINI = 13n
 export const DT_PLTRELSZ = 2n
+export const DT_PLTGOT = 3n
 export const DT_HASH = 4n
 export const DT_SYMTAB = 6n
 export const DT_JMPREL = 23n
@@ -30,7 +31,7 @@ export const DT_GNU_HASH = 0x6fff_fef5n
 
 /** Tags whose value is an address; the GNU address range is 0x6ffffe00 to 0x6ffffeff. */
 const POINTERS: ReadonlySet<bigint> = new Set([
-  3n, // PLTGOT
+  DT_PLTGOT,
   DT_HASH,
   5n, // STRTAB
   DT_SYMTAB,

@@ -11,7 +11,7 @@ import { readField } from '../core/bytes.ts'
 import type { SiteKind } from '../table/kinds.ts'
 import type { ElfFile } from './file.ts'
 import { RECORD_TYPES, type Record, type RecordType, TLSGD, TLSLD } from './records.ts'
-import { isCode, type Section, sectionAt } from './sections.ts'
+import { isCode, isGot, isStub, type Section, sectionAt } from './sections.ts'
 import { SHN_ABS, SHN_UNDEF, STT_SECTION, type SymbolTable } from './symbols.ts'
 
 /** A field that holds an address or a difference of two. */
@@ -38,11 +38,6 @@ export interface Reference {
 export type Outcome = Reference | 'fixed' | 'unexplained'
 
 const SHORT_KINDS: Readonly<{ [width: number]: SiteKind }> = { 1: 'pc8', 2: 'pc16', 4: 'pc32', 8: 'diff64' }
-
-const isGot = (section: Section | undefined): boolean =>
-  section !== undefined && /^\.got(\.|$)/.test(section.name)
-const isStub = (section: Section | undefined): boolean =>
-  section !== undefined && /^\.i?plt(\.|$)/.test(section.name)
 
 /** Reads the records of one section. */
 export class ReferenceReader {
@@ -148,7 +143,7 @@ export class ReferenceReader {
     const at = sectionAt(this.#elf.loadedSections, solved)
     if (index === SHN_UNDEF && at !== undefined)
       return { ...field, symbolValue: solved, named: false, section: at }
-    if (isStub(at)) return { ...field, symbolValue: solved, named: false, section: at }
+    if (at !== undefined && isStub(at)) return { ...field, symbolValue: solved, named: false, section: at }
     if (!named && home !== undefined && sectionAt(this.#elf.loadedSections, field.pointed) === home)
       return { ...field, symbolValue: home.address, named, section: home }
     return 'unexplained'
@@ -189,7 +184,7 @@ export class ReferenceReader {
   /** A field that leads to the GOT slot at `slot`, if one is there; `constant`: it holds no address. */
   #toSlot(address: bigint, width: number, value: bigint, slot: bigint, constant: boolean): Outcome {
     const section = sectionAt(this.#elf.loadedSections, slot)
-    if (!isGot(section)) return 'unexplained'
+    if (section === undefined || !isGot(section)) return 'unexplained'
     const found = { ...this.#distance(address, width, value), symbolValue: slot, named: false, section }
     return constant ? { ...found, constantSlot: slot } : found
   }
@@ -247,7 +242,7 @@ export class ReferenceReader {
   #gotSection(address: bigint): Section | undefined {
     const { loadedSections } = this.#elf
     const section = sectionAt(loadedSections, address) ?? sectionAt(loadedSections, wrapAddress(address - 1n))
-    return isGot(section) ? section : undefined
+    return section !== undefined && isGot(section) ? section : undefined
   }
 }
 

@@ -4,6 +4,7 @@ import { badElf, type ElfHeader, fileNumber, SHDR_SIZE } from './header.ts'
 import { NameReader } from './names.ts'
 
 /** sh_type */
+export const SHT_PROGBITS = 1
 export const SHT_SYMTAB = 2
 export const SHT_STRTAB = 3
 export const SHT_RELA = 4
@@ -42,6 +43,10 @@ export const hasBytes = (section: Section): boolean => section.type !== SHT_NOBI
 /** Whether the section takes up addresses: loaded, and no template of thread-local zeros. */
 export const isLoaded = (section: Section): boolean =>
   (section.flags & SHF_ALLOC) !== 0 && !((section.flags & SHF_TLS) !== 0 && section.type === SHT_NOBITS)
+
+/** Whether the section holds slots of the global offset table, or stubs that go through them; only the names tell. */
+export const isGot = (section: Section): boolean => /^\.i?got(\.|$)/.test(section.name)
+export const isStub = (section: Section): boolean => /^\.i?plt(\.|$)/.test(section.name)
 
 export const isCode = (section: Section): boolean => (section.flags & SHF_EXECINSTR) !== 0
 

@@ -13,7 +13,7 @@ import type { SiteKind } from '../table/kinds.ts'
 import { type ElfFile, recordsOf } from './file.ts'
 import { RECORD_TYPES, readRecords, recordName } from './records.ts'
 import { type Reference, ReferenceReader } from './references.ts'
-import { hasBytes, type Section } from './sections.ts'
+import { hasBytes, isGot, type Section } from './sections.ts'
 import { loaderRecords, packedRecords, structureFields } from './structures.ts'
 import { frameEntries } from './unwind.ts'
 
@@ -203,7 +203,7 @@ const within = ({ base, end }: Extent, address: bigint): boolean => address >= b
 /** Slots of the global offset table that no record leads to: those of stubs, and the linker's own. */
 function* slotSites(elf: ElfFile, extent: Extent, claims: Claims): Generator<SiteInput> {
   for (const section of extent.sections) {
-    if (!/^\.got(\.|$)/.test(section.name) || !hasBytes(section)) continue
+    if (!isGot(section) || !hasBytes(section)) continue
     for (let at = 0; at + 8 <= section.size; at += 8) {
       const address = section.address + BigInt(at)
       const value = elf.view.getBigUint64(section.offset + at, true)

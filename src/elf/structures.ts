@@ -10,11 +10,13 @@
  *     Elf64_Rela       r_offset              always
  *     Elf64_Rela       r_addend              for types whose addend is an address (RELATIVE, IRELATIVE)
  *     Elf64_Relr       even words            always (odd ones are bitmaps)
+ *     GOT              the first word        where it is the address of the dynamic table
  */
 import {
   DT_GNU_HASH,
   DT_HASH,
   DT_JMPREL,
+  DT_PLTGOT,
   DT_PLTRELSZ,
   DT_RELA,
   DT_RELASZ,
@@ -85,6 +87,19 @@ const RELA: Structure = {
 const RELR: Structure = {
   size: 8,
   fields: [{ offset: 0, holds: (view, at) => (view.getUint8(at) & 1) === 0 }],
+}
+
+/** The first word at DT_PLTGOT, for the loader's own use. */
+function gotHead(elf: ElfFile): readonly [Structure, DynamicTable] | undefined {
+  const address = elf.dynamic.value(DT_PLTGOT)
+  const start = address === undefined ? undefined : elf.loaded.position(address, 8)
+  const dynamic = elf.segments.find(({ type }) => type === PT_DYNAMIC)
+  if (address === undefined || start === undefined || dynamic === undefined) return undefined
+  const holds = (view: DataView, at: number): boolean => view.getBigUint64(at, true) === dynamic.address
+  return [
+    { size: 8, fields: [{ offset: 0, holds }] },
+    { start, end: start + 8, address },
+  ]
 }
 
 /** The loader's relocation records, each table once. */
@@ -165,6 +180,8 @@ function* tables(elf: ElfFile): Generator<readonly [Structure, DynamicTable]> {
     [RELR, packedRecords(elf)],
   ]
   for (const [structure, table] of list) if (table !== undefined) yield [structure, table]
+  const got = gotHead(elf)
+  if (got !== undefined) yield got
 }
 
 /** Every 8-byte field of a loaded structure that holds an address: the field's own address, and its value. */

@@ -1,0 +1,60 @@
+/**
+ * Builds fixtures/elf from its sources: npx tsx scripts/build-elf-fixtures.ts
+ *
+ * Every program is linked twice, at two addresses, so that the linker's own result at the second is the answer to moving the first.
+ * Beside each first file goes what readelf says of it, so that the comparison runs on machines without it. Needs gcc and binutils (built with
+ * gcc 12.2 and GNU ld 2.40; other versions give other bytes).
+ */
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { runReadelf } from '../test/support/readelf.ts'
+
+const FIXTURES = new URL('../fixtures/elf/', import.meta.url).pathname
+const work = mkdtempSync(join(tmpdir(), 'elf-fixtures-'))
+const run = (command: string, ...args: string[]): void => {
+  execFileSync(command, args, { stdio: 'inherit' })
+}
+const object = (name: string): string => join(work, name)
+
+const COMPILE = ['-O2', '-fno-stack-protector', '-fcf-protection=none', '-c', join(FIXTURES, 'program.c')]
+run('gcc', ...COMPILE, '-fno-pic', '-fno-pie', '-o', object('fixed.o'))
+run('gcc', ...COMPILE, '-fPIE', '-o', object('pie.o'))
+run('as', '--defsym', 'FIXED=1', join(FIXTURES, 'operands.s'), '-o', object('fixed-operands.o'))
+run('as', join(FIXTURES, 'operands.s'), '-o', object('pie-operands.o'))
+
+const FIXED = [object('fixed.o'), object('fixed-operands.o')]
+const PIE = [object('pie.o'), object('pie-operands.o')]
+const LINK = ['--build-id=none', '-z', 'max-page-size=4096', '-z', 'noseparate-code']
+/** How each program is linked; `at` says what to add for an address. */
+const PROGRAMS: readonly { name: string; args: readonly string[]; at: (address: string) => string[] }[] = [
+  {
+    name: 'static',
+    args: ['-static', '--emit-relocs', ...FIXED],
+    at: (address) => [`-Ttext-segment=${address}`],
+  },
+  {
+    name: 'text',
+    args: ['-static', '--emit-relocs', '-T', join(FIXTURES, 'text-moves.ld'), ...FIXED],
+    at: (address) => ['--defsym', `TEXT=${address}`],
+  },
+  {
+    name: 'pie',
+    args: ['-pie', '--no-dynamic-linker', '--strip-debug', ...PIE],
+    at: (address) => [`-Ttext-segment=${address}`],
+  },
+  {
+    name: 'packed',
+    args: ['-pie', '--no-dynamic-linker', '-z', 'pack-relative-relocs', '-z', 'now', '--emit-relocs', ...PIE],
+    at: (address) => [`-Ttext-segment=${address}`],
+  },
+]
+
+for (const { name, args, at } of PROGRAMS) {
+  for (const address of ['0x400000', '0x7000000'])
+    run('ld', ...LINK, ...args, ...at(address), '-o', join(FIXTURES, `${name}-${address.slice(2)}.elf`))
+  const said = runReadelf(join(FIXTURES, `${name}-400000.elf`))
+  writeFileSync(join(FIXTURES, `${name}-400000.readelf.json`), `${JSON.stringify(said)}\n`)
+}
+rmSync(work, { recursive: true })
