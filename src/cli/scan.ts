@@ -22,7 +22,7 @@ import type { Terminal } from './terminal.ts'
 export const scanCommand: Command = {
   name: 'scan',
   summary:
-    'Lists every address field of a blob: offset, address, kind, target, evidence, instruction. A field whose line begins\nwith * is a site: a move of the blob changes it. The others point from the blob into itself.',
+    'Lists every address field of a blob: offset, address, kind, target, evidence, instruction. A field whose line begins\nwith * is a site: a move of the blob changes it. The others are relative and stay inside the blob.',
   positionals: ['<input>'],
   options: [
     { name: 'base', value: '<address>', help: 'Where the blob is: the address of its first byte.' },
@@ -77,7 +77,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   await writeOutputs([...outputs, { path: '-', data: listing }], terminal)
   for (const line of siteLines(table)) terminal.say(line)
   const inside = fields.length - table.size
-  if (inside > 0) terminal.say(`${plural(inside, 'relative field')} that point from the blob into itself`)
+  if (inside > 0) terminal.say(`${plural(inside, 'more relative field')} inside the blob, which it does not`)
   sayProblems(problems, terminal)
   return DONE
 }

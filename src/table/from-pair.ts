@@ -99,11 +99,15 @@ function addPairSite(builder: TableBuilder, view: DataView, offset: number, kind
   const row = KIND_ROWS[kind]
   const { base } = builder.blob
   const exact = packEvidence(CODE_GIVEN, ADDRESS_EXACT)
-  // The ends are named by what they move with: the blob's own base for absolute fields, an address outside for relative ones.
+  // Where the value names no address of the right side, the ends are named by what they move with: the blob's own base, or an
+  // address outside.
   const outside = base === 0n ? BigInt(builder.blob.span) : base - 1n
   if (kind === DIFF64) builder.addDifference(offset, kind, outside, base, exact)
-  else if (row.anchor === 'none') builder.addTarget(offset, kind, base, exact, 0, false)
-  else {
+  else if (row.anchor === 'none') {
+    const value = BigInt.asUintN(64, fieldValue(row, readField(view, offset, row.width)))
+    const inside = value >= base && value < base + BigInt(builder.blob.span)
+    builder.addTarget(offset, kind, inside ? value : base, exact, 0, false)
+  } else {
     const pointed = BigInt.asUintN(
       64,
       base + BigInt(offset + row.width) + fieldValue(row, readField(view, offset, row.width)),

@@ -8,6 +8,8 @@ export interface Transcript {
   /** Standard output and standard error as text. */
   readonly out: string
   readonly err: string
+  /** Both, as a terminal shows them. */
+  readonly both: string
 }
 
 export interface FakeOptions {
@@ -21,15 +23,19 @@ export interface FakeOptions {
 export async function runCommand(argv: readonly string[], options: FakeOptions = {}): Promise<Transcript> {
   const chunks: Uint8Array[] = []
   const lines: string[] = []
+  let both = ''
   const terminal: Terminal = {
     isWatched: options.states !== undefined,
     print:
       options.print ??
       (async (data) => {
-        chunks.push(typeof data === 'string' ? new TextEncoder().encode(data) : new Uint8Array(data))
+        const bytes = typeof data === 'string' ? Buffer.from(data) : new Uint8Array(data)
+        chunks.push(bytes)
+        both += Buffer.from(bytes).toString()
       }),
     say: (line) => {
       lines.push(`${line}\n`)
+      both += `${line}\n`
     },
     status: (text) => {
       options.states?.push(text)
@@ -39,5 +45,5 @@ export async function runCommand(argv: readonly string[], options: FakeOptions =
   }
   const code = await run(argv, terminal)
   const output = new Uint8Array(Buffer.concat(chunks))
-  return { code, output, out: Buffer.from(output).toString(), err: lines.join('') }
+  return { code, output, out: Buffer.from(output).toString(), err: lines.join(''), both }
 }
