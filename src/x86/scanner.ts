@@ -63,6 +63,42 @@ for (let rex = 0; rex < 16; rex++) {
 /** Bits of `Prefix` for VEX.pp. */
 const PP = Uint8Array.of(0, Prefix.p66, Prefix.f3, Prefix.f2)
 
+// An imported name is loaded from its module's cell each time it is used, and a property of it looked up; a constant
+// of this module is a constant of the machine code. That is a third of the decoder's time.
+const { rexB: REX_B, rexX: REX_X, rexR: REX_R, p67: P67 } = Prefix
+const { legacy: LEGACY, vex: VEX, evex: EVEX, xop: XOP, d3now: D3NOW } = Encoding
+const {
+  none: NO_MEMORY,
+  base: BASE,
+  index: INDEX,
+  absolute: ABSOLUTE,
+  moffs: MOFFS,
+  rip: RIP,
+  eip: EIP,
+} = Memory
+const { immediate: IMMEDIATE, branch: BRANCH, moffs: TAIL_MOFFS } = Tail
+const { none: NOT_UNIQUE, destination: UNIQUE_DESTINATION } = Unique
+const KEYS = ROW_KEYS
+const {
+  hasModrm: HAS_MODRM,
+  registerOnly: REGISTER_ONLY,
+  vsib: VSIB,
+  needsSib: NEEDS_SIB,
+  implicitMemory: IMPLICIT_MEMORY,
+  uniqueShift: UNIQUE_SHIFT,
+  uniqueMask: UNIQUE_MASK,
+  tailMask: TAIL_MASK,
+  tailShift: TAIL_SHIFT,
+  tailKindMask: TAIL_KIND_MASK,
+  immediate2: IMMEDIATE_2,
+  suffix: SUFFIX,
+  widthShift: WIDTH_SHIFT,
+  widthMask: WIDTH_MASK,
+  flowShift: FLOW_SHIFT,
+  flowMask: FLOW_MASK,
+  branch16: BRANCH_1_6,
+} = Layout
+
 class TableDecoder implements InstructionDecoder {
   readonly #code: Uint8Array
   /** The last bytes and zeros. */
@@ -103,7 +139,7 @@ function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Table
   }
   prefixes &= ~SOME_PREFIX
 
-  let encoding: number = Encoding.legacy
+  let encoding: number = LEGACY
   let map = 0
   let page: number
   let context: number
@@ -127,7 +163,7 @@ function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Table
       const p2 = bytes[at + 3]
       map = p0 & 7
       if ((p0 & 8) !== 0 || (p1 & 4) === 0) return (out.length = 0)
-      encoding = Encoding.evex
+      encoding = EVEX
       page = evexPage(map, pp, w)
       context = evexContext((p2 >> 5) & 3, (p2 >> 4) & 1, p2 >> 7, (p2 & 7) === 0 ? 0 : 1)
       registers = ((~p0 & 0x10) >> 1) | (rxb & 7) | ((~p2 & 8) << 1)
@@ -137,11 +173,11 @@ function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Table
       context = vexContext((p1 >> 2) & 1, w, (rxb >> 2) & 1, (rxb >> 1) & 1, rxb & 1)
       if (opcode === 0x8f) {
         if (map > 10) return (out.length = 0)
-        encoding = Encoding.xop
+        encoding = XOP
         page = xopPage(map, pp)
       } else {
         if (map === 0 || map > 3) return (out.length = 0)
-        encoding = Encoding.vex
+        encoding = VEX
         page = vexPage(map, pp)
       }
       at += opcode === 0xc5 ? 2 : 3
@@ -168,88 +204,87 @@ function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Table
   at++
 
   const modrm = bytes[at]
-  const leaf = tables.rows[tables.cells[tables.pages[page] + opcode] * ROW_KEYS + rowKey(modrm)]
+  const leaf = tables.rows[tables.cells[tables.pages[page] + opcode] * KEYS + rowKey(modrm)]
   const layout = tables.layout[leaf]
   if (((tables.contexts[leaf] >>> context) & 1) === 0) return (out.length = 0)
 
-  let memory: number = Memory.none
+  let memory: number = NO_MEMORY
   let displacementSize = 0
   let sib = -1
   out.modrmOffset = 0
   out.modrm = 0
-  if ((layout & Layout.hasModrm) !== 0) {
+  if ((layout & HAS_MODRM) !== 0) {
     out.modrmOffset = at - start
     out.modrm = modrm
     at++
-    if (modrm < 0xc0 && (layout & Layout.registerOnly) === 0) {
+    if (modrm < 0xc0 && (layout & REGISTER_ONLY) === 0) {
       const mod = modrm >> 6
       displacementSize = mod === 0 ? 0 : mod === 1 ? 1 : 4
-      memory = Memory.base
+      memory = BASE
       if ((modrm & 7) === 4) {
         sib = bytes[at++]
         if (mod === 0 && (sib & 7) === 5) {
           displacementSize = 4
-          const indexed =
-            (sib & 0x38) !== 0x20 || (prefixes & Prefix.rexX) !== 0 || (layout & Layout.vsib) !== 0
-          memory = indexed ? Memory.index : Memory.absolute
+          const indexed = (sib & 0x38) !== 0x20 || (prefixes & REX_X) !== 0 || (layout & VSIB) !== 0
+          memory = indexed ? INDEX : ABSOLUTE
         }
-      } else if ((layout & Layout.needsSib) !== 0) return (out.length = 0)
+      } else if ((layout & NEEDS_SIB) !== 0) return (out.length = 0)
       else if ((modrm & 0xc7) === 5) {
         displacementSize = 4
-        memory = (prefixes & Prefix.p67) !== 0 ? Memory.eip : Memory.rip
+        memory = (prefixes & P67) !== 0 ? EIP : RIP
       }
     }
-  } else if ((layout & Layout.implicitMemory) !== 0) memory = Memory.base
+  } else if ((layout & IMPLICIT_MEMORY) !== 0) memory = BASE
 
-  if (encoding !== Encoding.legacy) {
+  if (encoding !== LEGACY) {
     const v = vvvv | (registers & 16)
     if (((tables.vvvv[leaf] >>> v) & 1) === 0) return (out.length = 0)
-    if (encoding === Encoding.evex && ((tables.registers[leaf] >>> (registers & 15)) & 1) === 0)
+    if (encoding === EVEX && ((tables.registers[leaf] >>> (registers & 15)) & 1) === 0)
       return (out.length = 0)
-    const unique = (layout >> Layout.uniqueShift) & Layout.uniqueMask
-    if (unique !== Unique.none && !areUnique(unique, modrm, sib, prefixes, v, registers, tables.vvvv[leaf]))
+    const unique = (layout >> UNIQUE_SHIFT) & UNIQUE_MASK
+    if (unique !== NOT_UNIQUE && !areUnique(unique, modrm, sib, prefixes, v, registers, tables.vvvv[leaf]))
       return (out.length = 0)
   }
 
   out.displacementOffset = displacementSize === 0 ? 0 : at - start
   at += displacementSize
-  let tail = layout & Layout.tailMask
-  const kind = (layout >> Layout.tailShift) & Layout.tailKindMask
+  let tail = layout & TAIL_MASK
+  const kind = (layout >> TAIL_SHIFT) & TAIL_KIND_MASK
   const tailOffset = at - start
   out.branchOffset = 0
   out.branchSize = 0
   out.immediateOffset = 0
   out.immediateSize = 0
   out.immediate2Offset = 0
-  if (kind === Tail.immediate) {
+  if (kind === IMMEDIATE) {
     out.immediateOffset = tailOffset
     out.immediateSize = tail
-    if ((layout & Layout.immediate2) !== 0) {
+    if ((layout & IMMEDIATE_2) !== 0) {
       out.immediateSize = tail - 1
       out.immediate2Offset = tailOffset + tail - 1
     }
-  } else if (kind === Tail.branch) {
+  } else if (kind === BRANCH) {
     out.branchOffset = tailOffset
     out.branchSize = tail
-  } else if (kind === Tail.moffs) {
-    if ((prefixes & Prefix.p67) !== 0) tail = 4
-    memory = Memory.moffs
+  } else if (kind === TAIL_MOFFS) {
+    if ((prefixes & P67) !== 0) tail = 4
+    memory = MOFFS
     out.displacementOffset = tailOffset
     displacementSize = tail
-  } else if ((layout & Layout.suffix) !== 0) {
+  } else if ((layout & SUFFIX) !== 0) {
     opcode = bytes[at]
     if (((tables.suffixes[opcode >> 3] >> (opcode & 7)) & 1) === 0) return (out.length = 0)
-    encoding = Encoding.d3now
+    encoding = D3NOW
   }
   const length = tailOffset + tail
   if (length > limit) return (out.length = 0)
 
   out.length = length
   out.displacementSize = displacementSize
-  out.immediateWidth = (1 << ((layout >> Layout.widthShift) & Layout.widthMask)) >> 1
-  out.flow = (layout >> Layout.flowShift) & Layout.flowMask
+  out.immediateWidth = (1 << ((layout >> WIDTH_SHIFT) & WIDTH_MASK)) >> 1
+  out.flow = (layout >> FLOW_SHIFT) & FLOW_MASK
   out.memory = memory
-  out.branch16 = (layout & Layout.branch16) === 0 ? 0 : 1
+  out.branch16 = (layout & BRANCH_1_6) === 0 ? 0 : 1
   out.encoding = encoding
   out.map = map
   out.opcode = opcode
@@ -268,11 +303,11 @@ function areUnique(
   registers: number,
   valid: number,
 ): boolean {
-  const reg = ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7) | ((registers & 8) << 1)
+  const reg = ((modrm >> 3) & 7) | ((prefixes & REX_R) >> 7) | ((registers & 8) << 1)
   let other = -1
-  if (sib >= 0) other = ((sib >> 3) & 7) | ((prefixes & Prefix.rexX) >> 6) | (registers & 16)
-  else if (modrm >= 0xc0) other = (modrm & 7) | ((prefixes & Prefix.rexB) >> 5) | ((registers & 2) << 3)
+  if (sib >= 0) other = ((sib >> 3) & 7) | ((prefixes & REX_X) >> 6) | (registers & 16)
+  else if (modrm >= 0xc0) other = (modrm & 7) | ((prefixes & REX_B) >> 5) | ((registers & 2) << 3)
   const usesVvvv = (valid & 0xfffe) !== 0
   if (reg === other || (usesVvvv && reg === v)) return false
-  return rule === Unique.destination || !usesVvvv || other !== v
+  return rule === UNIQUE_DESTINATION || !usesVvvv || other !== v
 }

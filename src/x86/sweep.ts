@@ -1,0 +1,306 @@
+/**
+ * Linear decode of a whole blob: where each instruction starts, and each field that holds a relative displacement.
+ *
+ * The table version runs two streams at once. One instruction's start hangs on the length of the one before, a
+ * chain of about 20 cycles in which most of the machine idles; two chains side by side fill it. The second
+ * stream begins at a guess, one block ahead. That is sound because decoding has no state but the position:
+ * where the first stream comes upon a start of the second, everything after it is the same, and what the second
+ * stream found before that is dropped. (x86 code falls into step within a few instructions; where it does not, the
+ * second stream was for nothing and nothing is wrong.)
+ */
+import { toOffset } from '../core/address.ts'
+import { viewOf } from '../core/bytes.ts'
+import { RelocError } from '../core/errors.ts'
+import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
+import { type FastTables, fastTablesFor, HEADS, hasFastTables, NO_BASE } from './fast.ts'
+import { type DecoderOptions, IcedCursor } from './iced.ts'
+import { type DecoderKind, Instruction, type InstructionDecoder, Memory } from './instruction.ts'
+import { createTableDecoder } from './scanner.ts'
+
+export interface SweepOptions extends DecoderOptions, ProgressOptions {
+  /** Default `tables`. */
+  readonly decoder?: DecoderKind | undefined
+  /** Offset of the first instruction, default 0. */
+  readonly start?: number | undefined
+  /** Offset past the last byte, default the length: nothing beyond it is read. */
+  readonly end?: number | undefined
+}
+
+/** What {@link sweep} found. Offsets count from the blob's start, ascending. */
+export interface SweepResult {
+  /** Instructions. */
+  readonly count: number
+  /** Where each instruction starts. */
+  readonly starts: Uint32Array
+  /** Where each branch displacement and each RIP- or EIP-relative displacement is. */
+  readonly sites: Uint32Array
+}
+
+/**
+ * Decodes from `start` to `end`, one instruction after the other; a byte that begins none is passed over. Throws
+ * `bad-argument` where the range is not in the blob, `stopped` where the caller stops it.
+ */
+export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult {
+  const end = toOffset(options.end ?? code.length, 'end', code.length)
+  const start = toOffset(options.start ?? 0, 'start', end)
+  if (code.length > 0xffffffff)
+    throw new RelocError('bad-argument', `The blob has ${code.length} bytes; at most 2^32 - 1 can be swept.`)
+  const bytes = new Uint8Array(code.buffer, code.byteOffset, end)
+  const found = new Found((end - start) >> 2)
+  if (options.decoder === 'iced') sweepWithIced(bytes, start, found, options)
+  else new TableSweeper(bytes, start, options).sweep(start, found, options)
+  const { count, siteCount } = found
+  return { count, starts: found.starts.subarray(0, count), sites: found.sites.subarray(0, siteCount) }
+}
+
+/** Bytes that each of the two streams runs ahead before they are joined. */
+const BLOCK = 1 << 14
+/** Starts that two blocks may have. */
+const ROOM = 2 * BLOCK + 64
+/** A fast entry may be used this far from the end: no load passes it, and the longest instruction fits. */
+const MARGIN = 32
+const H = HEADS
+const N = NO_BASE
+/** Below this many bytes the fast tables cost more than they save. */
+const WORTH_BUILDING = 1 << 17
+
+/** The lists that grow. */
+class Found {
+  count = 0
+  siteCount = 0
+  starts: Uint32Array
+  sites: Uint32Array
+
+  constructor(count: number) {
+    this.starts = new Uint32Array(count + ROOM)
+    this.sites = new Uint32Array((count >> 2) + ROOM)
+  }
+
+  /** Makes room for two blocks more. */
+  reserve(): void {
+    if (this.count + ROOM > this.starts.length) this.starts = larger(this.starts)
+    if (this.siteCount + ROOM > this.sites.length) this.sites = larger(this.sites)
+  }
+
+  append(starts: Uint32Array, sites: Uint32Array): void {
+    this.starts.set(starts, this.count)
+    this.sites.set(sites, this.siteCount)
+    this.count += starts.length
+    this.siteCount += sites.length
+  }
+}
+
+function larger(list: Uint32Array): Uint32Array {
+  const copy = new Uint32Array(list.length + (list.length >> 1) + ROOM)
+  copy.set(list)
+  return copy
+}
+
+function sweepWithIced(bytes: Uint8Array, start: number, found: Found, options: SweepOptions): void {
+  const cursor = new IcedCursor(bytes, options)
+  try {
+    for (let position = start; position < bytes.length; ) {
+      reportProgress(options, position, bytes.length, 'sweep')
+      found.reserve()
+      for (const stop = Math.min(bytes.length, position + BLOCK); position < stop; ) {
+        const length = cursor.decode(position)
+        if (length > 0) {
+          found.starts[found.count++] = position
+          const field = cursor.isBranch ? cursor.immediateOffset : cursor.displacementOffset
+          if (cursor.isBranch || cursor.isIpRelative) found.sites[found.siteCount++] = position + field
+        }
+        position += length || 1
+      }
+    }
+  } finally {
+    cursor.dispose()
+  }
+}
+
+/**
+ * Where the streams write. A constant of the module, which the compiler knows the address of, and one array for
+ * both: with an array for each list the loop runs out of registers and is a quarter slower.
+ */
+const scratch = new Uint32Array(4 * ROOM)
+
+/** A stream: where it is, and where in `scratch` its next start and its next site go. */
+class Stream {
+  readonly firstStart: number
+  readonly firstSite: number
+  position = 0
+  start = 0
+  site = 0
+
+  constructor(index: number) {
+    this.firstStart = 2 * index * ROOM
+    this.firstSite = this.firstStart + ROOM
+  }
+
+  begin(position: number): void {
+    this.position = position
+    this.start = this.firstStart
+    this.site = this.firstSite
+  }
+}
+
+const first = new Stream(0)
+const second = new Stream(1)
+
+class TableSweeper {
+  readonly #view: DataView
+  readonly #decoder: InstructionDecoder
+  readonly #instruction = new Instruction()
+  readonly #fast: FastTables | undefined
+
+  constructor(bytes: Uint8Array, start: number, options: DecoderOptions) {
+    const cpu = options.cpu ?? 'intel'
+    this.#view = viewOf(bytes)
+    this.#decoder = createTableDecoder(bytes, options)
+    this.#fast = bytes.length - start >= WORTH_BUILDING || hasFastTables(cpu) ? fastTablesFor(cpu) : undefined
+  }
+
+  sweep(start: number, found: Found, options: ProgressOptions): void {
+    const end = this.#view.byteLength
+    const fast = this.#fast
+    const fastEnd = fast === undefined ? 0 : end - MARGIN
+    let reported = -PROGRESS_STEP
+    for (let position = start; position < end; position = first.position) {
+      if (position - reported >= PROGRESS_STEP) reportProgress(options, (reported = position), end, 'sweep')
+      found.reserve()
+      const middle = position + BLOCK
+      first.begin(position)
+      if (fast !== undefined && middle + BLOCK <= fastEnd) {
+        second.begin(middle)
+        this.#runBoth(fast, middle, middle + BLOCK)
+        this.#run(fast, first, middle)
+        this.#run(fast, second, middle + BLOCK)
+        this.#join(found)
+      } else {
+        if (fast !== undefined) this.#run(fast, first, Math.min(middle, fastEnd))
+        while (first.position < Math.min(middle, end)) this.#askFor(first)
+        append(found, first, first.firstStart, first.firstSite)
+      }
+    }
+  }
+
+  /** Length | offset of the relative field << 4 of the instruction at `position`, by the decoder; 0: none. */
+  #ask(position: number): number {
+    const instruction = this.#instruction
+    if (this.#decoder.decode(position, instruction) === 0) return 0
+    const field = instruction.memory >= Memory.rip ? instruction.displacementOffset : instruction.branchOffset
+    return instruction.length | (field << 4)
+  }
+
+  #askFor(stream: Stream): void {
+    const { position } = stream
+    const packed = this.#ask(position)
+    if (packed > 0) scratch[stream.start++] = position
+    if (packed > 15) scratch[stream.site++] = position + (packed >> 4)
+    stream.position += packed & 15 || 1
+  }
+
+  /** Runs one stream until `end` or past it. */
+  #run(fast: FastTables, stream: Stream, end: number): void {
+    const view = this.#view
+    let { position, start, site } = stream
+    while (position < end) {
+      const word = view.getInt32(position, false)
+      const head = fast[H | (word >>> 16)]
+      const skip = head & 0x18
+      const entry = fast[((head >> 5) << 16) | ((word << skip) >>> 16)]
+      const opcode = position + (skip >> 3)
+      const more = (entry >> 4) & fast[N | view.getUint8(opcode + 2)]
+      if (entry !== 0) {
+        const field = (entry >> 4) & 3
+        scratch[start++] = position
+        scratch[site] = opcode + field
+        site += (field + 3) >> 2
+        position = opcode + (entry & 15) + more
+      } else {
+        const packed = this.#ask(position)
+        scratch[start] = position
+        scratch[site] = position + (packed >> 4)
+        if (packed > 0) start++
+        if (packed > 15) site++
+        position += packed & 15 || 1
+      }
+    }
+    stream.position = position
+    stream.start = start
+    stream.site = site
+  }
+
+  /** Runs both streams in turn until one is at its end: the body of `#run` twice, to have both chains in flight. */
+  #runBoth(fast: FastTables, endA: number, endB: number): void {
+    const view = this.#view
+    let { position: positionA, start: startA, site: siteA } = first
+    let { position: positionB, start: startB, site: siteB } = second
+    while (positionA < endA && positionB < endB) {
+      const wordA = view.getInt32(positionA, false)
+      const headA = fast[H | (wordA >>> 16)]
+      const skipA = headA & 0x18
+      const entryA = fast[((headA >> 5) << 16) | ((wordA << skipA) >>> 16)]
+      const opcodeA = positionA + (skipA >> 3)
+      const moreA = (entryA >> 4) & fast[N | view.getUint8(opcodeA + 2)]
+      if (entryA !== 0) {
+        const field = (entryA >> 4) & 3
+        scratch[startA++] = positionA
+        scratch[siteA] = opcodeA + field
+        siteA += (field + 3) >> 2
+        positionA = opcodeA + (entryA & 15) + moreA
+      } else {
+        const packed = this.#ask(positionA)
+        scratch[startA] = positionA
+        scratch[siteA] = positionA + (packed >> 4)
+        if (packed > 0) startA++
+        if (packed > 15) siteA++
+        positionA += packed & 15 || 1
+      }
+      const wordB = view.getInt32(positionB, false)
+      const headB = fast[H | (wordB >>> 16)]
+      const skipB = headB & 0x18
+      const entryB = fast[((headB >> 5) << 16) | ((wordB << skipB) >>> 16)]
+      const opcodeB = positionB + (skipB >> 3)
+      const moreB = (entryB >> 4) & fast[N | view.getUint8(opcodeB + 2)]
+      if (entryB !== 0) {
+        const field = (entryB >> 4) & 3
+        scratch[startB++] = positionB
+        scratch[siteB] = opcodeB + field
+        siteB += (field + 3) >> 2
+        positionB = opcodeB + (entryB & 15) + moreB
+      } else {
+        const packed = this.#ask(positionB)
+        scratch[startB] = positionB
+        scratch[siteB] = positionB + (packed >> 4)
+        if (packed > 0) startB++
+        if (packed > 15) siteB++
+        positionB += packed & 15 || 1
+      }
+    }
+    first.position = positionA
+    first.start = startA
+    first.site = siteA
+    second.position = positionB
+    second.start = startB
+    second.site = siteB
+  }
+
+  /** Goes on with the first stream until it comes upon a start of the second, and takes over the rest of that. */
+  #join(found: Found): void {
+    let start = second.firstStart
+    while (first.position < second.position) {
+      while (start < second.start && scratch[start] < first.position) start++
+      if (start < second.start && scratch[start] === first.position) break
+      this.#askFor(first)
+    }
+    append(found, first, first.firstStart, first.firstSite)
+    if (first.position >= second.position) return
+    let site = second.firstSite
+    while (site < second.site && scratch[site] < first.position) site++
+    append(found, second, start, site)
+    first.position = second.position
+  }
+}
+
+const append = (found: Found, stream: Stream, start: number, site: number): void =>
+  found.append(scratch.subarray(start, stream.start), scratch.subarray(site, stream.site))
