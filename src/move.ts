@@ -1,13 +1,15 @@
 /** move: analyze, relocate and verify in one call; what comes back is right, or nothing does. */
 import { type AnalyzeOptions, analyze } from './analyze/analyze.ts'
-import { type AddressLike, toAddress } from './core/address.ts'
+import { type AddressLike, toAddress, wrapAddress } from './core/address.ts'
+import { hexBytes } from './core/bytes.ts'
 import { formatProblem, type Problem, RelocError } from './core/errors.ts'
 import type { Move } from './core/range.ts'
-import { type Relocation, relocate } from './relocate/relocate.ts'
+import { checkInto, type Relocation, refusal, relocate } from './relocate/relocate.ts'
 import { keepEvidence } from './table/filter.ts'
 import { type AddressEvidence, addressLevelOf } from './table/site.ts'
 import type { RelocationTable } from './table/table.ts'
 import { type Verdict, verify } from './verify/verify.ts'
+import { formatInstruction, IcedCursor } from './x86/iced.ts'
 
 export interface MoveOptions extends Omit<AnalyzeOptions, 'base' | 'moved'> {
   /** Address of byte 0 before and after. */
@@ -47,27 +49,64 @@ export function move(code: Uint8Array, options: MoveOptions): MoveResult {
       )
   }
   const { table, withheld } = filterTable(whole, code, options.evidence)
-  const before = options.verify === false || options.into === undefined ? code : new Uint8Array(code)
-  const result = relocate(code, table, { to: options.to, also: options.also, into: options.into })
-  const problems = [...table.problems, ...withheld, ...result.problems]
-  if (options.verify === false) return { ...result, problems, verdict: undefined }
+  const destination = { to: options.to, also: options.also }
+  if (options.verify === false) {
+    const result = named(code, table, () => relocate(code, table, { ...destination, into: options.into }))
+    return { ...result, problems: [...table.problems, ...withheld, ...result.problems], verdict: undefined }
+  }
+  // Into a new array first: `into` may be the code itself, and nothing is written to it before the result has passed.
+  checkInto(code, options.into)
+  const result = named(code, table, () => relocate(code, table, destination))
   const moves = [{ from, to: options.to, length: BigInt(table.span) }, ...(options.also ?? [])]
-  const verdict = verify(before, result.bytes, {
+  const verdict = verify(code, result.bytes, {
     moves,
     claim: table,
     cpu: options.cpu,
     onProgress: options.onProgress,
     signal: options.signal,
   })
-  if (!verdict.ok) {
-    options.into?.set(before)
+  if (!verdict.ok)
     throw new RelocError(
       'not-verified',
-      `The result does not pass verification: ${formatProblem(verdict.problems[0])}`,
+      `The result does not pass verification: ${formatProblem(verdict.problems.find((problem) => problem.severity === 'error')!)}`,
       verdict.problems,
     )
+  options.into?.set(result.bytes)
+  const bytes = options.into?.subarray(0, code.length) ?? result.bytes
+  const problems = [...table.problems, ...withheld, ...result.problems, ...verdict.problems]
+  return { ...result, bytes, problems, verdict }
+}
+
+/** Does `work`; where it is refused, the problems get the whole instruction, as bytes and as text: the table alone knows fields only. */
+function named(code: Uint8Array, table: RelocationTable, work: () => Relocation): Relocation {
+  try {
+    return work()
+  } catch (error) {
+    if (!(error instanceof RelocError) || error.code !== 'refused') throw error
+    throw refusal(error.problems.map((problem) => nameInstruction(code, table, problem)))
   }
-  return { ...result, problems: [...problems, ...verdict.problems], verdict }
+}
+
+function nameInstruction(code: Uint8Array, table: RelocationTable, problem: Problem): Problem {
+  const run = table.code().find(({ start, end }) => start <= problem.offset && problem.offset < end)
+  if (run === undefined) return problem
+  const cursor = new IcedCursor(code)
+  try {
+    let at = run.start
+    while (cursor.decode(at) > 0 && at + cursor.length <= problem.offset) at += cursor.length
+    const address = wrapAddress(table.base + BigInt(at))
+    return cursor.length === 0
+      ? problem
+      : {
+          ...problem,
+          offset: at,
+          address,
+          bytes: hexBytes(code, at, at + cursor.length),
+          text: formatInstruction(code, at, address),
+        }
+  } finally {
+    cursor.dispose()
+  }
 }
 
 /** Leaves out what rests on evidence weaker than `level`, and says so. */

@@ -2,6 +2,7 @@
  * The address fields of one instruction: its relative field, and constants whose value lies in a covered range in
  * operands that can carry an address.
  */
+import { wrapAddress } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
 import type { TableBuilder } from '../table/builder.ts'
 import { ABS32, ABS32S, ABS64, EIP32, PC8, PC16, PC32 } from '../table/kinds.ts'
@@ -75,9 +76,16 @@ export class OperandCollector {
     const distance = next + this.#view.getInt32(at, true)
     const tail = next - at - 4
     const evidence = packEvidence(code, ADDRESS_NONE)
-    if (instruction.memory === Memory.eip) {
-      // The address is the low half of base + distance.
-      const low = (this.#window.baseLow + distance) >>> 0
+    const isEip = instruction.memory === Memory.eip
+    // An EIP-relative address is the low half of base + distance.
+    const low = (this.#window.baseLow + distance) >>> 0
+    if ((instruction.prefixes & (Prefix.fs | Prefix.gs)) !== 0 && !isLea(instruction)) {
+      // An offset into a segment: it stays what it is, wherever it seems to point.
+      const target = isEip ? BigInt(low) : wrapAddress(this.#builder.blob.base + BigInt(distance))
+      this.#builder.addFixed(at, isEip ? EIP32 : PC32, target, evidence, tail)
+      return
+    }
+    if (isEip) {
       this.#builder.addTarget(at, EIP32, BigInt(low), evidence, tail, isLea(instruction))
       return
     }

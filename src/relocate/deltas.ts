@@ -1,11 +1,12 @@
 /** From a set of moves to how far each covered range goes; what the table does not cover is refused here. */
-import { hex } from '../core/address.ts'
+import { hex, wrapAddress } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
-import { type CheckedMove, checkMoves, formatRange, type Move } from '../core/range.ts'
+import { type CheckedMove, checkMoves, formatRange, type Move, sortDisjoint } from '../core/range.ts'
 import type { RelocationTable } from '../table/table.ts'
 
 /**
- * Signed delta of each covered range of `table`, in its order. Throws `bad-argument` for moves that overlap one another and
+ * Signed delta of each covered range of `table`, in its order. Throws `bad-argument` for moves that overlap one another or put one covered range
+ * over another (addresses in both would be told apart no more), and
  * `not-covered` where a move reaches outside the coverage or splits a covered range: pointers to the rest would go stale.
  */
 export function coveredDeltas(table: RelocationTable, moves: readonly Move[]): bigint[] {
@@ -30,5 +31,12 @@ export function coveredDeltas(table: RelocationTable, moves: readonly Move[]): b
           'pointers to the rest were never looked for. Analyse again with that range in `moved` (command: --also).',
       )
   }
+  sortDisjoint(
+    table.coverage.map(({ start, end }, i) => {
+      const moved = wrapAddress(start + deltas[i])
+      return { start: moved, end: moved + (end - start) }
+    }),
+    'the places of what the table covers, after the moves',
+  )
   return deltas
 }

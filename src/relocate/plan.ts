@@ -67,22 +67,16 @@ export function planMove(code: Uint8Array, table: RelocationTable, destination: 
   for (const split of table.parts.splits) {
     const change = BigInt.asIntN(64, shiftOf(deltas, split.target) - shiftOf(deltas, split.anchor))
     if (change === 0n) continue
-    const old = wrapAddress(
-      split.targetAddress +
-        (split.target === FIXED ? 0n : table.parts.shifts[split.target]) -
-        splitAnchor(table, split),
-    )
-    const bits = solvePieces(view, split.pieces, old, change)
+    const bits = solvePieces(view, split.pieces, splitAddress(table, split), change)
     if (bits === undefined) problems.push(splitProblem(code, table, split, change))
     else splits.push({ split, bits })
   }
   return { table, to, deltas, groups, splits, problems }
 }
 
-const splitAnchor = (table: RelocationTable, split: SplitSite): bigint =>
-  split.anchorAddress === undefined
-    ? 0n
-    : split.anchorAddress + (split.anchor === FIXED ? 0n : table.parts.shifts[split.anchor])
+/** target - anchor of a split site, as they are now. */
+const splitAddress = (table: RelocationTable, split: SplitSite): bigint =>
+  table.now(split.targetAddress, split.target) - table.now(split.anchorAddress ?? 0n, split.anchor)
 
 /** How far what the range rule judges goes: the value, or the target itself. */
 const judgedChange = (row: KindRow, group: SiteGroup, change: bigint, deltas: readonly bigint[]): bigint =>
@@ -104,7 +98,9 @@ function checkGroup(
   let failing = 0
   for (let i = 0; i < group.offsets.length; i++) {
     const now =
-      row.rule === 'target' ? targetNow(table, group, i) : siteValue(view, group.kind, group.offsets[i])
+      row.rule === 'target'
+        ? table.now(group.targets[i], group.target)
+        : siteValue(view, group.kind, group.offsets[i])
     if (now + judged >= row.min && now + judged <= row.max) continue
     if (failing++ < NAMED) problems.push(rangeProblem(code, table, group, i, now, judged))
   }
@@ -116,9 +112,6 @@ function checkGroup(
     })
   }
 }
-
-const targetNow = (table: RelocationTable, group: SiteGroup, i: number): bigint =>
-  group.target === FIXED ? group.targets[i] : wrapAddress(group.targets[i] + table.parts.shifts[group.target])
 
 const REMEDY: Readonly<Record<string, string>> = {
   next: 'Choose a destination nearer to what the code refers to, or move that along (`also`).',
@@ -136,7 +129,7 @@ function rangeProblem(
 ): Problem {
   const row = KIND_ROWS[group.kind]
   const offset = group.offsets[i]
-  const target = targetNow(table, group, i)
+  const target = table.now(group.targets[i], group.target)
   const what =
     group.kind === EIP32
       ? `the target ${hex(target)} would be ${hex(wrapAddress(target + change))}`
@@ -160,7 +153,7 @@ function splitProblem(code: Uint8Array, table: RelocationTable, split: SplitSite
     offset,
     address: wrapAddress(table.base + BigInt(offset)),
     bytes: split.pieces.map((piece) => hexBytes(code, piece.offset, piece.offset + piece.width)).join(' '),
-    message: `split: the address ${hex(split.targetAddress)} moves by ${hex(change)}, which its ${split.pieces.length} pieces cannot hold.`,
+    message: `split: the address ${hex(table.now(split.targetAddress, split.target))} moves by ${hex(change)}, which its ${split.pieces.length} pieces cannot hold.`,
     remedy: REMEDY.none,
   }
 }

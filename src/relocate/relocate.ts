@@ -32,11 +32,7 @@ export function relocate(code: Uint8Array, table: RelocationTable, options: Relo
       'bad-table',
       `The table describes ${table.length} bytes, the code has ${code.length}: it belongs to another blob.`,
     )
-  if (options.into !== undefined && options.into.length < code.length)
-    throw new RelocError(
-      'bad-argument',
-      `into has ${options.into.length} bytes, the code ${code.length}: it does not fit.`,
-    )
+  checkInto(code, options.into)
   const plan = planMove(code, table, options)
   refuseErrors(plan.problems)
   const bytes =
@@ -50,13 +46,29 @@ export function relocate(code: Uint8Array, table: RelocationTable, options: Relo
   }
 }
 
+/** Throws `bad-argument` unless `code` fits `into`. */
+export function checkInto(code: Uint8Array, into: Uint8Array | undefined): void {
+  if (into === undefined || (into instanceof Uint8Array && into.length >= code.length)) return
+  throw new RelocError(
+    'bad-argument',
+    `into is to be a Uint8Array of at least ${code.length} bytes, as long as the code; it has ${into.length}.`,
+  )
+}
+
 /** Throws `refused` where a problem is an error. */
 export function refuseErrors(problems: readonly Problem[]): void {
+  if (problems.some((problem) => problem.severity === 'error')) throw refusal(problems)
+}
+
+/** The error of a move that is not made for these problems. */
+export function refusal(problems: readonly Problem[]): RelocError {
   const errors = problems.filter((problem) => problem.severity === 'error')
-  if (errors.length === 0) return
-  const first = formatProblem(errors[0])
   const more = errors.length > 1 ? ` (and ${errors.length - 1} more)` : ''
-  throw new RelocError('refused', `The move is refused, nothing was written: ${first}${more}`, problems)
+  return new RelocError(
+    'refused',
+    `The move is refused, nothing was written: ${formatProblem(errors[0])}${more}`,
+    problems,
+  )
 }
 
 /** The table for the new place: the same columns, other intervals and shifts. */

@@ -18,6 +18,7 @@ import { FIXED, groupBounds, type Place, type SiteGroup, type SplitSite } from '
 import { canonicalHash } from './hash.ts'
 import { EIP32, KIND_ROWS, SPLIT } from './kinds.ts'
 import type { SplitPiece } from './site.ts'
+import { checkPieces } from './split.ts'
 import { RelocationTable } from './table.ts'
 
 /** A range that may move, as callers give it. */
@@ -83,7 +84,7 @@ export class TableBuilder {
   #high: Uint32Array<ArrayBuffer> = new Uint32Array(256)
   /** kind in bits 0-7, evidence in 8-15, tail in 16-23, end counts as inside in 24. */
   #words: Uint32Array<ArrayBuffer> = new Uint32Array(256)
-  readonly #places = new Map<number, Place>()
+  readonly #fixed = new Set<number>()
   readonly #anchors = new Map<number, bigint>()
   readonly #splits: SplitSite[] = []
 
@@ -137,13 +138,19 @@ export class TableBuilder {
     this.#push(offset, kind, Number(target & 0xffff_ffffn), Number(target >> 32n), evidence, tail, endInside)
   }
 
+  /** Adds a site that is relative to the next instruction and whose target moves with nothing, wherever it points: an offset into a segment. */
+  addFixed(offset: number, kind: number, target: bigint, evidence: number, tail: number): void {
+    this.#fixed.add(this.#count)
+    this.addTarget(offset, kind, target, evidence, tail, false)
+  }
+
   /** Adds a difference: `target - anchor + addend`. */
   addDifference(offset: number, kind: number, target: bigint, anchor: bigint, evidence: number): void {
     this.#anchors.set(this.#count, anchor)
     this.addTarget(offset, kind, target, evidence, 0, true)
   }
 
-  /** Adds an address that is spread over several fields. */
+  /** Adds an address that is spread over several fields. Throws `bad-argument`. */
   addSplit(
     pieces: readonly SplitPiece[],
     target: bigint,
@@ -153,9 +160,8 @@ export class TableBuilder {
     const place = rangeOfTarget(this.blob.covered, target, true)
     const against = anchor === undefined ? FIXED : findRange(this.blob.covered, anchor)
     if (place === against) return
-    const ascending = [...pieces].sort((a, b) => a.shift - b.shift)
     this.#splits.push({
-      pieces: ascending,
+      pieces: checkPieces(pieces, this.blob.length, 'a split site'),
       target: place,
       anchor: against,
       targetAddress: target,
@@ -188,8 +194,7 @@ export class TableBuilder {
 
   /** What site `i`'s target moves with. */
   #place(i: number): Place {
-    const fixed = this.#places.get(i)
-    if (fixed !== undefined) return fixed
+    if (this.#fixed.has(i)) return FIXED
     const endInside = this.#words[i] >>> 24 !== 0
     if (this.#alone) {
       const distance = (this.#high[i] - this.#baseHigh) * 2 ** 32 + (this.#low[i] - this.#baseLow)
@@ -272,7 +277,7 @@ export class TableBuilder {
       tails,
       anchors,
       evidence,
-      ...groupBounds(view, kind, offsets, targets),
+      ...groupBounds(view, kind, offsets, targets, 0n),
     }
   }
 }

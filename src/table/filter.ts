@@ -13,7 +13,7 @@ export function keepEvidence(table: RelocationTable, code: Uint8Array, weakest: 
   const strong = (evidence: number): boolean =>
     addressLevel(evidence) === ADDRESS_NONE || addressLevel(evidence) >= weakest
   const groups = table.parts.groups.map((group) =>
-    group.evidence.every(strong) ? group : subset(code, group, strong),
+    group.evidence.every(strong) ? group : subset(code, table, group, strong),
   )
   const splits = table.parts.splits.filter((split) => strong(split.evidence))
   const kept = groups.reduce((sum, group) => sum + group.offsets.length, splits.length)
@@ -27,7 +27,12 @@ export function keepEvidence(table: RelocationTable, code: Uint8Array, weakest: 
   })
 }
 
-function subset(code: Uint8Array, group: SiteGroup, strong: (evidence: number) => boolean): SiteGroup {
+function subset(
+  code: Uint8Array,
+  table: RelocationTable,
+  group: SiteGroup,
+  strong: (evidence: number) => boolean,
+): SiteGroup {
   const keep = [...group.evidence.keys()].filter((i) => strong(group.evidence[i]))
   const offsets = Uint32Array.from(keep, (i) => group.offsets[i])
   const targets = BigUint64Array.from(keep, (i) => group.targets[i])
@@ -39,6 +44,6 @@ function subset(code: Uint8Array, group: SiteGroup, strong: (evidence: number) =
     tails: Uint8Array.from(keep, (i) => group.tails[i]),
     anchors: anchors === undefined ? undefined : BigUint64Array.from(keep, (i) => anchors[i]),
     evidence: Uint8Array.from(keep, (i) => group.evidence[i]),
-    ...groupBounds(viewOf(code), group.kind, offsets, targets),
+    ...groupBounds(viewOf(code), group.kind, offsets, targets, table.shiftOf(group.target)),
   }
 }

@@ -13,10 +13,11 @@ import { RelocError } from '../core/errors.ts'
 import { type BlobOptions, TableBuilder, toBlob } from './builder.ts'
 import { packRuns } from './from-sites.ts'
 import { ABS32, ABS32S, ABS64, DIFF64, fieldValue, KIND_ROWS, PC8, PC16, PC32 } from './kinds.ts'
-import { ADDRESS_EXACT, ADDRESS_NONE, CODE_GIVEN, packEvidence } from './site.ts'
+import { ADDRESS_EXACT, CODE_GIVEN, packEvidence } from './site.ts'
 import type { CodeRun, RelocationTable } from './table.ts'
 
-export interface FromPairOptions extends Omit<BlobOptions, 'base'> {
+/** No `moved`: what two places of the blob differ in says nothing about other ranges, so the table serves moves of the blob alone. */
+export interface FromPairOptions extends Pick<BlobOptions, 'span'> {
   /** Where the code is, if that is known. */
   readonly runs?: readonly CodeRun[] | undefined
 }
@@ -29,7 +30,7 @@ export function tableFromPair(
   baseB: AddressLike,
   options: FromPairOptions,
 ): RelocationTable {
-  const blob = toBlob(a, { ...options, base: baseA })
+  const blob = toBlob(a, { span: options.span, base: baseA })
   const delta = signedDelta(blob.base, toAddress(baseB, 'baseB'))
   if (a.length !== b.length)
     throw new RelocError(
@@ -49,6 +50,7 @@ export function tableFromPair(
     if (a[i] === b[i]) continue
     const offset = i - lowest
     const kind = offset >= free ? pairKind(before, after, offset, delta, blob.base, BigInt(blob.span)) : -1
+    if (kind === AMBIGUOUS) throw ambiguous(i, blob.base, delta)
     if (kind < 0) throw difference(a, b, i, blob.base, delta)
     addPairSite(builder, before, offset, kind)
     free = offset + KIND_ROWS[kind].width
@@ -64,7 +66,10 @@ function lowestByte(delta: bigint): number {
   return index
 }
 
-/** The kind that explains the change of the field at `offset`, or -1. */
+/** A field that may as well be absolute as relative: delta and -delta change its bits alike. */
+const AMBIGUOUS = -2
+
+/** The kind that explains the change of the field at `offset`, -1, or `AMBIGUOUS`. */
 function pairKind(
   before: DataView,
   after: DataView,
@@ -84,15 +89,10 @@ function pairKind(
     const inside = BigInt.asUintN(64, readField(before, offset, 8) - base) <= span
     if (inside || !(explains(ABS32S, delta) || explains(ABS32, delta))) return ABS64
   }
-  const order: readonly (readonly [number, bigint])[] = [
-    [ABS32S, delta],
-    [ABS32, delta],
-    [PC32, -delta],
-    [DIFF64, -delta],
-    [PC16, -delta],
-    [PC8, -delta],
-  ]
-  return order.find(([kind, change]) => explains(kind, change))?.[0] ?? -1
+  const absolute = [ABS32S, ABS32].find((kind) => explains(kind, delta))
+  const relative = [PC32, DIFF64, PC16, PC8].find((kind) => explains(kind, -delta))
+  if (absolute !== undefined && relative === PC32) return AMBIGUOUS
+  return absolute ?? relative ?? -1
 }
 
 function addPairSite(builder: TableBuilder, view: DataView, offset: number, kind: number): void {
@@ -112,17 +112,17 @@ function addPairSite(builder: TableBuilder, view: DataView, offset: number, kind
       64,
       base + BigInt(offset + row.width) + fieldValue(row, readField(view, offset, row.width)),
     )
+    // Near enough for a report: how many bytes follow the field in its instruction is not known.
     const inside = pointed >= base && pointed < base + BigInt(builder.blob.span)
-    builder.addTarget(
-      offset,
-      kind,
-      inside ? outside : pointed,
-      packEvidence(CODE_GIVEN, ADDRESS_NONE),
-      0,
-      false,
-    )
+    builder.addTarget(offset, kind, inside ? outside : pointed, exact, 0, false)
   }
 }
+
+const ambiguous = (offset: number, base: bigint, delta: bigint): RelocError =>
+  new RelocError(
+    'bad-input',
+    `At offset ${hex(offset)} (address ${hex(base + BigInt(offset))}) the dumps differ by ${hex(delta)}, which an absolute and a relative field show alike. Take the second dump at another base.`,
+  )
 
 function difference(a: Uint8Array, b: Uint8Array, offset: number, base: bigint, delta: bigint): RelocError {
   return new RelocError(

@@ -1,5 +1,5 @@
 /** An exact table from sites that the caller knows. */
-import { type AddressLike, hex, toAddress, toOffset, wrapAddress } from '../core/address.ts'
+import { type AddressLike, hex, signedDelta, toAddress, toOffset, wrapAddress } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { type BlobOptions, TableBuilder, toBlob } from './builder.ts'
@@ -9,12 +9,13 @@ import {
   ADDRESS_EXACT,
   ADDRESS_NONE,
   CODE_GIVEN,
+  codeLevel,
   type Evidence,
   evidenceByte,
   packEvidence,
   type SplitPiece,
 } from './site.ts'
-import { joinPieces } from './split.ts'
+import { checkPieces, joinPieces } from './split.ts'
 import type { CodeRun, RelocationTable } from './table.ts'
 
 /** A site as a caller describes it. */
@@ -22,9 +23,12 @@ export interface SiteInput {
   /** Of the field, in bytes from the blob's start. For `split` it may be left out: the pieces say. */
   readonly offset?: number | undefined
   readonly kind: SiteKind
-  /** The address that the value moves with; by default the address that the field's value stands for. */
+  /**
+   * The address that the value moves with; by default the address that the field's value stands for. With `xor` pieces it must be that
+   * address exactly. An absolute site's target at a range's very end moves with the range, a relative site's does not.
+   */
   readonly target?: AddressLike | undefined
-  /** diff kinds: the address that the value moves against. */
+  /** diff kinds: the address that the value moves against. pc kinds: the next instruction's address, in place of `end`. */
   readonly anchor?: AddressLike | undefined
   /** pc kinds: offset of the next instruction, where an immediate follows the displacement. */
   readonly end?: number | undefined
@@ -66,6 +70,8 @@ export function tableFromSites(sites: Iterable<SiteInput>, options: FromSitesOpt
 }
 
 function addSite(builder: TableBuilder, view: DataView, site: SiteInput, what: string): void {
+  if (typeof site !== 'object' || site === null)
+    throw new RelocError('bad-argument', `${what} is ${String(site)}: a site is { offset, kind, ... }.`)
   const kind = kindCode(site.kind)
   if (kind < 0)
     throw new RelocError(
@@ -79,12 +85,12 @@ function addSite(builder: TableBuilder, view: DataView, site: SiteInput, what: s
     return
   }
   const offset = toOffset(site.offset ?? -1, `${what}.offset`, 2 ** 32)
-  const next = site.end === undefined ? offset + row.width : toOffset(site.end, `${what}.end`)
+  const next = nextOffset(builder, site, offset, what)
   const tail = next - offset - row.width
   if (tail < 0 || tail > 11 || (tail > 0 && row.anchor !== 'next'))
     throw new RelocError(
       'bad-argument',
-      `${what}.end is ${site.end}: the next instruction starts 0 to 11 bytes behind the field of a pc kind (offset ${hex(offset)}, ${row.width} bytes).`,
+      `${what}: its end is ${next}: the next instruction starts 0 to 11 bytes behind the field of a pc kind (offset ${hex(offset)}, ${row.width} bytes).`,
     )
   if (next > view.byteLength)
     throw new RelocError(
@@ -96,7 +102,7 @@ function addSite(builder: TableBuilder, view: DataView, site: SiteInput, what: s
       'bad-argument',
       `${what}: a ${row.name} site needs an anchor, the address that it is measured from.`,
     )
-  if (row.anchor !== 'address' && site.anchor !== undefined && row.anchor === 'none')
+  if (row.anchor === 'none' && site.anchor !== undefined)
     throw new RelocError(
       'bad-argument',
       `${what}: an absolute site has no anchor; for a difference use diff32, diff32u or diff64.`,
@@ -110,15 +116,28 @@ function addSite(builder: TableBuilder, view: DataView, site: SiteInput, what: s
   const value = siteValue(view, kind, offset)
   const pointed = row.name === 'eip32' ? BigInt.asUintN(32, start + value) : wrapAddress(start + value)
   const target = site.target === undefined ? pointed : toAddress(site.target, `${what}.target`)
+  if (row.rule === 'target' && target > row.max)
+    throw new RelocError('bad-argument', `${what}.target is ${hex(target)}: ${row.limit}.`)
   // A relative field whose target is not what it points at moves with something else: only the caller's word says so.
-  const level = row.anchor === 'next' && target !== pointed ? evidence | ADDRESS_EXACT : evidence
+  const byWord = row.anchor === 'next' && target !== pointed
+  const level = byWord ? packEvidence(codeLevel(evidence), ADDRESS_EXACT) : evidence
   if (row.anchor === 'address') builder.addDifference(offset, kind, target, start, evidence)
   else builder.addTarget(offset, kind, target, level, tail, row.anchor === 'none')
 }
 
+/** Offset of the instruction behind a pc kind's field; of the byte behind the field for the others. */
+function nextOffset(builder: TableBuilder, site: SiteInput, offset: number, what: string): number {
+  const row = KIND_ROWS[kindCode(site.kind)]
+  if (site.end !== undefined) return toOffset(site.end, `${what}.end`)
+  if (row.anchor !== 'next' || site.anchor === undefined) return offset + row.width
+  return Number(signedDelta(builder.blob.base, toAddress(site.anchor, `${what}.anchor`)))
+}
+
 function siteEvidence(site: SiteInput, relative: boolean, what: string): number {
   if (site.evidence === undefined) return packEvidence(CODE_GIVEN, relative ? ADDRESS_NONE : ADDRESS_EXACT)
-  const packed = evidenceByte(site.evidence)
+  // An absolute field is an address by somebody's word at least; only relative ones need none.
+  const address = site.evidence.address ?? (relative ? undefined : 'exact')
+  const packed = evidenceByte({ code: site.evidence.code, ...(address === undefined ? {} : { address }) })
   if (packed < 0)
     throw new RelocError(
       'bad-argument',
@@ -134,17 +153,12 @@ function addPieces(
   evidence: number,
   what: string,
 ): void {
-  const pieces = site.pieces ?? []
-  if (pieces.length === 0) throw new RelocError('bad-argument', `${what}: a split site needs its pieces.`)
-  for (const piece of pieces) {
-    toOffset(piece.offset, `${what}: piece offset`, view.byteLength - piece.width)
-    if (![1, 2, 4, 8].includes(piece.width) || !['or', 'add', 'xor'].includes(piece.operation))
-      throw new RelocError(
-        'bad-argument',
-        `${what}: a piece is { offset, width: 1|2|4|8, shift, operation: 'or'|'add'|'xor' }, not ${JSON.stringify(piece)}.`,
-      )
-    toOffset(piece.shift, `${what}: piece shift`, 63)
-  }
+  const pieces = checkPieces(site.pieces ?? [], view.byteLength, what)
+  if (site.target === undefined && pieces.some((piece) => piece.operation === 'xor'))
+    throw new RelocError(
+      'bad-argument',
+      `${what}: with \`xor\` pieces the address cannot be read from the fields; give it as target.`,
+    )
   const anchor = site.anchor === undefined ? undefined : toAddress(site.anchor, `${what}.anchor`)
   const value = joinPieces(view, pieces)
   const target =

@@ -42,12 +42,13 @@ export interface SplitSite {
   readonly evidence: number
 }
 
-/** Least and greatest value (for `eip32`: target) of a group's sites in `code`. */
+/** Least and greatest value (for `eip32`: target, which has moved by `shift` since the table was built) of a group's sites in `code`. */
 export function groupBounds(
   view: DataView,
   kind: number,
   offsets: Uint32Array,
   targets: BigUint64Array,
+  shift: bigint,
 ): { min: bigint; max: bigint } {
   if (kind === ABS64 || kind === DIFF64 || offsets.length === 0) return { min: 0n, max: 0n }
   if (kind === EIP32) {
@@ -56,7 +57,7 @@ export function groupBounds(
       if (target < min) min = target
       if (target > max) max = target
     }
-    return { min, max }
+    return { min: min + shift, max: max + shift }
   }
   const row = KIND_ROWS[kind]
   let min = Number.POSITIVE_INFINITY

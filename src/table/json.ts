@@ -3,8 +3,9 @@
  * built; `shifts` says how far each covered range has moved since. Reading it back checks everything that can be checked
  * without the code; `table.check(code)` does the rest.
  */
-import { hex, toAddress } from '../core/address.ts'
+import { hex, toAddress, wrapAddress } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
+import { rangeOfTarget, sortDisjoint, toRange } from '../core/range.ts'
 import { type Blob, checkFields, placeBlob } from './builder.ts'
 import { packRuns } from './from-sites.ts'
 import { FIXED, type Place, type SiteGroup, type SplitSite } from './groups.ts'
@@ -17,6 +18,7 @@ import {
   type SplitPiece,
   unpackEvidence,
 } from './site.ts'
+import { checkPieces } from './split.ts'
 import { RelocationTable } from './table.ts'
 
 export const JSON_FORMAT = 'x64-reloc-table'
@@ -131,6 +133,9 @@ class Reader {
       `${this.#path}${typeof key === 'number' ? `[${key}]` : `.${key}`}`,
     )
   }
+  get value(): unknown {
+    return this.#value
+  }
   has(key: string): boolean {
     return this.at(key).#value !== undefined
   }
@@ -201,8 +206,16 @@ function parseParts(reader: Reader): RelocationTable {
   const own = coverage.findIndex((range) => range.start === base && range.length === BigInt(span))
   if (own < 0) reader.fail('has no covered range that is the blob itself')
   const blob = placeBlob(length, { base, span, moved: coverage.filter((_, i) => i !== own) })
-  if (blob.covered.some((range, i) => range.start !== coverage[i].start))
+  if (
+    blob.covered.length !== coverage.length ||
+    blob.covered.some((range, i) => range.start !== coverage[i].start)
+  )
     reader.fail('lists its covered ranges out of order')
+  const shifts = coverage.map((range) => BigInt.asIntN(64, range.shift))
+  sortDisjoint(
+    blob.covered.map(({ start, end }, i) => toRange(wrapAddress(start + shifts[i]), end - start, 'a range')),
+    'the covered ranges, where they are now',
+  )
   const groups = reader
     .at('groups')
     .items()
@@ -224,7 +237,7 @@ function parseParts(reader: Reader): RelocationTable {
     splits,
     runs: packRuns(runs, length),
     hash,
-    shifts: coverage.map((range) => BigInt.asIntN(64, range.shift)),
+    shifts,
   })
 }
 
@@ -236,9 +249,10 @@ function parsePlaces(reader: Reader, blob: Blob): { target: Place; anchor: Place
   }
 }
 
-function parseEvidence(code: Reader, address: Reader): number {
+/** A field that is not relative to the next instruction is an address by some evidence. */
+function parseEvidence(code: Reader, address: Reader, relative: boolean): number {
   const word = address.text()
-  if (word !== '-' && addressLevelOf(word) < 0) address.fail(`is ${JSON.stringify(word)}`)
+  if (word === '-' ? !relative : addressLevelOf(word) < 0) address.fail(`is ${JSON.stringify(word)}`)
   const level = { code: code.text() as CodeEvidence }
   const packed = evidenceByte(word === '-' ? level : { ...level, address: word as AddressEvidence })
   return packed < 0 ? code.fail('is no evidence level') : packed
@@ -262,42 +276,45 @@ function parseGroup(reader: Reader, blob: Blob): SiteGroup {
   const [min, max] = [reader.at('min').big(), reader.at('max').big()]
   if (row.rule !== 'any' && (min > max || min < row.min || max > row.max))
     reader.fail(`has values from ${min} to ${max}, which ${row.name} cannot hold`)
+  const relative = row.anchor === 'next'
   return {
     kind,
     ...places,
     offsets,
     tails,
-    targets: BigUint64Array.from(rows, (item) => item.at(1).address()),
-    anchors: row.anchor === 'address' ? BigUint64Array.from(rows, (item) => item.at(5).address()) : undefined,
-    evidence: Uint8Array.from(rows, (item) => parseEvidence(item.at(3), item.at(4))),
+    targets: BigUint64Array.from(rows, (item) => parseEnd(item.at(1), places.target, blob, relative)),
+    anchors:
+      row.anchor === 'address'
+        ? BigUint64Array.from(rows, (item) => parseEnd(item.at(5), places.anchor, blob, false))
+        : undefined,
+    evidence: Uint8Array.from(rows, (item) => parseEvidence(item.at(3), item.at(4), relative)),
     min,
     max,
   }
 }
 
+/** An address that is said to move with `place`, as it was when the table was built. A relative target may be fixed wherever it lies (fs:, gs:). */
+function parseEnd(reader: Reader, place: Place, blob: Blob, relative: boolean): bigint {
+  const address = reader.address()
+  const { covered } = blob
+  const possible =
+    rangeOfTarget(covered, address, false) === place ||
+    rangeOfTarget(covered, address, true) === place ||
+    (relative && place === FIXED)
+  return possible ? address : reader.fail(`is ${hex(address)}, which does not move with what its group says`)
+}
+
 function parseSplit(reader: Reader, blob: Blob): SplitSite {
-  const pieces = reader
-    .at('pieces')
-    .items()
-    .map((item): SplitPiece => {
-      const width = item.at('width').integer(1, 8)
-      const operation = item.at('operation').text()
-      if (![1, 2, 4, 8].includes(width) || !['or', 'add', 'xor'].includes(operation)) item.fail('is no piece')
-      return {
-        offset: item.at('offset').integer(0, blob.length - width),
-        width: width as 1,
-        shift: item.at('shift').integer(0, 63),
-        operation: operation as 'or',
-      }
-    })
-  if (pieces.length === 0) reader.fail('has no pieces')
+  const pieces = checkPieces(reader.at('pieces').value as readonly SplitPiece[], blob.length, 'a split site')
   const places = parsePlaces(reader, blob)
-  if (places.target === places.anchor) reader.fail('never changes')
+  const anchored = reader.has('anchorAddress')
+  if (places.target === places.anchor || (!anchored && places.anchor !== FIXED))
+    reader.fail('moves with the wrong ranges')
   return {
     pieces,
     ...places,
-    targetAddress: reader.at('targetAddress').address(),
-    anchorAddress: reader.has('anchorAddress') ? reader.at('anchorAddress').address() : undefined,
-    evidence: parseEvidence(reader.at('code'), reader.at('address')),
+    targetAddress: parseEnd(reader.at('targetAddress'), places.target, blob, false),
+    anchorAddress: anchored ? parseEnd(reader.at('anchorAddress'), places.anchor, blob, false) : undefined,
+    evidence: parseEvidence(reader.at('code'), reader.at('address'), false),
   }
 }

@@ -8,12 +8,13 @@
  * and `anchors` are addresses at building time and `shift` is how far the range that each moves with has moved since.
  */
 import { type AddressLike, hex, wrapAddress } from '../core/address.ts'
+import { viewOf } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import type { AddressRange } from '../core/range.ts'
 import type { Blob } from './builder.ts'
 import { type FromPairOptions, tableFromPair } from './from-pair.ts'
 import { type FromSitesOptions, type SiteInput, tableFromSites } from './from-sites.ts'
-import { FIXED, type Place, type SiteGroup, type SplitSite } from './groups.ts'
+import { FIXED, groupBounds, type Place, type SiteGroup, type SplitSite } from './groups.ts'
 import { canonicalHash } from './hash.ts'
 import { parseTable, serializeTable, type TableJson } from './json.ts'
 import { KIND_ROWS } from './kinds.ts'
@@ -116,10 +117,19 @@ export class RelocationTable {
     return Array.from({ length: runs.length / 2 }, (_, i) => ({ start: runs[2 * i], end: runs[2 * i + 1] }))
   }
 
-  /** Whether `code` is the blob that this table describes, at this or any other base. */
+  /**
+   * Whether `code` is the blob that this table describes: the same bytes but for the site fields, and these within the intervals that the table
+   * says (they are what the range check of a move relies on).
+   */
   matches(code: Uint8Array): boolean {
     const { groups, splits } = this.parts
-    return code.length === this.length && canonicalHash(code, groups, splits) === this.hash
+    if (code.length !== this.length || canonicalHash(code, groups, splits) !== this.hash) return false
+    const view = viewOf(code)
+    return groups.every((group) => {
+      const { kind, offsets, targets, target } = group
+      const { min, max } = groupBounds(view, kind, offsets, targets, this.shiftOf(target))
+      return min >= group.min && max <= group.max
+    })
   }
 
   /** Throws `bad-table` unless `code` is the blob that this table describes. */
@@ -132,7 +142,7 @@ export class RelocationTable {
     if (!this.matches(code))
       throw new RelocError(
         'bad-table',
-        'The code differs from what the table describes outside its site fields: the table belongs to another blob, or the code was changed. Analyse it again.',
+        'The code differs from what the table describes: the table belongs to another blob or to another move of it, or the code was changed. Analyse it again.',
       )
   }
 
@@ -146,8 +156,14 @@ export class RelocationTable {
     return sites.sort((a, b) => a.offset - b.offset)
   }
 
-  #now(address: bigint, place: Place): bigint {
-    return place === FIXED ? address : wrapAddress(address + this.parts.shifts[place])
+  /** @internal How far a covered range has moved since the table was built. */
+  shiftOf(place: Place): bigint {
+    return place === FIXED ? 0n : this.parts.shifts[place]
+  }
+
+  /** @internal Where an address of building time that moves with `place` is now. */
+  now(address: bigint, place: Place): bigint {
+    return wrapAddress(address + this.shiftOf(place))
   }
 
   #site(group: SiteGroup, i: number): Site {
@@ -157,14 +173,14 @@ export class RelocationTable {
       offset,
       kind: row.name,
       width: row.width,
-      target: this.#now(group.targets[i], group.target),
+      target: this.now(group.targets[i], group.target),
       evidence: unpackEvidence(group.evidence[i]),
     }
     if (row.anchor === 'none') return site
     const anchor =
       group.anchors === undefined
         ? wrapAddress(this.base + BigInt(offset + row.width + group.tails[i]))
-        : this.#now(group.anchors[i], group.anchor)
+        : this.now(group.anchors[i], group.anchor)
     return { ...site, anchor }
   }
 
@@ -173,13 +189,13 @@ export class RelocationTable {
       offset: Math.min(...split.pieces.map((piece) => piece.offset)),
       kind: 'split' as const,
       width: split.pieces.reduce((sum, piece) => sum + piece.width, 0),
-      target: this.#now(split.targetAddress, split.target),
+      target: this.now(split.targetAddress, split.target),
       evidence: unpackEvidence(split.evidence),
       pieces: split.pieces,
     }
     return split.anchorAddress === undefined
       ? site
-      : { ...site, anchor: this.#now(split.anchorAddress, split.anchor) }
+      : { ...site, anchor: this.now(split.anchorAddress, split.anchor) }
   }
 
   /** `RelocationTable(12 sites of 0x1000 bytes at 0x400000)` */

@@ -1,6 +1,6 @@
 /** A claim's fields in one list by offset, so that a walk over the code can ask which of them an instruction holds. */
 import { wrapAddress } from '../core/address.ts'
-import { type CheckedMove, findRange } from '../core/range.ts'
+import { type CheckedMove, findRange, rangeOfTarget } from '../core/range.ts'
 import { FIXED, type Place } from '../table/groups.ts'
 import { KIND_ROWS, SPLIT } from '../table/kinds.ts'
 import type { RelocationTable } from '../table/table.ts'
@@ -13,15 +13,51 @@ export interface ClaimedField {
   readonly kind: number
   readonly tail: number
   readonly evidence: number
-  /** The address that it moves with, before the move. */
+  /** The address that it moves with, before the move; and what that is, by the claim. */
   readonly target: bigint
+  readonly place: Place
 }
 
-/** How far a covered range goes: the delta of the move that holds it, 0 where none does. */
-export function rangeShift(table: RelocationTable, place: Place, moves: readonly CheckedMove[]): bigint {
-  if (place === FIXED) return 0n
-  const move = findRange(moves, table.coverage[place].start)
-  return move < 0 ? 0n : moves[move].delta
+/**
+ * How far each covered range goes, and which of them an address moves with.
+ *
+ * Addresses are looked up as they were when the table was built: a range that has moved since may touch another now, so that an
+ * address between them could mean either.
+ */
+export class CoverageShifts {
+  /** Signed delta of each covered range: of the move that holds it, 0 where none does. */
+  readonly deltas: readonly bigint[]
+  readonly #table: RelocationTable
+
+  constructor(table: RelocationTable, moves: readonly CheckedMove[]) {
+    this.#table = table
+    this.deltas = table.coverage.map((range) => {
+      const move = findRange(moves, range.start)
+      return move < 0 ? 0n : moves[move].delta
+    })
+  }
+
+  of(place: Place): bigint {
+    return place === FIXED ? 0n : this.deltas[place]
+  }
+
+  /** By how much a field changes whose ends move with these. */
+  change(target: Place, anchor: Place): bigint {
+    return BigInt.asIntN(64, this.of(target) - this.of(anchor))
+  }
+
+  /** Whether `address`, of before the move, can be one that moves with `place`. */
+  canMoveWith(address: bigint, place: Place, endInside: boolean): boolean {
+    const built = wrapAddress(address - this.#table.shiftOf(place))
+    return rangeOfTarget(this.#table.parts.blob.covered, built, endInside) === place
+  }
+
+  /** What an address of an operand that is not claimed moves with: the blob, where it can. */
+  placeOf(address: bigint, endInside: boolean): Place {
+    const { own, covered } = this.#table.parts.blob
+    if (this.canMoveWith(address, own, endInside)) return own
+    return covered.findIndex((_, place) => this.canMoveWith(address, place, endInside))
+  }
 }
 
 /** All fields of a claim by offset. Columns are read in place; records are made one at a time. */
@@ -74,10 +110,8 @@ export class ClaimedFields {
   }
 
   get(n: number): ClaimedField {
-    const { groups, splits, shifts } = this.#table.parts
+    const { groups, splits } = this.#table.parts
     const i = this.#indices[n]
-    const now = (address: bigint, place: Place): bigint =>
-      place === FIXED ? address : wrapAddress(address + shifts[place])
     if (this.#groups[n] < 0) {
       const split = splits[i >> 4]
       const piece = split.pieces[i & 15]
@@ -87,7 +121,8 @@ export class ClaimedFields {
         kind: SPLIT,
         tail: 0,
         evidence: split.evidence,
-        target: now(split.targetAddress, split.target),
+        target: this.#table.now(split.targetAddress, split.target),
+        place: split.target,
       }
     }
     const group = groups[this.#groups[n]]
@@ -98,7 +133,8 @@ export class ClaimedFields {
       kind: group.kind,
       tail: group.tails[i],
       evidence: group.evidence[i],
-      target: now(group.targets[i], group.target),
+      target: this.#table.now(group.targets[i], group.target),
+      place: group.target,
     }
   }
 }

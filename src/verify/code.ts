@@ -1,13 +1,13 @@
 /** The part of verification that decodes: claimed fields are operands, and no operand that must be claimed is missing. */
 import { hex, wrapAddress } from '../core/address.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
-import { type CheckedMove, findRange, rangeOfTarget } from '../core/range.ts'
-import { ABS32, EIP32, KIND_ROWS, PC8, PC16, PC32 } from '../table/kinds.ts'
+import { FIXED, type Place } from '../table/groups.ts'
+import { ABS32, ABS32S, EIP32, KIND_ROWS, PC8, PC16, PC32 } from '../table/kinds.ts'
 import { ADDRESS_EXACT, addressLevel } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { IcedCursor } from '../x86/iced.ts'
 import type { Cpu } from '../x86/instruction.ts'
-import type { ClaimedField, ClaimedFields } from './claims.ts'
+import type { ClaimedField, ClaimedFields, CoverageShifts } from './claims.ts'
 import type { Findings } from './verify.ts'
 
 interface CodeProof {
@@ -22,7 +22,7 @@ export function checkCode(
   code: Uint8Array,
   claim: RelocationTable,
   fields: ClaimedFields,
-  moves: readonly CheckedMove[],
+  shifts: CoverageShifts,
   findings: Findings,
   options: ProgressOptions & { readonly cpu?: Cpu | undefined },
 ): CodeProof {
@@ -38,7 +38,7 @@ export function checkCode(
       )
     return { relative: 0, instructions: 0 }
   }
-  const checker = new CodeChecker(code, claim, fields, moves, findings, options.cpu)
+  const checker = new CodeChecker(code, claim, fields, shifts, findings, options.cpu)
   try {
     let report = PROGRESS_STEP
     for (const run of runs) {
@@ -56,13 +56,12 @@ export function checkCode(
 
 class CodeChecker {
   readonly proof: CodeProof = { relative: 0, instructions: 0 }
-  readonly #base: bigint
   readonly #span: number
   readonly #view: DataView
   readonly #cursor: IcedCursor
   readonly #claim: RelocationTable
   readonly #fields: ClaimedFields
-  readonly #moves: readonly CheckedMove[]
+  readonly #shifts: CoverageShifts
   readonly #findings: Findings
   /** 1 for fields that some run holds. */
   readonly #seen: Uint8Array
@@ -71,17 +70,16 @@ class CodeChecker {
     code: Uint8Array,
     claim: RelocationTable,
     fields: ClaimedFields,
-    moves: readonly CheckedMove[],
+    shifts: CoverageShifts,
     findings: Findings,
     cpu: Cpu | undefined,
   ) {
-    this.#base = claim.base
     this.#span = claim.span
     this.#view = new DataView(code.buffer, code.byteOffset, code.byteLength)
     this.#cursor = new IcedCursor(code, { base: claim.base, cpu })
     this.#claim = claim
     this.#fields = fields
-    this.#moves = moves
+    this.#shifts = shifts
     this.#findings = findings
     this.#seen = new Uint8Array(fields.offsets.length)
   }
@@ -136,8 +134,19 @@ class CodeChecker {
     const relative = isImmediate ? cursor.isBranch : cursor.isIpRelative
     if (row.anchor === 'next') this.#relative(field, relative, isImmediate)
     else if (relative) this.#wrong(field, `a relative operand is claimed as ${row.name}.`)
-    else if (field.kind === ABS32 && this.#signExtends(isDisplacement))
+    else this.#absolute(field, isDisplacement)
+  }
+
+  /** What the CPU makes of an absolute operand is what its kind says. That it is an address at all is the claim's word. */
+  #absolute(field: ClaimedField, isDisplacement: boolean): void {
+    const cursor = this.#cursor
+    const signed = isDisplacement ? cursor.displacementIsSignExtended : cursor.immediateIsSignExtended
+    if (field.kind === ABS32 && signed)
       this.#wrong(field, 'a sign-extended operand is claimed as zero-extended (abs32).')
+    else if (field.kind === ABS32S && !signed)
+      this.#wrong(field, 'a zero-extended operand is claimed as sign-extended (abs32s).')
+    else if (isDisplacement && cursor.inSegment && addressLevel(field.evidence) !== ADDRESS_EXACT)
+      this.#wrong(field, 'an offset into a segment (fs:, gs:) is claimed as an address.')
   }
 
   #relative(field: ClaimedField, relative: boolean, isBranch: boolean): void {
@@ -154,16 +163,27 @@ class CodeChecker {
     const isEip = !isBranch && cursor.isEipRelative
     const kind = isEip ? EIP32 : field.width === 1 ? PC8 : field.width === 2 ? PC16 : PC32
     if (field.kind !== kind) return `a ${KIND_ROWS[kind].name} operand is claimed as ${row.name}.`
+    // That the target moves with something else than what it points at is the maker's word; then the field's change is all that counts.
+    if (addressLevel(field.evidence) === ADDRESS_EXACT) return undefined
     const [next, claimed] = [cursor.offset + cursor.length, field.offset + field.width + field.tail]
     if (claimed !== next) return `the instruction ends at ${hex(next)}, the claim says ${hex(claimed)}.`
     const target = cursor.target ?? 0n
-    if (field.target === target || addressLevel(field.evidence) === ADDRESS_EXACT) return undefined
-    return `the operand points at ${hex(target)}, the claim says ${hex(field.target)}.`
+    if (field.target !== target)
+      return `the operand points at ${hex(target)}, the claim says ${hex(field.target)}.`
+    if (this.#movesWith(target, field.place)) return undefined
+    return `the operand points at ${hex(target)}, which does not move with what the claim says.`
   }
 
-  /** imm32 of a 64-bit operand, and disp32 without a 67 prefix, are sign-extended. */
-  #signExtends(isDisplacement: boolean): boolean {
-    return isDisplacement ? this.#cursor.displacementIsSignExtended : this.#cursor.immediateIsSignExtended
+  /** An offset into a segment moves with nothing. An end pointer (of a `lea`) may be meant either way: whoever claims it has decided. */
+  #movesWith(target: bigint, place: Place): boolean {
+    if (this.#isOffset()) return place === FIXED
+    const can = (endInside: boolean): boolean => this.#shifts.canMoveWith(target, place, endInside)
+    return can(false) || (this.#cursor.isLea && can(true))
+  }
+
+  /** The relative operand is an offset into a segment. */
+  #isOffset(): boolean {
+    return !this.#cursor.isBranch && this.#cursor.inSegment
   }
 
   #wrong(field: ClaimedField, message: string): void {
@@ -177,28 +197,23 @@ class CodeChecker {
     const offset = cursor.offset + (cursor.isBranch ? cursor.immediateOffset : cursor.displacementOffset)
     for (let n = first; n < end; n++) if (this.#fields.offsets[n] === offset) return
     const isEip = !cursor.isBranch && cursor.isEipRelative
-    if (!isEip && size === 4) {
+    if (!isEip && size === 4 && !this.#isOffset()) {
       const distance = cursor.offset + cursor.length + this.#view.getInt32(offset, true)
       if (distance >= 0 && distance < this.#span) return
     }
-    const { target } = cursor
-    if (target === undefined || (cursor.isBranch && cursor.isBranch16)) return
-    if (isEip || this.#shift(target, cursor.isLea) !== this.#shift(this.#base, false))
-      this.#findings.error(
-        'missing-site',
-        cursor.offset,
-        cursor.length,
-        `the relative operand at ${hex(offset)} points at ${hex(target)}, which does not move along, and is not claimed.`,
-        ANALYSE,
-      )
-  }
-
-  /** How far an address moves, by the claim's coverage: an end pointer (of a lea) moves with the range before it. */
-  #shift(address: bigint, endInside: boolean): bigint {
-    const place = rangeOfTarget(this.#claim.coverage, wrapAddress(address), endInside)
-    if (place < 0) return 0n
-    const move = findRange(this.#moves, this.#claim.coverage[place].start)
-    return move < 0 ? 0n : this.#moves[move].delta
+    const target = cursor.target ?? 0n
+    const place = this.#isOffset() ? FIXED : this.#shifts.placeOf(target, cursor.isLea)
+    // The field stays, so what it points at goes as far as the blob does, within the bits that the CPU keeps.
+    const bits = isEip ? 32 : cursor.isBranch16 ? 16 : 64
+    const points = BigInt.asUintN(bits, target + this.#shifts.of(this.#claim.parts.blob.own))
+    if (points === wrapAddress(target + this.#shifts.of(place))) return
+    this.#findings.error(
+      'missing-site',
+      cursor.offset,
+      cursor.length,
+      `the relative operand at ${hex(offset)} points at ${hex(target)} and would point at ${hex(points)}, and is not claimed.`,
+      ANALYSE,
+    )
   }
 
   /** Fields that no run holds are data: of a kind that data can hold, and clear of the runs. */

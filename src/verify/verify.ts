@@ -1,7 +1,7 @@
 /**
  * Checks a claim: a table says which fields of `before` are addresses and where its code is; is `after` what the moves make of it?
  *
- * 1. Every claimed field holds its shifted old value, and the bytes outside claimed fields are equal.
+ * 1. Every claimed field can hold its shifted old value and does, and the bytes outside claimed fields are equal.
  * 2. Each claimed field is exactly the displacement or immediate of one instruction, as iced decodes it from the claimed runs, or lies outside
  *    them, in data.
  * 3. Every relative operand in claimed code whose two ends move apart is claimed.
@@ -14,13 +14,14 @@ import { hex, wrapAddress } from '../core/address.ts'
 import { hexBytes, readField, viewOf, writeField } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import { type ProgressOptions, reportProgress } from '../core/progress.ts'
-import { type CheckedMove, checkMoves, type Move } from '../core/range.ts'
-import { KIND_ROWS } from '../table/kinds.ts'
+import { type CheckedMove, checkMoves, formatRange, type Move } from '../core/range.ts'
+import type { SiteGroup, SplitSite } from '../table/groups.ts'
+import { fieldValue, KIND_ROWS } from '../table/kinds.ts'
 import { addressLevel, codeLevel } from '../table/site.ts'
-import { joinPieces } from '../table/split.ts'
+import { joinPieces, movedValue } from '../table/split.ts'
 import type { RelocationTable } from '../table/table.ts'
 import type { Cpu } from '../x86/instruction.ts'
-import { ClaimedFields, rangeShift } from './claims.ts'
+import { ClaimedFields, CoverageShifts } from './claims.ts'
 import { checkCode } from './code.ts'
 
 export interface VerifyOptions extends ProgressOptions {
@@ -102,6 +103,15 @@ export class Findings {
   get errors(): number {
     return this.#errors
   }
+
+  /** All that was found; the last one counts what is not listed. */
+  get listed(): readonly Problem[] {
+    const more = this.#errors - LISTED
+    const last = this.problems.findLast((problem) => problem.severity === 'error')
+    return more <= 0 || last === undefined
+      ? this.problems
+      : [...this.problems, { ...last, message: `and ${more} more errors behind this place.` }]
+  }
 }
 
 /**
@@ -128,28 +138,35 @@ export function verify(before: Uint8Array, after: Uint8Array, options: VerifyOpt
     return verdictOf(claim, findings, { bytes: 0, relative: 0, instructions: 0 })
   }
   checkCoverage(claim, moves, findings)
-  const bytes = checkBytes(before, after, claim, moves, findings)
+  const shifts = new CoverageShifts(claim, moves)
+  const bytes = checkBytes(before, after, claim, shifts, findings)
   reportProgress(options, 0, before.length, 'verify')
-  const fields = new ClaimedFields(claim)
-  const code = checkCode(before, claim, fields, moves, findings, options)
+  const code = checkCode(before, claim, new ClaimedFields(claim), shifts, findings, options)
   return verdictOf(claim, findings, { bytes, ...code })
 }
 
-/** A covered range that only partly moves has no one delta. */
+/** Each move takes whole covered ranges and nothing else: of what only partly moves, or was never looked at, nothing can be said. */
 function checkCoverage(claim: RelocationTable, moves: readonly CheckedMove[], findings: Findings): void {
-  for (const range of claim.coverage) {
-    const split = moves.find(
-      (move) =>
-        range.start < move.end &&
-        move.start < range.end &&
-        (range.start < move.start || range.end > move.end),
-    )
-    if (split !== undefined)
+  for (const move of moves) {
+    let rest = move.end - move.start
+    for (const range of claim.coverage) {
+      if (range.start >= move.end || move.start >= range.end) continue
+      rest -= range.end - range.start
+      if (range.start < move.start || range.end > move.end)
+        findings.error(
+          'not-covered',
+          0,
+          0,
+          `the move of ${formatRange(move)} splits the covered range ${formatRange(range)}.`,
+          'Verify with a table made for these moves.',
+        )
+    }
+    if (rest > 0n)
       findings.error(
         'not-covered',
         0,
         0,
-        `the move of [${hex(split.start)}, ${hex(split.end)}) splits the covered range [${hex(range.start)}, ${hex(range.end)}).`,
+        `the claim does not cover all of the move of ${formatRange(move)}: pointers to the rest were never looked for.`,
         'Verify with a table made for these moves.',
       )
   }
@@ -160,7 +177,7 @@ function checkBytes(
   before: Uint8Array,
   after: Uint8Array,
   claim: RelocationTable,
-  moves: readonly CheckedMove[],
+  shifts: CoverageShifts,
   findings: Findings,
 ): number {
   const restored = new Uint8Array(after)
@@ -168,12 +185,21 @@ function checkBytes(
   let claimed = 0
   for (const group of claim.parts.groups) {
     const { width } = KIND_ROWS[group.kind]
-    const change = rangeShift(claim, group.target, moves) - rangeShift(claim, group.anchor, moves)
-    for (const offset of group.offsets) {
+    const change = shifts.change(group.target, group.anchor)
+    for (let i = 0; i < group.offsets.length; i++) {
+      const offset = group.offsets[i]
       const was = readField(old, offset, width)
       const is = readField(now, offset, width)
       const expected = BigInt.asUintN(8 * width, was + change)
-      if (is !== expected)
+      if (!fits(claim, group, i, was, shifts))
+        findings.error(
+          'out-of-range',
+          offset,
+          width,
+          `the ${KIND_ROWS[group.kind].name} field cannot hold its moved value: ${KIND_ROWS[group.kind].limit}.`,
+          'Choose another destination.',
+        )
+      else if (is !== expected)
         findings.error(
           'wrong-value',
           offset,
@@ -186,8 +212,7 @@ function checkBytes(
     claimed += width * group.offsets.length
   }
   for (const split of claim.parts.splits) {
-    const change = rangeShift(claim, split.target, moves) - rangeShift(claim, split.anchor, moves)
-    checkSplit(before, after, split, change, findings)
+    checkSplit(before, after, claim, split, shifts.change(split.target, split.anchor), findings)
     for (const piece of split.pieces) {
       writeField(restore, piece.offset, piece.width, readField(old, piece.offset, piece.width))
       claimed += piece.width
@@ -209,22 +234,36 @@ function checkBytes(
   return before.length - claimed
 }
 
+/** Whether site `i` of a group, whose field holds the bits `was`, can be moved. */
+function fits(
+  claim: RelocationTable,
+  group: SiteGroup,
+  i: number,
+  was: bigint,
+  shifts: CoverageShifts,
+): boolean {
+  const row = KIND_ROWS[group.kind]
+  if (row.rule === 'any') return true
+  const moved =
+    row.rule === 'target'
+      ? claim.now(group.targets[i], group.target) + shifts.of(group.target)
+      : fieldValue(row, was) + shifts.change(group.target, group.anchor)
+  return moved >= row.min && moved <= row.max
+}
+
 function checkSplit(
   before: Uint8Array,
   after: Uint8Array,
-  split: RelocationTable['parts']['splits'][number],
+  claim: RelocationTable,
+  split: SplitSite,
   change: bigint,
   findings: Findings,
 ): void {
-  const [old, now] = [viewOf(before), viewOf(after)]
-  const xored = split.pieces.some((piece) => piece.operation === 'xor')
-  const was = joinPieces(old, split.pieces)
-  const is = joinPieces(now, split.pieces)
-  // A key mixed into the pieces is was ^ address; it stays.
-  const address = split.targetAddress - (split.anchorAddress ?? 0n)
-  const expected = xored
-    ? was ^ wrapAddress(address) ^ wrapAddress(address + change)
-    : wrapAddress(was + change)
+  const was = joinPieces(viewOf(before), split.pieces)
+  const is = joinPieces(viewOf(after), split.pieces)
+  const address =
+    claim.now(split.targetAddress, split.target) - claim.now(split.anchorAddress ?? 0n, split.anchor)
+  const expected = movedValue(was, split.pieces, address, change)
   if (is === expected) return
   const { offset } = split.pieces[0]
   findings.error(
@@ -248,7 +287,7 @@ function verdictOf(claim: RelocationTable, findings: Findings, proved: Verdict['
   const [guess, flow, given] = code
   return {
     ok: findings.errors === 0,
-    problems: findings.problems,
+    problems: findings.listed,
     proved,
     rests: { exact: address[4], encoding: address[3], flow: address[2], range: address[1] },
     code: { given, flow, guess },

@@ -118,6 +118,13 @@ export class IcedCursor {
     return this.#instruction.mnemonic === this.#iced.Mnemonic.Lea
   }
 
+  /** The memory operand is in fs or gs: its address is an offset into that segment. A `lea` looks at no segment. */
+  get inSegment(): boolean {
+    const { memorySegment } = this.#instruction
+    const { Register } = this.#iced
+    return (memorySegment === Register.FS || memorySegment === Register.GS) && !this.isLea
+  }
+
   /** The displacement is sign-extended to 64 bits (without a 67h prefix), not zero-extended. */
   get displacementIsSignExtended(): boolean {
     return this.#instruction.memoryDisplSize === 8
