@@ -3,9 +3,10 @@
  *
  * With delta = baseB - baseA every changed field satisfies b = a + delta (absolute) or b = a - delta (relative to something
  * that stayed). The lowest byte that such an addition changes is the lowest non-zero byte of delta, so the first differing byte
- * fixes where its field starts: there is nothing to search for. What the difference cannot tell is whether the four bytes behind a
- * 4-byte field belong to it; then the narrow reading is taken, because its range check refuses where the wide one would corrupt,
- * except where all eight bytes are an address in the blob.
+ * fixes where its field starts: there is nothing to search for. What the difference cannot tell is whether four bytes that did not change
+ * belong to the field before them; then the narrow reading is taken, because its range check refuses where the wide one would corrupt the
+ * bytes behind, except where all eight bytes are an address in the blob. (A 64-bit difference so small is the price: it is
+ * taken for a 32-bit one.)
  */
 import { type AddressLike, hex, signedDelta, toAddress } from '../core/address.ts'
 import { hexBytes, readField, viewOf } from '../core/bytes.ts'
@@ -85,11 +86,13 @@ function pairKind(
     if (row.width === 8) return BigInt.asUintN(64, old + change) === now
     return fieldValue(row, old) + change === fieldValue(row, now)
   }
-  if (explains(ABS64, delta)) {
-    const inside = BigInt.asUintN(64, readField(before, offset, 8) - base) <= span
-    if (inside || !(explains(ABS32S, delta) || explains(ABS32, delta))) return ABS64
-  }
+  const wide = [ABS64, DIFF64].find((kind) => explains(kind, kind === ABS64 ? delta : -delta))
   const absolute = [ABS32S, ABS32].find((kind) => explains(kind, delta))
+  if (wide !== undefined) {
+    const changes = readField(before, offset + 4, 4) !== readField(after, offset + 4, 4)
+    const inside = BigInt.asUintN(64, readField(before, offset, 8) - base) <= span
+    if (changes || (wide === ABS64 && (inside || absolute === undefined))) return wide
+  }
   const relative = [PC32, DIFF64, PC16, PC8].find((kind) => explains(kind, -delta))
   if (absolute !== undefined && relative === PC32) return AMBIGUOUS
   return absolute ?? relative ?? -1

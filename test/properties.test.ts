@@ -1,0 +1,361 @@
+/** What must be true of every move of every program. */
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { analyze } from '../src/analyze/analyze.ts'
+import { RelocError } from '../src/core/errors.ts'
+import { filterTable, move } from '../src/move.ts'
+import { relocate } from '../src/relocate/relocate.ts'
+import type { SplitPiece } from '../src/table/site.ts'
+import { RelocationTable } from '../src/table/table.ts'
+import { verify } from '../src/verify/verify.ts'
+import { IcedCursor } from '../src/x86/iced.ts'
+import {
+  address,
+  canMove,
+  deltas,
+  type Field,
+  fieldBits,
+  isRelative,
+  moveRanges,
+  type Program,
+  program,
+  trueFields,
+  trueRuns,
+  trueSites,
+  wrap,
+} from './support/generate.ts'
+
+const tableOf = (made: Program): RelocationTable =>
+  RelocationTable.fromSites(trueSites(made), {
+    code: made.code,
+    base: made.base,
+    span: made.span,
+    moved: made.ranges.slice(1),
+    runs: trueRuns(made),
+  })
+
+/** A program, its exact table, and moves of all its ranges that do not run into each other. */
+const moving = fc
+  .tuple(program({ differences: true }), deltas)
+  .map(([made, by]) => ({ made, by, moves: moveRanges(made.ranges, by) }))
+  .filter((one) => one.moves !== undefined)
+  .map(({ made, by, moves }) => ({ made, by, moves: moves!, to: moves![0].to, also: moves!.slice(1) }))
+
+/** A move that every field can serve. */
+const moved = moving
+  .filter(({ made, by }) => canMove(made, by))
+  .map((one) => {
+    const table = tableOf(one.made)
+    return { ...one, table, result: relocate(one.made.code, table, one) }
+  })
+
+const check = <T>(arbitrary: fc.Arbitrary<T>, property: (value: T) => void, numRuns = 300): void =>
+  fc.assert(
+    fc.property(arbitrary, (value) => property(value)),
+    { numRuns },
+  )
+
+/** The address that a field stands for, as iced reads the moved instruction; of data words and differences, the value. */
+function standsFor(cursor: IcedCursor, made: Program, code: Uint8Array, field: Field): bigint {
+  if (field.isData) return fieldBits(code, field)
+  cursor.decode(field.start)
+  const at = field.offset - field.start
+  if (isRelative(field)) return cursor.target ?? -1n
+  const { instruction } = cursor
+  if (at === cursor.displacementOffset) return wrap(instruction.memoryDisplacement)
+  for (let i = 0; i < instruction.opCount; i++) {
+    try {
+      return wrap(instruction.immediate(i))
+    } catch {
+      // Not the immediate operand.
+    }
+  }
+  throw new Error(`no operand at ${field.offset} of ${made.code.length}`)
+}
+
+describe('any program', () => {
+  it('is analysed to its true sites, where its numbers are no addresses', () => {
+    check(
+      program().filter((made) => !made.ambiguous),
+      (made) => {
+        const table = analyze(made.code, {
+          base: made.base,
+          span: made.span,
+          moved: made.ranges.slice(1),
+          hints: { ranges: made.hints },
+        })
+        const found = table.sites().map(({ offset, kind, target }) => ({ offset, kind, target }))
+        const expected = trueFields(made).map(({ offset, kind, target }) => ({ offset, kind, target }))
+        expect(found).toEqual(expected.sort((a, b) => a.offset - b.offset))
+      },
+    )
+  })
+
+  it('moves with every target kept, or not at all, and its bytes are never touched', () => {
+    let refused = 0
+    check(moving, ({ made, by, moves, to, also }) => {
+      const before = made.code.slice()
+      const table = tableOf(made)
+      const go = () => move(made.code, { from: made.base, to, also, table })
+      if (canMove(made, by)) {
+        const { bytes } = go()
+        const cursor = new IcedCursor(bytes, { base: to })
+        const target = (field: Field): bigint => wrap(field.target + (field.place < 0 ? 0n : by[field.place]))
+        for (const field of made.fields) {
+          if (field.anchor !== undefined) continue
+          expect(standsFor(cursor, made, bytes, field)).toBe(target(field))
+        }
+        cursor.dispose()
+        expect(verify(made.code, bytes, { moves, claim: table }).ok).toBe(true)
+      } else {
+        refused++
+        expect(go).toThrow(expect.objectContaining({ code: 'refused' }))
+      }
+      expect(made.code).toEqual(before)
+    })
+    expect(refused).toBeGreaterThan(10)
+  })
+
+  it('comes back as it was', () => {
+    check(moved, ({ made, moves, result }) => {
+      const back = moves.map(({ from, to, length }) => ({ from: to, to: from, length }))
+      const again = relocate(result.bytes, result.table, { to: made.base, also: back.slice(1) })
+      expect(again.bytes).toEqual(made.code)
+      expect(again.table.toJSON()).toEqual(tableOf(made).toJSON())
+    })
+  })
+
+  it('goes by a and then by b as by a + b', () => {
+    check(fc.tuple(moved, deltas), ([{ made, by, table, result }, further]) => {
+      const sum = by.map((delta, i) => delta + further[i])
+      const direct = moveRanges(made.ranges, sum)
+      const there = made.ranges.map(({ start, length }, i) => ({ start: wrap(start + by[i]), length }))
+      const next = moveRanges(there, further)
+      if (direct === undefined || next === undefined || !canMove(made, sum)) return
+      const twice = relocate(result.bytes, result.table, { to: next[0].to, also: next.slice(1) })
+      const once = relocate(made.code, table, { to: direct[0].to, also: direct.slice(1) })
+      expect(twice.bytes).toEqual(once.bytes)
+      expect(twice.table.toJSON()).toEqual(once.table.toJSON())
+      // A table that has moved says the same as ever to verify.
+      expect(verify(result.bytes, twice.bytes, { moves: next, claim: result.table }).problems).toEqual([])
+    })
+  })
+
+  it('does not care for the order of moves', () => {
+    check(moved, ({ made, to, also, table, result }) => {
+      const other = relocate(made.code, table, { to, also: also.toReversed() })
+      expect(other.bytes).toEqual(result.bytes)
+      expect(other.table.toJSON()).toEqual(result.table.toJSON())
+    })
+  })
+
+  it('is moved into any memory alike: its own, one that overlaps, one that is longer', () => {
+    check(fc.tuple(moved, fc.nat(16)), ([{ made, to, also, table, result }, by]) => {
+      const memory = new Uint8Array(made.code.length + 32).fill(0xaa)
+      const code = memory.subarray(8, 8 + made.code.length)
+      code.set(made.code)
+      const into = memory.subarray(by)
+      const there = relocate(code, table, { to, also, into })
+      expect(there.bytes).toEqual(result.bytes)
+      expect(there.bytes.byteOffset).toBe(by)
+      expect(memory.subarray(0, Math.min(by, 8)).every((byte) => byte === 0xaa)).toBe(true)
+      expect(memory.subarray(Math.max(by, 8) + made.code.length).every((byte) => byte === 0xaa)).toBe(true)
+    })
+  })
+
+  it('leaves the memory alone that a refused move was to go to', () => {
+    check(
+      moving.filter(({ made, by }) => !canMove(made, by)),
+      ({ made, to, also }) => {
+        const into = new Uint8Array(made.code.length).fill(0x55)
+        const options = { to, also, into }
+        expect(() => relocate(made.code, tableOf(made), options)).toThrow(RelocError)
+        expect(() => move(made.code, { ...options, from: made.base, table: tableOf(made) })).toThrow(
+          RelocError,
+        )
+        expect(into.every((byte) => byte === 0x55)).toBe(true)
+      },
+      100,
+    )
+  })
+
+  it('has a table that reads back as it was written, before and after a move', () => {
+    check(moved, ({ made, table, result }) => {
+      for (const one of [table, result.table]) {
+        const again = RelocationTable.fromJSON(JSON.parse(JSON.stringify(one)))
+        expect(again.toJSON()).toEqual(one.toJSON())
+        expect(again.sites()).toEqual(one.sites())
+      }
+      const again = RelocationTable.fromJSON(JSON.parse(JSON.stringify(result.table)))
+      expect(again.matches(result.bytes)).toBe(true)
+      const sites = table.sites()
+      const options = { code: made.code, base: made.base, span: made.span, runs: table.code() }
+      const rebuilt = RelocationTable.fromSites(sites, { ...options, moved: made.ranges.slice(1) })
+      expect(rebuilt.sites()).toEqual(sites)
+    })
+  })
+
+  it('has a table that knows its bytes from others', () => {
+    check(
+      fc.tuple(moved, fc.nat(), fc.integer({ min: 1, max: 255 })),
+      ([{ made, table, result }, at, flip]) => {
+        const inField = new Set(
+          trueFields(made).flatMap(({ offset, width }) => [...Array(width).keys()].map((i) => offset + i)),
+        )
+        expect(result.table.matches(result.bytes)).toBe(true)
+        const offset = at % made.code.length
+        const other = made.code.slice()
+        other[offset] ^= flip
+        if (!inField.has(offset)) expect(table.matches(other)).toBe(false)
+      },
+    )
+  })
+
+  it('is verified only as the moves make it: a changed byte anywhere is found', () => {
+    check(fc.tuple(moved, fc.nat(), fc.integer({ min: 1, max: 255 })), ([one, at, flip]) => {
+      const { made, moves, table, result } = one
+      const tampered = result.bytes.slice()
+      tampered[at % tampered.length] ^= flip
+      expect(verify(made.code, tampered, { moves, claim: table }).ok).toBe(false)
+    })
+  })
+
+  it('gives the same later moves from two dumps as from its analysis', () => {
+    // A pair tells what moves with the blob alone, and says pc32 where the CPU says eip32.
+    const alone = fc
+      .tuple(program({ differences: true }), deltas)
+      .filter(([made]) => made.ranges.length === 1 && made.fields.every(({ kind }) => kind !== 'eip32'))
+    let moves = 0
+    check(
+      alone,
+      ([made, [first, delta]]) => {
+        const second = wrap(made.base + first)
+        const place = (by: bigint) => moveRanges(made.ranges, [by])
+        // Of a difference only its change is seen: signed or not, it must not pass either end.
+        const readings = trueFields(made).filter(({ kind }) => kind === 'diff32u' || kind === 'diff32')
+        if (readings.length > 0 || first === 0n || first === 1n << 31n || first === -(1n << 31n)) return
+        if (place(first) === undefined || place(delta) === undefined) return
+        if (!canMove(made, [first]) || !canMove(made, [delta])) return
+        const table = tableOf(made)
+        const dump = relocate(made.code, table, { to: second }).bytes
+        const options = { span: made.span }
+        // A 64-bit difference of which only the lower half changed is taken for a 32-bit one.
+        const upper = (code: Uint8Array, { offset }: Field) =>
+          fieldBits(code, { offset: offset + 4, width: 4 })
+        const small = (field: Field) =>
+          field.kind === 'diff64' && upper(made.code, field) === upper(dump, field)
+        if (trueFields(made).some(small)) return
+        const pair = RelocationTable.fromPair(made.code, made.base, dump, second, options)
+        moves++
+        const expected = relocate(made.code, table, { to: wrap(made.base + delta) }).bytes
+        expect(relocate(made.code, pair, { to: wrap(made.base + delta) }).bytes).toEqual(expected)
+      },
+      1000,
+    )
+    expect(moves).toBeGreaterThan(20)
+  })
+
+  it('is written only where the evidence is strong enough', () => {
+    const levels = ['range', 'flow', 'encoding', 'exact'] as const
+    check(fc.tuple(program(), deltas), ([made, by]) => {
+      const moves = moveRanges(made.ranges, by)
+      const options = { base: made.base, span: made.span, moved: made.ranges.slice(1) }
+      const whole = analyze(made.code, { ...options, hints: { ranges: made.hints } })
+      for (const [i, level] of levels.entries()) {
+        const { table, withheld } = filterTable(whole, made.code, level)
+        const strong = whole
+          .sites()
+          .filter(({ evidence }) => evidence.address === undefined || levels.indexOf(evidence.address) >= i)
+        expect(table.sites()).toEqual(strong)
+        expect(withheld.length).toBe(strong.length === whole.size ? 0 : 1)
+        expect(table.matches(made.code)).toBe(true)
+        if (moves === undefined) continue
+        const destination = { to: moves[0].to, also: moves.slice(1) }
+        try {
+          const { bytes, table: later } = relocate(made.code, table, destination)
+          expect(verify(made.code, bytes, { moves, claim: table }).problems).toEqual([])
+          expect(later.matches(bytes)).toBe(true)
+        } catch (error) {
+          expect((error as RelocError).code).toBe('refused')
+        }
+      }
+    })
+  })
+})
+
+describe('an address in pieces', () => {
+  const operation = fc.constantFrom('or' as const, 'add' as const)
+  const shapes: fc.Arbitrary<SplitPiece[]> = fc.oneof(
+    // lo32, hi32; 16 bits each; lo32 and a 64-bit sum; a byte and the rest.
+    fc.tuple(operation, operation).map(([low, high]): SplitPiece[] => [
+      { offset: 1, width: 4, shift: 0, operation: low },
+      { offset: 9, width: 4, shift: 32, operation: high },
+    ]),
+    fc.constant(
+      [0, 16, 32, 48].map((shift): SplitPiece => ({ offset: shift, width: 2, shift, operation: 'or' })),
+    ),
+    fc.constant<SplitPiece[]>([
+      { offset: 0, width: 8, shift: 0, operation: 'or' },
+      { offset: 8, width: 4, shift: 0, operation: 'add' },
+    ]),
+    fc.constant<SplitPiece[]>([{ offset: 3, width: 8, shift: 0, operation: 'xor' }]),
+    fc.constant<SplitPiece[]>([
+      { offset: 0, width: 4, shift: 32, operation: 'xor' },
+      { offset: 4, width: 4, shift: 0, operation: 'xor' },
+    ]),
+    fc.constant<SplitPiece[]>([{ offset: 0, width: 4, shift: 12, operation: 'or' }]),
+  )
+  const bytes = fc.uint8Array({ minLength: 64, maxLength: 64 })
+
+  /** The sum of the pieces, written anew. */
+  const join = (code: Uint8Array, pieces: readonly SplitPiece[]): bigint =>
+    wrap(
+      pieces.reduce((sum, { offset, width, shift, operation: how }) => {
+        const bits = fieldBits(code, { offset, width })
+        return sum + ((how === 'add' ? BigInt.asIntN(8 * width, bits) : bits) << BigInt(shift))
+      }, 0n),
+    )
+
+  it('moves as one value, comes back piece by piece, or is refused whole', () => {
+    let served = 0
+    check(
+      fc.tuple(shapes, bytes, address, deltas),
+      ([pieces, code, base, [delta, further]]) => {
+        const isXor = pieces[0].operation === 'xor'
+        const target = base + 8n
+        const site = { kind: 'split' as const, pieces, target }
+        for (const by of [0n, delta, further])
+          if (moveRanges([{ start: base, length: 64n }], [by]) === undefined) return
+        if (moveRanges([{ start: base, length: 64n }], [delta + further]) === undefined) return
+        const table = RelocationTable.fromSites([site], { code, base })
+        let first: ReturnType<typeof relocate>
+        try {
+          first = relocate(code, table, { to: wrap(base + delta) })
+        } catch (error) {
+          // Only pieces that leave bits of the address out may fail.
+          expect(pieces.length).toBe(1)
+          expect(pieces[0].width).toBe(4)
+          expect((error as RelocError).code).toBe('refused')
+          return
+        }
+        served++
+        const expected = isXor
+          ? join(code, pieces) ^ wrap(target) ^ wrap(target + delta)
+          : wrap(join(code, pieces) + delta)
+        expect(join(first.bytes, pieces)).toBe(expected)
+        expect(relocate(first.bytes, first.table, { to: base }).bytes).toEqual(code)
+        if (pieces.length === 1 && pieces[0].width === 4) return
+        const second = relocate(first.bytes, first.table, { to: wrap(base + delta + further) })
+        const direct = relocate(code, table, { to: wrap(base + delta + further) })
+        expect(second.bytes).toEqual(direct.bytes)
+        const moves = [{ from: wrap(base + delta), to: wrap(base + delta + further), length: 64n }]
+        expect(verify(first.bytes, second.bytes, { moves, claim: first.table }).ok).toBe(true)
+        const json = RelocationTable.fromJSON(JSON.parse(JSON.stringify(second.table)))
+        expect(json.toJSON()).toEqual(second.table.toJSON())
+        expect(json.sites()).toEqual(second.table.sites())
+      },
+      600,
+    )
+    expect(served).toBeGreaterThan(100)
+  })
+})
