@@ -1,7 +1,6 @@
 /** move: analyze, relocate and verify in one call; what comes back is right, or nothing does. */
 import { type AnalyzeOptions, analyze } from './analyze/analyze.ts'
-import { type AddressLike, toAddress, wrapAddress } from './core/address.ts'
-import { hexBytes } from './core/bytes.ts'
+import { type AddressLike, toAddress } from './core/address.ts'
 import { formatProblem, type Problem, RelocError } from './core/errors.ts'
 import type { Move } from './core/range.ts'
 import { checkInto, type Relocation, refusal, relocate } from './relocate/relocate.ts'
@@ -9,7 +8,7 @@ import { keepEvidence } from './table/filter.ts'
 import { type AddressEvidence, addressLevelOf } from './table/site.ts'
 import type { RelocationTable } from './table/table.ts'
 import { type Verdict, verify } from './verify/verify.ts'
-import { formatInstruction, IcedCursor } from './x86/iced.ts'
+import { withText } from './x86/locate.ts'
 
 export interface MoveOptions extends Omit<AnalyzeOptions, 'base' | 'moved'> {
   /** Address of byte 0 before and after. */
@@ -77,35 +76,13 @@ export function move(code: Uint8Array, options: MoveOptions): MoveResult {
   return { ...result, bytes, problems, verdict }
 }
 
-/** Does `work`; where it is refused, the problems get the whole instruction, as bytes and as text: the table alone knows fields only. */
+/** Does `work`; where it is refused, the problems get the text of their instructions: the table alone knows fields only. */
 function named(code: Uint8Array, table: RelocationTable, work: () => Relocation): Relocation {
   try {
     return work()
   } catch (error) {
     if (!(error instanceof RelocError) || error.code !== 'refused') throw error
-    throw refusal(error.problems.map((problem) => nameInstruction(code, table, problem)))
-  }
-}
-
-function nameInstruction(code: Uint8Array, table: RelocationTable, problem: Problem): Problem {
-  const run = table.code().find(({ start, end }) => start <= problem.offset && problem.offset < end)
-  if (run === undefined) return problem
-  const cursor = new IcedCursor(code)
-  try {
-    let at = run.start
-    while (cursor.decode(at) > 0 && at + cursor.length <= problem.offset) at += cursor.length
-    const address = wrapAddress(table.base + BigInt(at))
-    return cursor.length === 0
-      ? problem
-      : {
-          ...problem,
-          offset: at,
-          address,
-          bytes: hexBytes(code, at, at + cursor.length),
-          text: formatInstruction(code, at, address),
-        }
-  } finally {
-    cursor.dispose()
+    throw refusal(withText(error.problems, code, table.base, table.code()))
   }
 }
 

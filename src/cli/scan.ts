@@ -48,6 +48,7 @@ export const scanCommand: Command = {
 
 async function run(args: Arguments, terminal: Terminal): Promise<number> {
   args.exclude('pair', 'table', 'both are exact tables of the blob.')
+  args.exclude('pair', 'also', 'two places of one blob say nothing about other ranges.')
   if (args.has('pair') !== args.has('pair-base'))
     throw new UsageError('--pair <file> and --pair-base <address> go together.')
   const tablePath = args.text('write-table')
@@ -87,8 +88,7 @@ async function pairSubject(found: Subject, args: Arguments, inputs: Inputs): Pro
   const { code, base } = found
   const other = await inputs.bytes(args.text('pair')!, 'the pair')
   const span = args.bytes('span')
-  const moved = args.also().map(({ from, length }) => ({ start: from, length }))
-  const table = RelocationTable.fromPair(code, base, other, args.needAddress('pair-base'), { span, moved })
+  const table = RelocationTable.fromPair(code, base, other, args.needAddress('pair-base'), { span })
   return { ...found, table }
 }
 

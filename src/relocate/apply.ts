@@ -14,6 +14,7 @@ export function applyPlan(plan: Plan, code: Uint8Array, into: Uint8Array): void 
   if (into.buffer !== code.buffer || into.byteOffset !== code.byteOffset) into.set(code)
   const view = viewOf(into)
   for (const { group, change } of plan.groups) {
+    if (change === 0n) continue
     switch (KIND_ROWS[group.kind].width) {
       case 1:
         add8(view, group.offsets, Number(change))

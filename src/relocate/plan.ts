@@ -7,7 +7,15 @@ import { type AddressLike, hex, toAddress, wrapAddress } from '../core/address.t
 import { hexBytes, viewOf } from '../core/bytes.ts'
 import type { Problem } from '../core/errors.ts'
 import type { Move } from '../core/range.ts'
-import { FIXED, type Place, type SiteGroup, type SplitSite, siteValue } from '../table/groups.ts'
+import {
+  type Bounds,
+  FIXED,
+  groupBounds,
+  type Place,
+  type SiteGroup,
+  type SplitSite,
+  siteValue,
+} from '../table/groups.ts'
 import { EIP32, KIND_ROWS, type KindRow } from '../table/kinds.ts'
 import { solvePieces } from '../table/split.ts'
 import type { RelocationTable } from '../table/table.ts'
@@ -26,6 +34,8 @@ export interface GroupPlan {
   readonly group: SiteGroup
   /** shift(target) - shift(anchor), signed 64-bit. */
   readonly change: bigint
+  /** The group's bounds after the move. */
+  readonly bounds: Bounds | undefined
 }
 
 export interface SplitPlan {
@@ -39,7 +49,7 @@ export interface Plan {
   readonly to: bigint
   /** Signed delta of each covered range. */
   readonly deltas: readonly bigint[]
-  /** Groups that change; the others keep their values. */
+  /** Every group of the table, in its order. */
   readonly groups: readonly GroupPlan[]
   readonly splits: readonly SplitPlan[]
   readonly problems: readonly Problem[]
@@ -61,8 +71,7 @@ export function planMove(code: Uint8Array, table: RelocationTable, destination: 
   const view = viewOf(code)
   for (const group of table.parts.groups) {
     const change = BigInt.asIntN(64, shiftOf(deltas, group.target) - shiftOf(deltas, group.anchor))
-    checkGroup(code, table, group, change, deltas, problems)
-    if (change !== 0n && group.offsets.length > 0) groups.push({ group, change })
+    groups.push({ group, change, bounds: checkGroup(code, table, group, change, deltas, problems) })
   }
   for (const split of table.parts.splits) {
     const change = BigInt.asIntN(64, shiftOf(deltas, split.target) - shiftOf(deltas, split.anchor))
@@ -82,6 +91,7 @@ const splitAddress = (table: RelocationTable, split: SplitSite): bigint =>
 const judgedChange = (row: KindRow, group: SiteGroup, change: bigint, deltas: readonly bigint[]): bigint =>
   row.rule === 'target' ? shiftOf(deltas, group.target) : change
 
+/** Returns the group's bounds after the move; names the sites that it leaves out of range. */
 function checkGroup(
   code: Uint8Array,
   table: RelocationTable,
@@ -89,11 +99,26 @@ function checkGroup(
   change: bigint,
   deltas: readonly bigint[],
   problems: Problem[],
+): Bounds | undefined {
+  const row = KIND_ROWS[group.kind]
+  if (row.rule === 'any' || group.offsets.length === 0) return group.bounds
+  const view = viewOf(code)
+  const { kind, offsets, targets } = group
+  const judged = judgedChange(row, group, change, deltas)
+  const { min, max } = group.bounds ?? groupBounds(view, kind, offsets, targets, table.shiftOf(group.target))
+  const bounds = { min: min + judged, max: max + judged }
+  if (bounds.min < row.min || bounds.max > row.max) nameFailing(code, table, group, judged, problems)
+  return bounds
+}
+
+function nameFailing(
+  code: Uint8Array,
+  table: RelocationTable,
+  group: SiteGroup,
+  judged: bigint,
+  problems: Problem[],
 ): void {
   const row = KIND_ROWS[group.kind]
-  if (row.rule === 'any' || group.offsets.length === 0) return
-  const judged = judgedChange(row, group, change, deltas)
-  if (group.min + judged >= row.min && group.max + judged <= row.max) return
   const view = viewOf(code)
   let failing = 0
   for (let i = 0; i < group.offsets.length; i++) {

@@ -1,7 +1,6 @@
 /** relocate: a table, a destination, and the bytes as they must be there. */
 import { formatProblem, type Problem, RelocError } from '../core/errors.ts'
 import type { SiteGroup } from '../table/groups.ts'
-import { KIND_ROWS } from '../table/kinds.ts'
 import { RelocationTable } from '../table/table.ts'
 import { applyPlan } from './apply.ts'
 import { type Destination, type Plan, planMove } from './plan.ts'
@@ -74,14 +73,7 @@ export function refusal(problems: readonly Problem[]): RelocError {
 /** The table for the new place: the same columns, other intervals and shifts. */
 export function movedTable(plan: Plan): RelocationTable {
   const { table, deltas } = plan
-  const changes = new Map(plan.groups.map(({ group, change }) => [group.offsets, change]))
-  const groups = table.parts.groups.map((group): SiteGroup => {
-    const rule = KIND_ROWS[group.kind].rule
-    if (rule === 'any') return group
-    const change =
-      rule === 'target' ? (group.target < 0 ? 0n : deltas[group.target]) : (changes.get(group.offsets) ?? 0n)
-    return change === 0n ? group : { ...group, min: group.min + change, max: group.max + change }
-  })
+  const groups = plan.groups.map(({ group, bounds }): SiteGroup => ({ ...group, bounds }))
   const shifts = table.parts.shifts.map((shift, i) => BigInt.asIntN(64, shift + deltas[i]))
   return RelocationTable.create({ ...table.parts, groups, shifts, problems: [] })
 }

@@ -277,7 +277,7 @@ export class TableBuilder {
       tails,
       anchors,
       evidence,
-      ...groupBounds(view, kind, offsets, targets, 0n),
+      bounds: groupBounds(view, kind, offsets, targets, 0n),
     }
   }
 }

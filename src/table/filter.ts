@@ -44,6 +44,6 @@ function subset(
     tails: Uint8Array.from(keep, (i) => group.tails[i]),
     anchors: anchors === undefined ? undefined : BigUint64Array.from(keep, (i) => anchors[i]),
     evidence: Uint8Array.from(keep, (i) => group.evidence[i]),
-    ...groupBounds(viewOf(code), group.kind, offsets, targets, table.shiftOf(group.target)),
+    bounds: groupBounds(viewOf(code), group.kind, offsets, targets, table.shiftOf(group.target)),
   }
 }

@@ -1,7 +1,7 @@
 /**
  * Sites grouped by (kind, what the target moves with, what the anchor moves with). All sites of a group change by the
  * same amount in every move, so a move is one addition per site in a tight loop, and the interval of values that a
- * group holds tells in two comparisons whether any of them would leave its range.
+ * group holds (its bounds) tells in two comparisons whether any of them would leave its range.
  *
  * Invariants: `offsets` ascend strictly; all columns have the same length; no two fields overlap; target and anchor differ in what
  * they move with (a site that no move changes is not here), but for `eip32`, whose target is bounded even when nothing changes.
@@ -28,7 +28,12 @@ export interface SiteGroup {
   /** diff kinds: the address that each site moves against, as it was when the table was built. */
   readonly anchors: BigUint64Array | undefined
   readonly evidence: Uint8Array
-  /** Least and greatest of what the kind's range rule judges, as it is now. */
+  /** Of what the kind's range rule judges, as it is now. Not known of a table that was read: then the bytes say it at the next move. */
+  readonly bounds: Bounds | undefined
+}
+
+/** Least and greatest of some values. */
+export interface Bounds {
   readonly min: bigint
   readonly max: bigint
 }
@@ -49,7 +54,7 @@ export function groupBounds(
   offsets: Uint32Array,
   targets: BigUint64Array,
   shift: bigint,
-): { min: bigint; max: bigint } {
+): Bounds {
   if (kind === ABS64 || kind === DIFF64 || offsets.length === 0) return { min: 0n, max: 0n }
   if (kind === EIP32) {
     let [min, max] = [targets[0], targets[0]]

@@ -32,8 +32,6 @@ interface GroupJson {
   /** Index into `coverage` of what targets (anchors) move with; -1: nothing. */
   readonly target: Place
   readonly anchor: Place
-  readonly min: string
-  readonly max: string
   readonly sites: readonly SiteRow[]
 }
 
@@ -86,8 +84,6 @@ function serializeGroup(group: SiteGroup): GroupJson {
     kind: KIND_ROWS[group.kind].name,
     target: group.target,
     anchor: group.anchor,
-    min: hex(group.min),
-    max: hex(group.max),
     sites: Array.from(group.offsets, (offset, i): SiteRow => {
       const { code, address } = unpackEvidence(group.evidence[i])
       const row = [offset, hex(group.targets[i]), group.tails[i], code, address ?? '-'] as const
@@ -273,9 +269,6 @@ function parseGroup(reader: Reader, blob: Blob): SiteGroup {
   const tails = Uint8Array.from(rows, (item, i) =>
     item.at(2).integer(0, Math.min(11, blob.length - row.width - offsets[i])),
   )
-  const [min, max] = [reader.at('min').big(), reader.at('max').big()]
-  if (row.rule !== 'any' && (min > max || min < row.min || max > row.max))
-    reader.fail(`has values from ${min} to ${max}, which ${row.name} cannot hold`)
   const relative = row.anchor === 'next'
   return {
     kind,
@@ -288,8 +281,7 @@ function parseGroup(reader: Reader, blob: Blob): SiteGroup {
         ? BigUint64Array.from(rows, (item) => parseEnd(item.at(5), places.anchor, blob, false))
         : undefined,
     evidence: Uint8Array.from(rows, (item) => parseEvidence(item.at(3), item.at(4), relative)),
-    min,
-    max,
+    bounds: undefined,
   }
 }
 

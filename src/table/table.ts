@@ -8,13 +8,12 @@
  * and `anchors` are addresses at building time and `shift` is how far the range that each moves with has moved since.
  */
 import { type AddressLike, hex, wrapAddress } from '../core/address.ts'
-import { viewOf } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import type { AddressRange } from '../core/range.ts'
 import type { Blob } from './builder.ts'
 import { type FromPairOptions, tableFromPair } from './from-pair.ts'
 import { type FromSitesOptions, type SiteInput, tableFromSites } from './from-sites.ts'
-import { FIXED, groupBounds, type Place, type SiteGroup, type SplitSite } from './groups.ts'
+import { FIXED, type Place, type SiteGroup, type SplitSite } from './groups.ts'
 import { canonicalHash } from './hash.ts'
 import { parseTable, serializeTable, type TableJson } from './json.ts'
 import { KIND_ROWS } from './kinds.ts'
@@ -117,19 +116,10 @@ export class RelocationTable {
     return Array.from({ length: runs.length / 2 }, (_, i) => ({ start: runs[2 * i], end: runs[2 * i + 1] }))
   }
 
-  /**
-   * Whether `code` is the blob that this table describes: the same bytes but for the site fields, and these within the intervals that the table
-   * says (they are what the range check of a move relies on).
-   */
+  /** Whether `code` is the blob that this table describes, at this or any other base. */
   matches(code: Uint8Array): boolean {
     const { groups, splits } = this.parts
-    if (code.length !== this.length || canonicalHash(code, groups, splits) !== this.hash) return false
-    const view = viewOf(code)
-    return groups.every((group) => {
-      const { kind, offsets, targets, target } = group
-      const { min, max } = groupBounds(view, kind, offsets, targets, this.shiftOf(target))
-      return min >= group.min && max <= group.max
-    })
+    return code.length === this.length && canonicalHash(code, groups, splits) === this.hash
   }
 
   /** Throws `bad-table` unless `code` is the blob that this table describes. */
@@ -142,7 +132,7 @@ export class RelocationTable {
     if (!this.matches(code))
       throw new RelocError(
         'bad-table',
-        'The code differs from what the table describes: the table belongs to another blob or to another move of it, or the code was changed. Analyse it again.',
+        'The code differs from what the table describes outside its site fields: the table belongs to another blob, or the code was changed. Analyse it again.',
       )
   }
 
