@@ -6,6 +6,7 @@ import { type MoveResult, move } from '../move.ts'
 import type { AddressEvidence } from '../table/site.ts'
 import type { Cpu } from '../x86/instruction.ts'
 import { withText } from '../x86/locate.ts'
+import { ELF_NOTE } from './blob.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE } from './exit.ts'
 import { changeLines, siteFields } from './fields.ts'
@@ -21,8 +22,8 @@ import {
   readCpu,
   readEvidence,
   readSubject,
+  SUBJECT_OPTIONS,
   type Subject,
-  TABLE_OPTIONS,
 } from './subject.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -35,11 +36,16 @@ export const relocateCommand: Command = {
     { name: 'from', value: '<address>', help: 'Where the blob is: the address of its first byte.' },
     { name: 'to', value: '<address>', help: 'Where it shall be.' },
     { name: 'output', short: 'o', value: '<file>', help: 'The moved blob.' },
-    ...TABLE_OPTIONS,
+    ...SUBJECT_OPTIONS,
     {
       name: 'write-table',
       value: '<file>',
       help: 'Write the relocation table of the moved blob, for the next move.',
+    },
+    {
+      name: 'write-symbols',
+      value: '<file>',
+      help: 'ELF file: write the symbols of the blob at their new addresses, as nm does.',
     },
     ALSO_OPTION,
     EVIDENCE_OPTION,
@@ -48,13 +54,14 @@ export const relocateCommand: Command = {
     JSON_OPTION,
   ],
   notes: `Addresses and byte counts are hex (0x...) or decimal, with _ between digits if you like. - is standard input or output.
-With --table, --from may be left out: the table says where the blob is.
+With --table or an ELF file, --from may be left out. ${ELF_NOTE}
 Exit code: 0 done; 1 refused or not verified, nothing written; 2 wrong use or unreadable input.`,
   examples: [
     'x64-reloc relocate code.bin --from 0x400000 --to 0x7f00_0000_0000 -o moved.bin',
     'x64-reloc relocate code.bin --from 0x400000 --to 0x500000 --hints hints.json --dry-run',
     'x64-reloc relocate code.bin --from 0x400000 --to 0x500000 -o moved.bin --write-table moved.json',
     'x64-reloc relocate moved.bin --table moved.json --to 0x600000 -o again.bin',
+    'x64-reloc relocate program --symbol main --to 0x7f00_0000_0000 -o main.bin --write-symbols main.map',
     'x64-reloc relocate code.bin --from 0x400000 --to 0x500000 --also 0x402000..0x403000=0x502000 -o moved.bin',
   ],
   run,
@@ -70,11 +77,12 @@ interface Request {
   /** undefined: nothing is written. */
   readonly output: string | undefined
   readonly tablePath: string | undefined
+  readonly symbolsPath: string | undefined
 }
 
 async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const request = await readRequest(args, terminal)
-  const { subject, output, tablePath } = request
+  const { subject, to, output, tablePath, symbolsPath } = request
   const result = moveSubject(request, terminal)
   const problems = withText(result.problems, subject.code, subject.base, subject.table.code())
   const told = { ...result, problems }
@@ -82,6 +90,11 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const files: Output[] = []
   if (output !== undefined) files.push({ path: output, data: result.bytes })
   if (tablePath !== undefined) files.push({ path: tablePath, data: `${JSON.stringify(result.table)}\n` })
+  if (symbolsPath !== undefined) {
+    const { symbolLines } = await import('../elf/symbol-list.ts')
+    const lines = [...symbolLines(subject.elf!.symbols(), to)]
+    files.push({ path: symbolsPath, data: lines.map((line) => `${line}\n`).join('') })
+  }
   if (args.has('dry-run') && report.length === 0) await terminal.print(changes(subject, told))
   await writeOutputs([...files, ...report], terminal)
   say(request, told, terminal)
@@ -94,12 +107,14 @@ async function readRequest(args: Arguments, terminal: Terminal): Promise<Request
   const dry = args.has('dry-run')
   const output = args.text('output')
   if (output === undefined && !dry) throw new UsageError('--output <file> is needed (or --dry-run).')
-  const [written, tablePath] = dry ? [] : [output, args.text('write-table')]
-  checkOutputs([written, tablePath, args.has('json') ? '-' : undefined])
+  const [written, tablePath, symbolsPath] = dry
+    ? []
+    : [output, args.text('write-table'), args.text('write-symbols')]
+  checkOutputs([written, tablePath, symbolsPath, args.has('json') ? '-' : undefined])
   const how = { evidence: readEvidence(args), cpu: readCpu(args), verify: !args.has('no-verify') }
   const subject = await readSubject(args.positionals[0], 'from', args, new Inputs(terminal), terminal)
   checkBase(subject, 'from')
-  return { subject, to, also, ...how, output: written, tablePath }
+  return { subject, to, also, ...how, output: written, tablePath, symbolsPath }
 }
 
 /** Moves; errors come with the text of their instructions. */
@@ -132,7 +147,11 @@ function changes({ code, base, table }: Subject, result: MoveResult): string {
     .join('')
 }
 
-function say({ subject, to, output, tablePath }: Request, result: MoveResult, terminal: Terminal): void {
+function say(
+  { subject, to, output, tablePath, symbolsPath }: Request,
+  result: MoveResult,
+  terminal: Terminal,
+): void {
   const { name, code, base } = subject
   terminal.say(`${name}: ${plural(code.length, 'byte')} from ${hex(base)} to ${hex(to)}`)
   for (const line of siteLines(result.table)) terminal.say(line)
@@ -140,17 +159,18 @@ function say({ subject, to, output, tablePath }: Request, result: MoveResult, te
   const { verdict } = result
   if (verdict === undefined) terminal.say('not verified (--no-verify)')
   else terminal.say(`${terminal.paint('green', 'verified:', 'error')} ${verdictLine(verdict)}`)
-  for (const path of [output, tablePath])
+  for (const path of [output, tablePath, symbolsPath])
     if (path !== undefined && path !== '-') terminal.say(`${path} written`)
 }
 
-function jsonReport({ subject, to, output, tablePath }: Request, result: MoveResult): object {
+function jsonReport({ subject, to, output, tablePath, symbolsPath }: Request, result: MoveResult): object {
   const { name, code, base } = subject
   return {
     ok: true,
     input: name,
     output: output ?? null,
     table: tablePath ?? null,
+    symbols: symbolsPath ?? null,
     from: base,
     to,
     length: code.length,

@@ -2,6 +2,7 @@
 import { hex, wrapAddress } from '../core/address.ts'
 import { RelocationTable } from '../table/table.ts'
 import { withText } from '../x86/locate.ts'
+import { addressOf, ELF_NOTE, readBlob } from './blob.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE } from './exit.ts'
 import { allFields, evidenceText, type Field, fieldText } from './fields.ts'
@@ -14,8 +15,8 @@ import {
   JSON_OPTION,
   readCpu,
   readSubject,
+  SUBJECT_OPTIONS,
   type Subject,
-  TABLE_OPTIONS,
 } from './subject.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -32,15 +33,16 @@ export const scanCommand: Command = {
       help: 'The same code dumped at another base: the sites are exactly\nwhat differs, and nothing is inferred.',
     },
     { name: 'pair-base', value: '<address>', help: 'Where that one is.' },
-    ...TABLE_OPTIONS,
+    ...SUBJECT_OPTIONS,
     { name: 'write-table', value: '<file>', help: 'Write the relocation table of the blob.' },
     { ...ALSO_OPTION, help: 'Another range that may move later. Repeatable.' },
     JSON_OPTION,
   ],
-  notes: 'With --table, --base may be left out: the table says where the blob is.',
+  notes: `With --table or an ELF file, --base may be left out. ${ELF_NOTE}`,
   examples: [
     'x64-reloc scan code.bin --base 0x400000',
     'x64-reloc scan code.bin --base 0x400000 --hints hints.json --write-table code.json',
+    'x64-reloc scan program --symbol main',
     'x64-reloc scan a.bin --base 0x400000 --pair b.bin --pair-base 0x7f00_0000_0000 --write-table a.json',
   ],
   run,
@@ -49,8 +51,7 @@ export const scanCommand: Command = {
 async function run(args: Arguments, terminal: Terminal): Promise<number> {
   args.exclude('pair', 'table', 'both are exact tables of the blob.')
   args.exclude('pair', 'also', 'two places of one blob say nothing about other ranges.')
-  if (args.has('pair') !== args.has('pair-base'))
-    throw new UsageError('--pair <file> and --pair-base <address> go together.')
+  if (args.has('pair-base') && !args.has('pair')) throw new UsageError('--pair <file> is needed.')
   const tablePath = args.text('write-table')
   checkOutputs([tablePath, '-'])
   const inputs = new Inputs(terminal)
@@ -86,20 +87,21 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
 /** The same blob with the exact table that a second dump gives. */
 async function pairSubject(found: Subject, args: Arguments, inputs: Inputs): Promise<Subject> {
   const { code, base } = found
-  const other = await inputs.bytes(args.text('pair')!, 'the pair')
-  const span = args.bytes('span')
-  const table = RelocationTable.fromPair(code, base, other, args.needAddress('pair-base'), { span })
+  const other = await readBlob(args.text('pair')!, 'the pair', args, inputs, code.length)
+  const otherBase = addressOf(other, 'pair-base', args)
+  const { span } = found.table
+  const table = RelocationTable.fromPair(code, base, other.code, otherBase, { span })
   return { ...found, table }
 }
 
-const addressOf = ({ base }: Subject, offset: number): bigint => wrapAddress(base + BigInt(offset))
+const addressAt = ({ base }: Subject, offset: number): bigint => wrapAddress(base + BigInt(offset))
 
 /** `* +0x12  0x400012  pc32   -> 0x500000  code flow  call 0x500000` */
 function fieldLine(subject: Subject, field: Field): string {
   const { code, base } = subject
   const columns = [
     `${field.changes ? '*' : ' '} +${hex(field.offset)}`.padEnd(10),
-    hex(addressOf(subject, field.offset)),
+    hex(addressAt(subject, field.offset)),
     field.kind.padEnd(6),
     `-> ${hex(field.target)}`,
     evidenceText(field.evidence).padEnd(28),
@@ -111,7 +113,7 @@ function fieldLine(subject: Subject, field: Field): string {
 function jsonField(subject: Subject, field: Field): object {
   const { instruction, ...rest } = field
   return {
-    address: addressOf(subject, field.offset),
+    address: addressAt(subject, field.offset),
     ...rest,
     instruction: instruction === undefined ? null : instruction.start,
     text: fieldText(subject.code, subject.base, field),

@@ -1,18 +1,21 @@
-/** What a command works on: bytes, their base, and the table that says which of them are addresses. */
+/** What a command works on: a blob, its base, and the table that says which of its fields are addresses. */
 import { analyze } from '../analyze/analyze.ts'
 import type { Hints } from '../analyze/hints.ts'
+import { placeKnownSites } from '../analyze/known-sites.ts'
 import { hex } from '../core/address.ts'
-import { RelocError } from '../core/errors.ts'
+import { type Problem, RelocError } from '../core/errors.ts'
+import type { ElfBlob } from '../elf/blob.ts'
 import type { AddressEvidence } from '../table/site.ts'
 import { RelocationTable } from '../table/table.ts'
 import type { Cpu, DecoderKind } from '../x86/instruction.ts'
-import type { Arguments, OptionRow } from './command.ts'
+import { addressOf, checkElfOptions, ELF_OPTIONS, type InputBlob, readBlob } from './blob.ts'
+import { type Arguments, type OptionRow, UsageError } from './command.ts'
 import type { Inputs } from './input.ts'
 import { showProgress } from './progress.ts'
 import type { Terminal } from './terminal.ts'
 
-/** How the table comes about: shared by all commands. */
-export const TABLE_OPTIONS: readonly OptionRow[] = [
+/** How the blob and its table come about: shared by all commands. */
+export const SUBJECT_OPTIONS: readonly OptionRow[] = [
   {
     name: 'hints',
     value: '<file>',
@@ -24,6 +27,7 @@ export const TABLE_OPTIONS: readonly OptionRow[] = [
     value: '<bytes>',
     help: 'Length of the moved range, where it is longer than the file\n(zero-initialised data behind it).',
   },
+  ...ELF_OPTIONS,
   {
     name: 'cpu',
     value: '<cpu>',
@@ -47,9 +51,7 @@ export const EVIDENCE_OPTION: OptionRow = {
 
 export const JSON_OPTION: OptionRow = { name: 'json', help: 'Report as JSON on standard output.' }
 
-export interface Subject {
-  readonly name: string
-  readonly code: Uint8Array
+export interface Subject extends InputBlob {
   readonly base: bigint
   readonly table: RelocationTable
 }
@@ -69,33 +71,62 @@ export async function readSubject(
 ): Promise<Subject> {
   args.exclude('table', 'hints', 'a table is exact, nothing is inferred beside it.')
   args.exclude('table', 'span', 'the table says how long the moved range is.')
-  const base = args.address(baseOption)
-  const options = {
-    span: args.bytes('span'),
-    moved: args.also().map(({ from, length }) => ({ start: from, length })),
-    cpu: readCpu(args),
-    decoder: args.choice<DecoderKind>('decoder', ['iced', 'tables']),
+  for (const [one, other] of [
+    ['section', 'symbol'],
+    ['section', 'image'],
+    ['symbol', 'image'],
+  ])
+    args.exclude(one, other, 'they are different parts of the file.')
+  const [span, cpu] = [args.bytes('span'), readCpu(args)]
+  const decoder = args.choice<DecoderKind>('decoder', ['iced', 'tables'])
+  const moved = args.also().map(({ from, length }) => ({ start: from, length }))
+  const given = await readTable(args, inputs)
+  const blob = await readBlob(path, 'the blob', args, inputs, given?.length)
+  checkElfOptions(blob, args)
+  const { code, elf } = blob
+  if (given !== undefined) {
+    given.check(code)
+    return { ...blob, base: args.address(baseOption) ?? elf?.base ?? given.base, table: given }
   }
-  const tablePath = args.text('table')
-  if (tablePath === undefined) args.needAddress(baseOption)
-  const code = await inputs.bytes(path, 'the blob')
-  const name = path === '-' ? 'standard input' : path
-  if (tablePath !== undefined) {
-    const table = RelocationTable.fromJSON(await inputs.json(tablePath, 'the table'))
-    table.check(code)
-    return { name, code, base: base ?? table.base, table }
-  }
-  const hints = await readHints(args, inputs)
+  if (span !== undefined && elf !== undefined)
+    throw new UsageError('--span and an ELF file contradict each other: the file says how long it is.')
+  const base = addressOf(blob, baseOption, args)
+  const hints = (await readHints(args, inputs)) ?? (elf && { ranges: elf.ranges, entries: elf.entries })
   const progress = showProgress(terminal, 'analyze')
-  const table = analyze(code, { ...options, ...progress, base: base!, hints })
+  const options = { base, moved, cpu, decoder, hints, span: elf?.span ?? span, ...progress }
+  const found = analyze(code, options)
   terminal.status('')
-  return { name, code, base: base!, table }
+  const table = elf?.sites === undefined ? found : recordedTable(elf, found, moved)
+  return { ...blob, base, table }
+}
+
+async function readTable(args: Arguments, inputs: Inputs): Promise<RelocationTable | undefined> {
+  const path = args.text('table')
+  return path === undefined ? undefined : RelocationTable.fromJSON(await inputs.json(path, 'the table'))
 }
 
 async function readHints(args: Arguments, inputs: Inputs): Promise<Hints | undefined> {
   const path = args.text('hints')
   // analyze checks what it is.
   return path === undefined ? undefined : ((await inputs.json(path, 'the hints')) as Hints)
+}
+
+/** Warnings of the analysis that are about code, and stand where its sites do not count. */
+const ABOUT_CODE: ReadonlySet<string> = new Set(['falls-through', 'prefix-66-branch', 'unknown-hint'])
+
+/** The exact table by the file's records; of the analysis only where the code is, so that the records can be verified. */
+function recordedTable(
+  elf: ElfBlob,
+  found: RelocationTable,
+  moved: readonly { readonly start: bigint; readonly length: bigint }[],
+): RelocationTable {
+  const { bytes: code, base, span, entries } = elf
+  const problems: Problem[] = []
+  const records = [...elf.sites!((problem) => problems.push(problem))]
+  const { sites, runs } = placeKnownSites(code, base, records, found.code(), entries)
+  const table = RelocationTable.fromSites(sites, { code, base, span, moved, runs })
+  problems.push(...found.problems.filter((problem) => ABOUT_CODE.has(problem.code)))
+  return RelocationTable.create({ ...table.parts, problems })
 }
 
 /** Throws `bad-table` unless the subject's table describes it where the caller says it is. */

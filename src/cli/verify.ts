@@ -5,6 +5,7 @@ import { relocate } from '../relocate/relocate.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { type Verdict, verify } from '../verify/verify.ts'
 import { withText } from '../x86/locate.ts'
+import { addressOf, ELF_NOTE, readBlob } from './blob.ts'
 import { type Arguments, type Command, toJson } from './command.ts'
 import { DONE, REFUSED } from './exit.ts'
 import { Inputs } from './input.ts'
@@ -18,8 +19,8 @@ import {
   readCpu,
   readEvidence,
   readSubject,
+  SUBJECT_OPTIONS,
   type Subject,
-  TABLE_OPTIONS,
 } from './subject.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -31,12 +32,13 @@ export const verifyCommand: Command = {
   options: [
     { name: 'from', value: '<address>', help: 'Where the blob was.' },
     { name: 'to', value: '<address>', help: 'Where it is now.' },
-    ...TABLE_OPTIONS,
+    ...SUBJECT_OPTIONS,
     ALSO_OPTION,
     EVIDENCE_OPTION,
     JSON_OPTION,
   ],
-  notes: `--table is the table of the blob before the move, or the one that relocate --write-table wrote.
+  notes: `With an ELF file, --from may be left out; with two of them --to, too. ${ELF_NOTE}
+--table is the table of the blob before the move, or the one that relocate --write-table wrote.
 Exit code: 0 verified; 1 not verified; 2 wrong use or unreadable input.`,
   examples: [
     'x64-reloc verify code.bin moved.bin --from 0x400000 --to 0x7f00_0000_0000',
@@ -46,13 +48,14 @@ Exit code: 0 verified; 1 not verified; 2 wrong use or unreadable input.`,
 }
 
 async function run(args: Arguments, terminal: Terminal): Promise<number> {
-  const to = args.needAddress('to')
-  const from = args.needAddress('from')
   const [beforePath, afterPath] = args.positionals
   const inputs = new Inputs(terminal)
   const read = await readSubject(beforePath, 'from', args, inputs, terminal)
-  const after = await inputs.bytes(afterPath, 'the moved blob')
-  const subject = { ...read, table: tableBefore(read.table, after, from, to, args) }
+  const from = addressOf(read, 'from', args)
+  const moved = await readBlob(afterPath, 'the moved blob', args, inputs, read.code.length)
+  const to = addressOf(moved, 'to', args)
+  const after = moved.code
+  const subject = { ...read, base: from, table: tableBefore(read.table, after, from, to, args) }
   checkBase(subject, 'from')
   const verdict = check(subject, after, to, args, terminal)
   if (args.has('json')) await terminal.print(toJson(jsonReport(subject, to, verdict)))

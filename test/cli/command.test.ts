@@ -339,7 +339,7 @@ describe('the command line', () => {
     [['relocate'], '<input> is missing.'],
     [['relocate', 'a', 'b', '--from', '0', '--to', '1', '-o', 'x'], '"b" is one argument too many'],
     [['relocate', 'a', '--from', '0', '-o', 'x'], '--to <address> is needed.'],
-    [['relocate', 'a', '--to', '0', '-o', 'x'], '--from <address> is needed.'],
+    [['relocate', 'package.json', '--to', '0', '-o', 'x'], '--from <address> is needed.'],
     [['relocate', 'a', '--from', '0', '--to', '1'], '--output <file> is needed (or --dry-run).'],
     [['relocate', 'a', '--from', '0', '--to', '1', '--to', '2', '-o', 'x'], '--to is given more than once.'],
     [['relocate', 'a', '--from'], "Option '--from <value>' argument missing."],
@@ -361,8 +361,8 @@ describe('the command line', () => {
       '--table and --hints contradict',
     ],
     [
-      ['relocate', '-', '--to', '1', '-o', 'x', '--table', '-'],
-      'Standard input (-) cannot be both the blob and the table.',
+      ['scan', '-', '--base', '0', '--pair', '-', '--pair-base', '1'],
+      'Standard input (-) cannot be both the blob and the pair.',
     ],
     [
       ['relocate', '/nowhere', '--from', '0', '--to', '1', '-o', 'x'],
@@ -372,7 +372,7 @@ describe('the command line', () => {
       ['relocate', '/', '--from', '0', '--to', '1', '-o', 'x'],
       'Cannot read the blob /: illegal operation on a directory.',
     ],
-    [['scan', 'a', '--base', '0', '--pair', 'b'], '--pair <file> and --pair-base <address> go together.'],
+    [['scan', 'a', '--base', '0', '--pair-base', '0'], '--pair <file> is needed.'],
     [['verify', 'a', '--from', '0', '--to', '1'], '<after> is missing.'],
     [['explode'], '"explode" is no command; there are relocate, scan, verify'],
   ])('%j is wrong use', async (argv, message) => {

@@ -1,0 +1,70 @@
+/** The blob that a command works on: raw bytes, or a part of an ELF file, which knows where it is. */
+import { hex } from '../core/address.ts'
+import { RelocError } from '../core/errors.ts'
+import type { ElfBlob } from '../elf/blob.ts'
+import { type Arguments, type OptionRow, UsageError } from './command.ts'
+import type { Inputs } from './input.ts'
+
+/** Which part of an ELF file is meant: shared by all commands. */
+export const ELF_OPTIONS: readonly OptionRow[] = [
+  { name: 'section', value: '<name>', help: 'ELF file: the section, .text by default.' },
+  { name: 'symbol', value: '<name>', help: 'ELF file: one function or object.' },
+  { name: 'image', help: 'ELF file: everything that is loaded, as one blob.' },
+  { name: 'raw', help: 'Raw bytes, even where they begin like an ELF file (a memory dump).' },
+]
+
+export const ELF_NOTE =
+  'An ELF file is recognised. It says where the blob is, where code and data are and, where it keeps relocation\nrecords (ld --emit-relocs; loader records for --image), exactly which fields are addresses.'
+
+export interface InputBlob {
+  /** For messages: the path, and which part. */
+  readonly name: string
+  readonly code: Uint8Array
+  /** Of ELF files. */
+  readonly elf?: ElfBlob
+}
+
+const ELF_MAGIC = [0x7f, 0x45, 0x4c, 0x46]
+
+/**
+ * Reads `path`, and takes the part of it that the options choose where it is an ELF file. What has `length` bytes is the blob itself, even
+ * if it begins like such a file, as an image does.
+ */
+export async function readBlob(
+  path: string,
+  what: string,
+  args: Arguments,
+  inputs: Inputs,
+  length?: number,
+): Promise<InputBlob> {
+  const [section, symbol, image] = [args.text('section'), args.text('symbol'), args.has('image')]
+  const bytes = await inputs.bytes(path, what)
+  const name = path === '-' ? 'standard input' : path
+  const isElf = !args.has('raw') && bytes.length !== length && ELF_MAGIC.every((byte, i) => bytes[i] === byte)
+  if (!isElf) return { name, code: bytes }
+  const [{ readElf }, { blobFromElf }] = await Promise.all([
+    import('../elf/file.ts'),
+    import('../elf/blob.ts'),
+  ])
+  const elf = blobFromElf(readElf(bytes), { section, symbol, image })
+  return { name: `${name} (${elf.what})`, code: elf.bytes, elf }
+}
+
+/** Throws where an option for ELF files is given, and the input is none. */
+export function checkElfOptions({ name, elf }: InputBlob, args: Arguments): void {
+  const option = ['section', 'symbol', 'image', 'write-symbols'].find((one) => args.has(one))
+  if (option !== undefined && elf === undefined)
+    throw new UsageError(`--${option} is for ELF files, and ${name} is taken as raw bytes.`)
+}
+
+/** The address that `--option` gives; an ELF file knows it itself. Throws where neither says it, or they differ. */
+export function addressOf({ name, elf }: InputBlob, option: string, args: Arguments): bigint {
+  const given = args.address(option)
+  if (elf === undefined) return args.needAddress(option)
+  if (given !== undefined && given !== elf.base)
+    throw new RelocError(
+      'bad-argument',
+      `${name} is at ${hex(elf.base)}, --${option} says ${hex(given)}. Leave --${option} out; or take the file as raw bytes with --raw, if it is a memory dump.`,
+    )
+  return elf.base
+}

@@ -1,0 +1,148 @@
+/** ELF files as input of the command: what the file says is used, and the result is what the linker writes. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { blobFromElf } from '../../src/elf/blob.ts'
+import { readElf } from '../../src/elf/file.ts'
+import { runCommand } from '../support/terminal.ts'
+
+const ELF = join(import.meta.dirname, '../../fixtures/elf')
+const program = (name: string): string => join(ELF, `${name}.elf`)
+const linked = (name: string, choice = {}): { bytes: Buffer; base: string } => {
+  const { bytes, base } = blobFromElf(readElf(new Uint8Array(readFileSync(program(name)))), choice)
+  return { bytes: Buffer.from(bytes), base: `0x${base.toString(16)}` }
+}
+let directory: string
+const path = (name: string): string => join(directory, name)
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'x64-reloc-test-'))
+})
+afterAll(() => rmSync(directory, { recursive: true }))
+
+describe('relocate', () => {
+  it.each([
+    ['static', ['--image'], { image: true }],
+    ['pie', ['--image'], { image: true }],
+    ['packed', ['--image'], { image: true }],
+    ['text', [], {}],
+  ] as const)('%s %j: the bytes that the linker writes there, without --from', async (name, argv, choice) => {
+    const there = linked(`${name}-7000000`, choice)
+    const output = path(`${name}.bin`)
+    const { code, err } = await runCommand([
+      'relocate',
+      program(`${name}-400000`),
+      ...argv,
+      '--to',
+      there.base,
+      '-o',
+      output,
+    ])
+    expect({ code, err }).toMatchObject({
+      code: 0,
+      err: expect.stringMatching(/\nverified: .*exact \d+\)\n/),
+    })
+    expect(readFileSync(output)).toEqual(there.bytes)
+    // An image begins like an ELF file, and is taken for what it is.
+    const again = ['verify', program(`${name}-400000`), ...argv, output, '--to', there.base]
+    expect((await runCommand(again)).code).toBe(0)
+    expect(
+      (await runCommand(['verify', program(`${name}-400000`), program(`${name}-7000000`), ...argv])).code,
+    ).toBe(0)
+  })
+
+  it('one function; its table, the new place of its symbols, and back', async () => {
+    const main = ['relocate', program('static-400000'), '--symbol', 'main', '--to', '0x400_0000']
+    const files = [
+      '-o',
+      path('main.bin'),
+      '--write-table',
+      path('main.json'),
+      '--write-symbols',
+      path('main.map'),
+    ]
+    const { code, err } = await runCommand([...main, ...files])
+    expect({ code, err }).toMatchObject({ code: 0, err: expect.stringContaining('(symbol main): ') })
+    expect(readFileSync(path('main.map'), 'utf8')).toMatch(/^0000000004000000 T main\n/)
+    const { bytes, base } = linked('static-400000', { symbol: 'main' })
+    const back = [
+      'relocate',
+      path('main.bin'),
+      '--table',
+      path('main.json'),
+      '--to',
+      base,
+      '-o',
+      path('back.bin'),
+    ]
+    expect((await runCommand(back)).code).toBe(0)
+    expect(readFileSync(path('back.bin'))).toEqual(bytes)
+    expect((await runCommand([...main, '--dry-run', '--write-symbols', path('none')])).code).toBe(0)
+    expect(readdirSync(directory)).not.toContain('none')
+  })
+})
+
+describe('scan', () => {
+  it('lists by the records, and by difference of two files', async () => {
+    const { out } = await runCommand(['scan', program('static-400000'), '--symbol', 'main'])
+    expect(out).toMatch(/^\* \+0x\w+ +0x4\w+ +pc32 +-> 0x4\w+ +code given +call 0x4\w+$/m)
+    const image = ['scan', program('pie-400000'), '--image']
+    const byRecords = await runCommand([...image, '--json'])
+    const byPair = await runCommand([...image, '--json', '--pair', program('pie-7000000')])
+    const sites = (json: string): unknown[] =>
+      JSON.parse(json)
+        .fields.filter((field: { changes: boolean }) => field.changes)
+        .map(({ offset, kind }: { offset: number; kind: string }) => `${offset} ${kind}`)
+    expect(sites(byRecords.out).length).toBeGreaterThan(20)
+    expect(sites(byPair.out)).toEqual(sites(byRecords.out))
+  })
+})
+
+describe('what is wrong is said in a sentence', () => {
+  const file = program('static-400000')
+  it.each([
+    [['scan', file, '--section', '.none'], 2, 'has no section .none; it loads '],
+    [['scan', file, '--section', '.text', '--image'], 2, '--section and --image contradict each other'],
+    [['scan', file, '--base', '0x1000'], 2, 'is at 0x400180, --base says 0x1000. Leave --base out'],
+    [['scan', file, '--span', '0x1000'], 2, 'the file says how long it is'],
+    [['scan', file, '--raw'], 2, '--base <address> is needed'],
+    [
+      ['scan', 'README.md', '--base', '0', '--section', '.text'],
+      2,
+      '--section is for ELF files, and README.md is taken as raw bytes',
+    ],
+    [
+      ['relocate', 'README.md', '--from', '0', '--to', '9', '--write-symbols', 'x', '-o', 'y'],
+      2,
+      '--write-symbols is for ELF files',
+    ],
+    [['verify', file, program('static-7000000')], 1, 'is not'],
+  ] as const)('%j', async (argv, code, message) => {
+    const result = await runCommand(argv)
+    expect(result).toMatchObject({ code, err: expect.stringContaining(message) })
+  })
+
+  it('a damaged file writes nothing', async () => {
+    const bytes = readFileSync(file)
+    for (const [length, name] of [
+      [20, 'head'],
+      [100, 'cut'],
+      [bytes.length - 1, 'tail'],
+    ] as const) {
+      writeFileSync(path(name), bytes.subarray(0, length))
+      const { code, err } = await runCommand([
+        'relocate',
+        path(name),
+        '--to',
+        '0x1000',
+        '-o',
+        path('damaged'),
+      ])
+      expect({ code, err }).toMatchObject({
+        code: 2,
+        err: expect.stringMatching(/^x64-reloc: The ELF file .*\n$/),
+      })
+    }
+    expect(readdirSync(directory)).not.toContain('damaged')
+  })
+})
