@@ -84,7 +84,10 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const request = await readRequest(args, terminal)
   const { subject, to, output, tablePath, symbolsPath } = request
   const result = moveSubject(request, terminal)
-  const problems = withText(result.problems, subject.code, subject.base, subject.table.code())
+  // The text of a warning is not worth loading iced for, where nothing else needs it.
+  const problems = request.verify
+    ? withText(result.problems, subject.code, subject.base, subject.table.code())
+    : result.problems
   const told = { ...result, problems }
   const report: Output[] = args.has('json') ? [{ path: '-', data: toJson(jsonReport(request, told)) }] : []
   const files: Output[] = []
