@@ -7,7 +7,7 @@ import { type MoveResult, move } from '../move.ts'
 import type { Command } from './command.ts'
 import type { Job } from './demo-child.ts'
 import { DONE, REFUSED } from './exit.ts'
-import { changeLines, type Field, siteFields } from './fields.ts'
+import { type Field, FieldPrinter, fieldHead, siteFields } from './fields.ts'
 import { plural, siteLines, verdictLine } from './report.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -99,21 +99,24 @@ interface Placed {
 
 function shownChanges(from: Placed, result: MoveResult, terminal: Terminal): string[] {
   const fields = siteFields(from.code, result.table, result.table.code())
-  const after = { code: result.bytes, base: result.table.base }
-  const lines = (field: Field): string[] => {
-    const { head, old, now } = changeLines(field, from, after)
-    return [
-      `  ${terminal.paint('dim', head, 'output')}`,
-      terminal.paint('red', `    - ${old}`, 'output'),
-      terminal.paint('green', `    + ${now}`, 'output'),
-    ]
+  const before = new FieldPrinter(from.code, from.base)
+  const after = new FieldPrinter(result.bytes, result.table.base)
+  const lines = (field: Field): string[] => [
+    `  ${terminal.paint('dim', fieldHead(field), 'output')}`,
+    terminal.paint('red', `    - ${before.line(field)}`, 'output'),
+    terminal.paint('green', `    + ${after.line(field)}`, 'output'),
+  ]
+  try {
+    return SHOWN.flatMap(({ title, parts }) => [
+      `${title}:`,
+      ...fields
+        .filter(({ offset }) => parts.some(([start, end]) => offset >= start && offset < end))
+        .flatMap(lines),
+    ])
+  } finally {
+    before.dispose()
+    after.dispose()
   }
-  return SHOWN.flatMap(({ title, parts }) => [
-    `${title}:`,
-    ...fields
-      .filter(({ offset }) => parts.some(([start, end]) => offset >= start && offset < end))
-      .flatMap(lines),
-  ])
 }
 
 const differences = (a: Uint8Array, b: Uint8Array): number => a.filter((byte, i) => byte !== b[i]).length

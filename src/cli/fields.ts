@@ -4,9 +4,9 @@ import { hexBytes, readField, viewOf } from '../core/bytes.ts'
 import type { SiteKind } from '../table/kinds.ts'
 import type { Evidence, Site, SplitPiece } from '../table/site.ts'
 import type { CodeRun, RelocationTable } from '../table/table.ts'
-import { formatInstruction, IcedCursor } from '../x86/iced.ts'
+import { IcedCursor, InstructionPrinter } from '../x86/iced.ts'
 import type { Cpu } from '../x86/instruction.ts'
-import { findInstructions } from '../x86/locate.ts'
+import { findInstructions, isOperand } from '../x86/locate.ts'
 
 /** A site of the table, or a relative operand whose two ends move together. */
 export interface Field {
@@ -21,7 +21,7 @@ export interface Field {
   readonly evidence?: Evidence
   readonly anchor?: bigint
   readonly pieces?: readonly SplitPiece[]
-  /** The instruction that holds it; absent in data. */
+  /** The instruction whose operand it is; absent in data. */
   readonly instruction?: CodeRun
 }
 
@@ -32,6 +32,7 @@ export function siteFields(code: Uint8Array, table: RelocationTable, runs: reado
     code,
     runs,
     sites.map((site) => site.offset),
+    isOperand,
   )
   return sites.map((site) => toField(site, places.get(site.offset)))
 }
@@ -51,53 +52,63 @@ export function allFields(
   runs: readonly CodeRun[],
   cpu: Cpu | undefined,
 ): Field[] {
-  const sites = new Map(table.sites().map((site) => [site.offset, site]))
-  const fields = new Map<number, Field>()
+  const fields = new Map(siteFields(code, table, runs).map((field) => [field.offset, field]))
   const cursor = new IcedCursor(code, { cpu, base: table.base })
   try {
     for (const run of runs)
       for (let at = run.start; at < run.end && cursor.decode(at) > 0; at += cursor.length) {
-        const instruction = { start: at, end: at + cursor.length }
-        for (const place of operandOffsets(cursor)) {
-          const site = sites.get(place)
-          if (site !== undefined && !fields.has(place)) fields.set(place, toField(site, instruction))
-        }
         const relative = relativeOperand(cursor)
-        if (relative !== undefined && !fields.has(relative.offset))
-          fields.set(relative.offset, { ...relative, changes: false, instruction })
+        if (relative === undefined || fields.has(relative.offset)) continue
+        const instruction = { start: at, end: at + cursor.length }
+        fields.set(relative.offset, { ...relative, changes: false, instruction })
       }
   } finally {
     cursor.dispose()
   }
-  for (const site of sites.values())
-    if (!fields.has(site.offset)) fields.set(site.offset, toField(site, undefined))
   return [...fields.values()].sort((a, b) => a.offset - b.offset)
 }
-
-const operandOffsets = (cursor: IcedCursor): number[] =>
-  [
-    [cursor.displacementOffset, cursor.displacementSize],
-    [cursor.immediateOffset, cursor.immediateSize],
-  ].flatMap(([offset, size]) => (size === 0 ? [] : [cursor.offset + offset]))
 
 /** The branch field, or the RIP-relative displacement, under the cursor. */
 function relativeOperand(
   cursor: IcedCursor,
 ): Pick<Field, 'offset' | 'width' | 'kind' | 'target'> | undefined {
-  const { target } = cursor
-  if (target === undefined || cursor.isBranch16) return undefined
+  if (!(cursor.isBranch || cursor.isIpRelative) || cursor.isBranch16) return undefined
   const [at, width] = cursor.isBranch
     ? [cursor.immediateOffset, cursor.immediateSize]
     : [cursor.displacementOffset, cursor.displacementSize]
-  return { offset: cursor.offset + at, width, kind: PC_KINDS[width], target }
+  return { offset: cursor.offset + at, width, kind: PC_KINDS[width], target: cursor.target! }
 }
 
-/** The instruction, or the data field as a directive. `base` is where `code` is. */
-export function fieldText(code: Uint8Array, base: bigint, { offset, width, instruction }: Field): string {
-  if (instruction !== undefined)
-    return formatInstruction(code, instruction.start, wrapAddress(base + BigInt(instruction.start)))
-  const directive = { 1: 'db', 2: 'dw', 4: 'dd', 8: 'dq' }[width]
-  return directive === undefined ? '' : `${directive} ${hex(readField(viewOf(code), offset, width))}`
+/** A blob's fields as text. */
+export class FieldPrinter {
+  readonly #code: Uint8Array
+  readonly #base: bigint
+  readonly #printer: InstructionPrinter
+
+  constructor(code: Uint8Array, base: bigint) {
+    this.#code = code
+    this.#base = base
+    this.#printer = new InstructionPrinter(code, base)
+  }
+
+  /** The instruction, or the data field as a directive. */
+  text({ offset, width, instruction }: Field): string {
+    if (instruction !== undefined) return this.#printer.text(instruction.start)
+    const directive = { 1: 'db', 2: 'dw', 4: 'dd', 8: 'dq' }[width]
+    return directive === undefined ? '' : `${directive} ${hex(readField(viewOf(this.#code), offset, width))}`
+  }
+
+  /** `0x400000  e8fbff0f00            call 0x500000` */
+  line(field: Field): string {
+    const { start, end } = field.instruction ?? { start: field.offset, end: field.offset + field.width }
+    const address = hex(wrapAddress(this.#base + BigInt(start)))
+    return `${address}  ${hexBytes(this.#code, start, end).padEnd(20)}  ${this.text(field)}`
+  }
+
+  /** Frees what it holds; it cannot be used after it. */
+  dispose(): void {
+    this.#printer.dispose()
+  }
 }
 
 /** `code given, address flow`; `-` for what needs none. */
@@ -108,18 +119,6 @@ export function evidenceText(evidence: Evidence | undefined): string {
     : `code ${evidence.code}, address ${evidence.address}`
 }
 
-/** A site before and after, as a difference of two lines. */
-export function changeLines(
-  field: Field,
-  before: { readonly code: Uint8Array; readonly base: bigint },
-  after: { readonly code: Uint8Array; readonly base: bigint },
-): { readonly head: string; readonly old: string; readonly now: string } {
-  const { start, end } = field.instruction ?? { start: field.offset, end: field.offset + field.width }
-  const line = ({ code, base }: { readonly code: Uint8Array; readonly base: bigint }): string =>
-    `${hex(wrapAddress(base + BigInt(start)))}  ${hexBytes(code, start, end).padEnd(20)}  ${fieldText(code, base, field)}`
-  return {
-    head: `+${hex(field.offset)} ${field.kind}, ${evidenceText(field.evidence)}`,
-    old: line(before),
-    now: line(after),
-  }
-}
+/** `+0x12 pc32, code flow` */
+export const fieldHead = ({ offset, kind, evidence }: Field): string =>
+  `+${hex(offset)} ${kind}, ${evidenceText(evidence)}`

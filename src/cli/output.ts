@@ -25,42 +25,41 @@ export function checkOutputs(paths: readonly (string | undefined)[]): void {
     )
 }
 
-interface Pending {
-  readonly temporary: string
-  readonly path: string
-}
-
 /** Writes all outputs, or throws `bad-input` (with the system's words) and leaves every file as it was. */
 export async function writeOutputs(outputs: readonly Output[], terminal: Terminal): Promise<void> {
-  const pending: Pending[] = []
+  const pending: { readonly temporary: string; readonly target: string }[] = []
+  /** What cannot be replaced: standard output, devices, pipes. */
+  const streams: Output[] = []
   try {
-    for (const { path, data } of outputs)
-      if (path !== '-') pending.push(...attempt(path, () => prepare(path, data)))
-    for (const { path, data } of outputs) if (path === '-') await terminal.print(data)
-    for (const { temporary, path } of pending) attempt(path, () => renameSync(temporary, path))
+    for (const output of outputs) {
+      const { path, data } = output
+      attempt(path, () => {
+        const old = path === '-' ? undefined : statSync(path, { throwIfNoEntry: false })
+        if (path === '-' || (old !== undefined && !old.isFile())) {
+          streams.push(output)
+          return
+        }
+        // Of a link, what it leads to is replaced.
+        const target = old === undefined ? path : realpathSync(path)
+        pending.push({ temporary: writeTemporary(target, data, old), target })
+      })
+    }
+    for (const { path, data } of streams) {
+      if (path === '-') await terminal.print(data)
+      else attempt(path, () => writeFileSync(path, data))
+    }
+    for (const { temporary, target } of pending) attempt(target, () => renameSync(temporary, target))
   } finally {
     for (const { temporary } of pending) rmSync(temporary, { force: true })
   }
 }
 
-function attempt<T>(path: string, write: () => T): T {
+function attempt(path: string, write: () => void): void {
   try {
-    return write()
+    write()
   } catch (error) {
     throw new RelocError('bad-input', `Cannot write ${path}: ${systemMessage(error)}.`)
   }
-}
-
-/** Writes the temporary file. What is no regular file (a device, a pipe) cannot be replaced and is written as it is. */
-function prepare(path: string, data: Uint8Array | string): Pending[] {
-  const old = statSync(path, { throwIfNoEntry: false })
-  if (old !== undefined && !old.isFile()) {
-    writeFileSync(path, data)
-    return []
-  }
-  // Of a link, what it leads to is replaced.
-  const target = old === undefined ? path : realpathSync(path)
-  return [{ temporary: writeTemporary(target, data, old), path: target }]
 }
 
 function writeTemporary(target: string, data: Uint8Array | string, old: Stats | undefined): string {

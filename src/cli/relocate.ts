@@ -9,7 +9,7 @@ import { withText } from '../x86/locate.ts'
 import { ELF_NOTE } from './blob.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE } from './exit.ts'
-import { changeLines, siteFields } from './fields.ts'
+import { FieldPrinter, fieldHead, siteFields } from './fields.ts'
 import { Inputs } from './input.ts'
 import { checkOutputs, type Output, writeOutputs } from './output.ts'
 import { showProgress } from './progress.ts'
@@ -139,15 +139,18 @@ function moveSubject(request: Request, terminal: Terminal): MoveResult {
   }
 }
 
-/** What changes, each site with the instruction before and after. */
+/** What changes, each site with the instruction before and after, as a difference of two lines. */
 function changes({ code, base, table }: Subject, result: MoveResult): string {
-  const after = { code: result.bytes, base: result.table.base }
-  return siteFields(code, result.table, table.code())
-    .map((field) => {
-      const { head, old, now } = changeLines(field, { code, base }, after)
-      return `${head}\n  - ${old}\n  + ${now}\n`
-    })
-    .join('')
+  const before = new FieldPrinter(code, base)
+  const after = new FieldPrinter(result.bytes, result.table.base)
+  try {
+    return siteFields(code, result.table, table.code())
+      .map((field) => `${fieldHead(field)}\n  - ${before.line(field)}\n  + ${after.line(field)}\n`)
+      .join('')
+  } finally {
+    before.dispose()
+    after.dispose()
+  }
 }
 
 function say(

@@ -5,7 +5,7 @@ import { withText } from '../x86/locate.ts'
 import { addressOf, ELF_NOTE, readBlob } from './blob.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE } from './exit.ts'
-import { allFields, evidenceText, type Field, fieldText } from './fields.ts'
+import { allFields, evidenceText, type Field, FieldPrinter } from './fields.ts'
 import { Inputs } from './input.ts'
 import { checkOutputs, type Output, writeOutputs } from './output.ts'
 import { countKinds, plural, sayProblems, siteLines } from './report.ts'
@@ -64,6 +64,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const problems = withText(table.problems, code, base, runs)
   const outputs: Output[] =
     tablePath === undefined ? [] : [{ path: tablePath, data: `${JSON.stringify(table)}\n` }]
+  const printer = new FieldPrinter(code, base)
   const listing = args.has('json')
     ? toJson({
         ok: true,
@@ -73,9 +74,10 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
         span: table.span,
         kinds: countKinds(table),
         problems,
-        fields: fields.map((field) => jsonField(subject, field)),
+        fields: fields.map((field) => jsonField(base, field, printer)),
       })
-    : fields.map((field) => fieldLine(subject, field)).join('')
+    : fields.map((field) => fieldLine(base, field, printer)).join('')
+  printer.dispose()
   await writeOutputs([...outputs, { path: '-', data: listing }], terminal)
   for (const line of siteLines(table)) terminal.say(line)
   const inside = fields.length - table.size
@@ -94,28 +96,25 @@ async function pairSubject(found: Subject, args: Arguments, inputs: Inputs): Pro
   return { ...found, table }
 }
 
-const addressAt = ({ base }: Subject, offset: number): bigint => wrapAddress(base + BigInt(offset))
-
 /** `* +0x12  0x400012  pc32   -> 0x500000  code flow  call 0x500000` */
-function fieldLine(subject: Subject, field: Field): string {
-  const { code, base } = subject
+function fieldLine(base: bigint, field: Field, printer: FieldPrinter): string {
   const columns = [
     `${field.changes ? '*' : ' '} +${hex(field.offset)}`.padEnd(10),
-    hex(addressAt(subject, field.offset)),
+    hex(wrapAddress(base + BigInt(field.offset))),
     field.kind.padEnd(6),
     `-> ${hex(field.target)}`,
     evidenceText(field.evidence).padEnd(28),
-    fieldText(code, base, field),
+    printer.text(field),
   ]
   return `${columns.join('  ').trimEnd()}\n`
 }
 
-function jsonField(subject: Subject, field: Field): object {
+function jsonField(base: bigint, field: Field, printer: FieldPrinter): object {
   const { instruction, ...rest } = field
   return {
-    address: addressAt(subject, field.offset),
+    address: wrapAddress(base + BigInt(field.offset)),
     ...rest,
     instruction: instruction === undefined ? null : instruction.start,
-    text: fieldText(subject.code, subject.base, field),
+    text: printer.text(field),
   }
 }

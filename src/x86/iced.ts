@@ -252,25 +252,44 @@ function flowClass(instruction: Iced.Instruction, isBranch: boolean): number {
   }
 }
 
-/** Lower-case Intel syntax with 0x numbers and resolved RIP-relative addresses; `(bad)` where there is no instruction. */
-export function formatInstruction(code: Uint8Array, offset: number, address: bigint): string {
-  const iced = loadIced()
-  const decoder = new iced.Decoder(64, code.subarray(offset, offset + 15), iced.DecoderOptions.None)
-  const instruction = new iced.Instruction()
-  const formatter = new iced.Formatter(iced.FormatterSyntax.Nasm)
-  try {
-    decoder.ip = address
-    decoder.decodeOut(instruction)
+/** Code as text: lower-case Intel syntax with 0x numbers and resolved RIP-relative addresses. */
+export class InstructionPrinter {
+  readonly #cursor: IcedCursor
+  readonly #formatter: Iced.Formatter
+
+  /** @param base address of byte 0 of `code`, which is copied */
+  constructor(code: Uint8Array, base: bigint) {
+    const iced = loadIced()
+    this.#cursor = new IcedCursor(code, { base })
+    const formatter = new iced.Formatter(iced.FormatterSyntax.Nasm)
     formatter.hexPrefix = '0x'
     formatter.hexSuffix = ''
     formatter.uppercaseHex = false
     formatter.branchLeadingZeros = false
     formatter.spaceAfterOperandSeparator = true
     formatter.ripRelativeAddresses = false
-    return formatter.format(instruction)
+    this.#formatter = formatter
+  }
+
+  /** The instruction at `offset`; `(bad)` where there is none. */
+  text(offset: number): string {
+    this.#cursor.decode(offset)
+    return this.#formatter.format(this.#cursor.instruction)
+  }
+
+  /** Frees iced's objects; the printer cannot be used after it. */
+  dispose(): void {
+    this.#formatter.free()
+    this.#cursor.dispose()
+  }
+}
+
+/** One instruction as {@link InstructionPrinter} has it; `address` is that of `offset`. */
+export function formatInstruction(code: Uint8Array, offset: number, address: bigint): string {
+  const printer = new InstructionPrinter(code.subarray(offset, offset + 15), address)
+  try {
+    return printer.text(0)
   } finally {
-    formatter.free()
-    instruction.free()
-    decoder.free()
+    printer.dispose()
   }
 }

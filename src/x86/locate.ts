@@ -6,11 +6,13 @@ import { formatInstruction, IcedCursor } from './iced.ts'
 /**
  * The instruction that holds each of `offsets` (bytes from the start of `code`), as `[start, end)`; offsets outside `runs` are
  * not in the result. Where runs overlap, the instruction of the first one counts.
+ * @param fits whether the instruction under the cursor counts for an offset; by default any that holds it
  */
 export function findInstructions(
   code: Uint8Array,
   runs: readonly CodeRun[],
   offsets: Iterable<number>,
+  fits: (cursor: IcedCursor, offset: number) => boolean = () => true,
 ): Map<number, CodeRun> {
   const wanted = Uint32Array.from(new Set(offsets)).sort()
   const found = new Map<number, CodeRun>()
@@ -23,7 +25,8 @@ export function findInstructions(
         const length = cursor.decode(at)
         if (length === 0) break
         for (; n < wanted.length && wanted[n] < at + length; n++)
-          if (!found.has(wanted[n])) found.set(wanted[n], { start: at, end: at + length })
+          if (!found.has(wanted[n]) && fits(cursor, wanted[n]))
+            found.set(wanted[n], { start: at, end: at + length })
         at += length
       }
     }
@@ -31,6 +34,15 @@ export function findInstructions(
     cursor.dispose()
   }
   return found
+}
+
+/** Whether a displacement or an immediate of the instruction under the cursor begins at `offset`. */
+export const isOperand = (cursor: IcedCursor, offset: number): boolean => {
+  const at = offset - cursor.offset
+  return (
+    (at === cursor.displacementOffset && cursor.displacementSize > 0) ||
+    (at === cursor.immediateOffset && cursor.immediateSize > 0)
+  )
 }
 
 /** Index of the first of the ascending `values` that is not below `least`. */

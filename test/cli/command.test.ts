@@ -7,9 +7,12 @@
  *   0x400016  mov ecx, [0x600000]    pc32, outside
  *   0x40001c  ret
  */
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ReaderGone } from '../../src/cli/terminal.ts'
 import { runCommand, type Transcript } from '../support/terminal.ts'
@@ -35,7 +38,11 @@ beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'x64-reloc-test-'))
   put('a.bin', BLOB)
 })
-afterEach(() => rmSync(directory, { recursive: true }))
+const root = process.cwd()
+afterEach(() => {
+  process.chdir(root)
+  rmSync(directory, { recursive: true })
+})
 
 describe('relocate', () => {
   it('writes the moved blob and says what it did', async () => {
@@ -67,6 +74,20 @@ describe('relocate', () => {
     expect(get('b.bin')).toEqual(MOVED)
     expect(statSync(path('b.bin')).mode & 0o777).toBe(0o640)
     expect(files()).toEqual(['a.bin', 'b.bin', 'link'])
+  })
+
+  it('does not replace what is no file', async () => {
+    const { status } = spawnSync('mkfifo', [path('pipe')])
+    if (status !== 0) return
+    const reader = spawn('cat', [path('pipe')])
+    const chunks: Buffer[] = []
+    reader.stdout.on('data', (chunk) => chunks.push(chunk))
+    const closed = once(reader, 'close')
+    // Opening a pipe for writing waits for its reader.
+    expect((await relocate(...FROM, ...TO, '-o', path('pipe'))).code).toBe(0)
+    await closed
+    expect(Buffer.concat(chunks)).toEqual(MOVED)
+    expect(statSync(path('pipe')).isFIFO()).toBe(true)
   })
 
   it('refuses what cannot be right, names the instructions, and writes nothing', async () => {
@@ -381,6 +402,119 @@ describe('the command line', () => {
     if (argv.includes('--json')) expect(JSON.parse(out)).toMatchObject({ ok: false, error: 'bad-argument' })
     else expect(out).toBe('')
     expect(err).toContain(`x64-reloc: ${message}`)
+  })
+
+  it('always ends with an exit code, never writes what was not asked for, and never has partial output', async () => {
+    put('elf', readFileSync('fixtures/elf/static-400000.elf'))
+    put('cut', readFileSync('fixtures/elf/static-400000.elf').subarray(0, 3000))
+    put('hints', '{"entries":[0],"ranges":[{"start":0,"end":29,"kind":"code"}]}')
+    await runCommand(['scan', path('a.bin'), '--base', '0x400000', '--write-table', path('table')])
+    const before = files()
+    const sizes = new Map(before.map((name) => [name, statSync(path(name)).size]))
+    const good = [
+      ['relocate', path('a.bin'), '--from', '0x400000', '--to', '0x480000', '-o', path('out')],
+      ['move', path('a.bin'), '--table', path('table'), '--to', '0x7f0000000000', '-o', path('out')],
+      [
+        'relocate',
+        path('elf'),
+        '--image',
+        '--to',
+        '0x480000',
+        '-o',
+        path('out'),
+        '--write-symbols',
+        path('map'),
+      ],
+      ['relocate', '-', '--from', '0', '--to', '0x1000', '--hints', path('hints'), '--dry-run'],
+      ['scan', path('a.bin'), '--base', '0x400000', '--write-table', path('out'), '--json'],
+      [
+        'verify',
+        path('a.bin'),
+        path('elf'),
+        '--from',
+        '0x400000',
+        '--to',
+        '0x480000',
+        '--table',
+        path('table'),
+      ],
+    ]
+    const names = ['a.bin', 'elf', 'cut', 'hints', 'table', 'none', '.', 'out', 'no/out', 'a.bin/x']
+    const words = [
+      ...names.map(path),
+      ...[
+        '-',
+        '',
+        'x',
+        '0x400000',
+        '0xffff_ffff_ffff_fff0',
+        '18446744073709551616',
+        '29',
+        'flow',
+        'amd',
+        '.text',
+        'main',
+      ],
+      ...[
+        '--from',
+        '--to',
+        '--base',
+        '--pair',
+        '--pair-base',
+        '--span',
+        '--hints',
+        '--table',
+        '-o',
+        '--write-table',
+      ],
+      ...[
+        '--write-symbols',
+        '--also=0x500000..0x500010=0x600000',
+        '--also=0x400000..0x400010=0',
+        '--evidence',
+        '--cpu',
+      ],
+      ...[
+        '--decoder=iced',
+        '--section',
+        '--symbol',
+        '--dry-run',
+        '--no-verify',
+        '--json',
+        '--image',
+        '--raw',
+        '--help',
+      ],
+    ]
+    const change = fc.record({
+      at: fc.nat(12),
+      remove: fc.nat(2),
+      insert: fc.array(fc.constantFrom(...words), { maxLength: 2 }),
+    })
+    const line = fc
+      .tuple(fc.constantFrom(...good), fc.array(change, { maxLength: 3 }))
+      .map(([words, changes]) =>
+        changes.reduce((argv, { at, remove, insert }) => argv.toSpliced(at, remove, ...insert), words),
+      )
+    const codes = new Map<number, number>()
+    // A word alone is a name in the directory that the process is in.
+    process.chdir(directory)
+    await fc.assert(
+      fc.asyncProperty(line, async (argv) => {
+        const { code, err } = await runCommand(argv, { input: BLOB })
+        codes.set(code, (codes.get(code) ?? 0) + 1)
+        expect([0, 1, 2]).toContain(code)
+        if (code !== 0 && !err.includes('\nnot verified: '))
+          expect(err).toMatch(/^(x64-reloc: .*[.:]|Usage: .*)\n/)
+        const added = files().filter((name) => !before.includes(name))
+        const asked = added.filter((name) => argv.includes(path(name)) || argv.includes(name))
+        expect(added).toEqual(code === 0 ? asked : [])
+        for (const name of before) expect(statSync(path(name)).size).toBe(sizes.get(name))
+        for (const name of added) rmSync(path(name))
+      }),
+      { numRuns: 800, seed: 20 },
+    )
+    for (const code of [0, 1, 2]) expect(codes.get(code)).toBeGreaterThan(30)
   })
 
   it('has help for everything, with examples that parse', async () => {
