@@ -103,8 +103,8 @@ function shownChanges(from: Placed, result: MoveResult, terminal: Terminal): str
   const after = new FieldPrinter(result.bytes, result.table.base)
   const lines = (field: Field): string[] => [
     `  ${terminal.paint('dim', fieldHead(field), 'output')}`,
-    terminal.paint('red', `    - ${before.line(field)}`, 'output'),
-    terminal.paint('green', `    + ${after.line(field)}`, 'output'),
+    ...before.lines(field).map((line) => terminal.paint('red', `    - ${line}`, 'output')),
+    ...after.lines(field).map((line) => terminal.paint('green', `    + ${line}`, 'output')),
   ]
   try {
     return SHOWN.flatMap(({ title, parts }) => [

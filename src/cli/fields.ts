@@ -2,14 +2,14 @@
 import { hex, wrapAddress } from '../core/address.ts'
 import { hexBytes, readField, viewOf } from '../core/bytes.ts'
 import type { SiteKind } from '../table/kinds.ts'
-import type { Evidence, Site, SplitPiece } from '../table/site.ts'
+import type { Evidence, SplitPiece } from '../table/site.ts'
 import type { CodeRun, RelocationTable } from '../table/table.ts'
 import { IcedCursor, InstructionPrinter } from '../x86/iced.ts'
 import type { Cpu } from '../x86/instruction.ts'
 import { findInstructions, isOperand } from '../x86/locate.ts'
 
 /** A site of the table, or a relative operand whose two ends move together. */
-export interface Field {
+export interface Field extends Placed {
   /** Bytes from the blob's start. */
   readonly offset: number
   readonly kind: SiteKind
@@ -20,7 +20,11 @@ export interface Field {
   /** Of sites. */
   readonly evidence?: Evidence
   readonly anchor?: bigint
-  readonly pieces?: readonly SplitPiece[]
+  /** Of `split` sites, each with the instruction whose operand it is. */
+  readonly pieces?: readonly (SplitPiece & Placed)[]
+}
+
+interface Placed {
   /** The instruction whose operand it is; absent in data. */
   readonly instruction?: CodeRun
 }
@@ -28,20 +32,18 @@ export interface Field {
 /** Every site of `table`, with the instructions of `runs` that hold them. */
 export function siteFields(code: Uint8Array, table: RelocationTable, runs: readonly CodeRun[]): Field[] {
   const sites = table.sites()
-  const places = findInstructions(
-    code,
-    runs,
-    sites.map((site) => site.offset),
-    isOperand,
-  )
-  return sites.map((site) => toField(site, places.get(site.offset)))
+  const offsets = sites.flatMap(({ offset, pieces }) => pieces?.map((piece) => piece.offset) ?? [offset])
+  const places = findInstructions(code, runs, offsets, isOperand)
+  const placed = <T extends { readonly offset: number }>(field: T): T & Placed => {
+    const instruction = places.get(field.offset)
+    return instruction === undefined ? field : { ...field, instruction }
+  }
+  return sites.map(({ pieces, ...site }) => ({
+    ...placed(site),
+    changes: true,
+    ...(pieces === undefined ? {} : { pieces: pieces.map(placed) }),
+  }))
 }
-
-const toField = (site: Site, instruction: CodeRun | undefined): Field => ({
-  ...site,
-  changes: true,
-  ...(instruction === undefined ? {} : { instruction }),
-})
 
 const PC_KINDS: Readonly<Record<number, SiteKind>> = { 1: 'pc8', 2: 'pc16', 4: 'pc32' }
 
@@ -92,17 +94,19 @@ export class FieldPrinter {
   }
 
   /** The instruction, or the data field as a directive. */
-  text({ offset, width, instruction }: Field): string {
+  text({ offset, width, instruction }: Pick<Field, 'offset' | 'width' | 'instruction'>): string {
     if (instruction !== undefined) return this.#printer.text(instruction.start)
     const directive = { 1: 'db', 2: 'dw', 4: 'dd', 8: 'dq' }[width]
-    return directive === undefined ? '' : `${directive} ${hex(readField(viewOf(this.#code), offset, width))}`
+    return `${directive} ${hex(readField(viewOf(this.#code), offset, width))}`
   }
 
-  /** `0x400000  e8fbff0f00            call 0x500000` */
-  line(field: Field): string {
-    const { start, end } = field.instruction ?? { start: field.offset, end: field.offset + field.width }
-    const address = hex(wrapAddress(this.#base + BigInt(start)))
-    return `${address}  ${hexBytes(this.#code, start, end).padEnd(20)}  ${this.text(field)}`
+  /** `0x400000  e8fbff0f00            call 0x500000`, and a line for every piece of a `split` site. */
+  lines(field: Field): string[] {
+    return (field.pieces ?? [field]).map((part) => {
+      const { start, end } = part.instruction ?? { start: part.offset, end: part.offset + part.width }
+      const address = hex(wrapAddress(this.#base + BigInt(start)))
+      return `${address}  ${hexBytes(this.#code, start, end).padEnd(20)}  ${this.text(part)}`
+    })
   }
 
   /** Frees what it holds; it cannot be used after it. */

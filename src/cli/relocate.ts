@@ -145,7 +145,12 @@ function changes({ code, base, table }: Subject, result: MoveResult): string {
   const after = new FieldPrinter(result.bytes, result.table.base)
   try {
     return siteFields(code, result.table, table.code())
-      .map((field) => `${fieldHead(field)}\n  - ${before.line(field)}\n  + ${after.line(field)}\n`)
+      .flatMap((field) => [
+        fieldHead(field),
+        ...before.lines(field).map((line) => `  - ${line}`),
+        ...after.lines(field).map((line) => `  + ${line}`),
+      ])
+      .map((line) => `${line}\n`)
       .join('')
   } finally {
     before.dispose()

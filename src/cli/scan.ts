@@ -76,7 +76,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
         problems,
         fields: fields.map((field) => jsonField(base, field, printer)),
       })
-    : fields.map((field) => fieldLine(base, field, printer)).join('')
+    : fields.map((field) => fieldLines(base, field, printer)).join('')
   printer.dispose()
   await writeOutputs([...outputs, { path: '-', data: listing }], terminal)
   for (const line of siteLines(table)) terminal.say(line)
@@ -96,25 +96,37 @@ async function pairSubject(found: Subject, args: Arguments, inputs: Inputs): Pro
   return { ...found, table }
 }
 
-/** `* +0x12  0x400012  pc32   -> 0x500000  code flow  call 0x500000` */
-function fieldLine(base: bigint, field: Field, printer: FieldPrinter): string {
-  const columns = [
-    `${field.changes ? '*' : ' '} +${hex(field.offset)}`.padEnd(10),
-    hex(wrapAddress(base + BigInt(field.offset))),
-    field.kind.padEnd(6),
-    `-> ${hex(field.target)}`,
-    evidenceText(field.evidence).padEnd(28),
-    printer.text(field),
-  ]
-  return `${columns.join('  ').trimEnd()}\n`
+/** `* +0x12  0x400012  pc32   -> 0x500000  code flow  call 0x500000`; the pieces of a `split` site below it. */
+function fieldLines(base: bigint, field: Field, printer: FieldPrinter): string {
+  const line = (star: string, offset: number, columns: readonly string[]): string => {
+    const place = [`${star} +${hex(offset)}`.padEnd(10), hex(wrapAddress(base + BigInt(offset)))]
+    return `${[...place, ...columns].join('  ').trimEnd()}\n`
+  }
+  const { changes, offset, kind, target, evidence, pieces } = field
+  const columns = [kind.padEnd(6), `-> ${hex(target)}`, evidenceText(evidence).padEnd(28)]
+  const text = pieces === undefined ? printer.text(field) : ''
+  return [
+    line(changes ? '*' : ' ', offset, [...columns, text]),
+    ...(pieces ?? []).map((piece) =>
+      line('  ', piece.offset, [
+        `bits ${piece.shift} to ${piece.shift + 8 * piece.width - 1}`,
+        printer.text(piece),
+      ]),
+    ),
+  ].join('')
 }
 
 function jsonField(base: bigint, field: Field, printer: FieldPrinter): object {
-  const { instruction, ...rest } = field
+  const place = (part: Pick<Field, 'offset' | 'width' | 'instruction'>): object => ({
+    instruction: part.instruction?.start ?? null,
+    text: printer.text(part),
+  })
+  const { instruction, pieces, ...rest } = field
   return {
     address: wrapAddress(base + BigInt(field.offset)),
     ...rest,
-    instruction: instruction === undefined ? null : instruction.start,
-    text: printer.text(field),
+    ...(pieces === undefined
+      ? place(field)
+      : { pieces: pieces.map((piece) => ({ ...piece, ...place(piece) })) }),
   }
 }

@@ -15,6 +15,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ReaderGone } from '../../src/cli/terminal.ts'
+import { RelocationTable } from '../../src/table/table.ts'
 import { runCommand, type Transcript } from '../support/terminal.ts'
 
 const BLOB = Buffer.from('e8fbff0f00488d05f4ffffff48bb05004000000000008b0de4ff1f00c3', 'hex')
@@ -286,6 +287,32 @@ describe('scan', () => {
       instruction: 12,
       text: 'mov rbx, 0x400005',
     })
+  })
+
+  it('shows the pieces of an address that is spread over instructions', async () => {
+    // mov eax, 0x400010; mov edx, 0x7f00; shl rdx, 32; or rax, rdx; ret; dq
+    const code = Buffer.from('b810004000ba007f000048c1e2204809d0c3', 'hex')
+    const pieces = [
+      { offset: 1, width: 4, shift: 0, operation: 'or' },
+      { offset: 6, width: 4, shift: 32, operation: 'or' },
+    ] as const
+    const options = { code, base: 0x7f0000400000n, runs: [{ start: 0, end: code.length }] }
+    const table = RelocationTable.fromSites([{ kind: 'split', pieces }], options)
+    const argv = [put('split.bin', code), '--table', put('split.json', JSON.stringify(table))]
+    const { out } = await runCommand(['scan', ...argv])
+    expect(out).toBe(`* +0x1      0x7f0000400001  split   -> 0x7f0000400010  code given, address exact
+   +0x1     0x7f0000400001  bits 0 to 31  mov eax, 0x400010
+   +0x6     0x7f0000400006  bits 32 to 63  mov edx, 0x7f00
+`)
+    const json = JSON.parse((await runCommand(['scan', ...argv, '--json'])).out)
+    expect(json.fields[0].pieces[1]).toMatchObject({ shift: 32, instruction: 5, text: 'mov edx, 0x7f00' })
+    const moved = await runCommand(['relocate', ...argv, '--to', '0x60_0000', '--dry-run'])
+    expect(moved.out).toBe(`+0x1 split, code given, address exact
+  - 0x7f0000400000  b810004000            mov eax, 0x400010
+  - 0x7f0000400005  ba007f0000            mov edx, 0x7f00
+  + 0x600000  b810006000            mov eax, 0x600010
+  + 0x600005  ba00000000            mov edx, 0
+`)
   })
 
   it('takes the sites from two dumps; their table is exact', async () => {
