@@ -23,6 +23,9 @@ export function canonicalHash(
   return hashWords(new Uint32Array(canonical.buffer), code.length)
 }
 
+/** The same of bytes that have no sites. */
+export const contentHash = (bytes: Uint8Array): string => canonicalHash(bytes, [], [])
+
 const mix = (value: number): number => {
   let h = value ^ (value >>> 16)
   h = Math.imul(h, 0x85eb_ca6b)

@@ -73,6 +73,10 @@ export function unpackEvidence(packed: number): Evidence {
   return address === undefined ? { code } : { code, address }
 }
 
+/** Whether a byte is a packed evidence. */
+export const isEvidence = (packed: number): boolean =>
+  codeLevel(packed) < CODE_LEVELS.length && addressLevel(packed) < ADDRESS_LEVELS.length
+
 /** The evidence byte of an `Evidence`, or -1 where a word is none of ours. */
 export function evidenceByte(evidence: Evidence): number {
   const code = CODE_LEVELS.indexOf(evidence.code)

@@ -10,6 +10,8 @@
 import { type AddressLike, hex, wrapAddress } from '../core/address.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import type { AddressRange } from '../core/range.ts'
+import { readTable } from './binary-read.ts'
+import { writeTable } from './binary-write.ts'
 import type { Blob } from './builder.ts'
 import { type FromPairOptions, tableFromPair } from './from-pair.ts'
 import { type FromSitesOptions, type SiteInput, tableFromSites } from './from-sites.ts'
@@ -108,6 +110,19 @@ export class RelocationTable {
   /** The JSON form; `RelocationTable.fromJSON` reads it. */
   toJSON(): TableJson {
     return serializeTable(this)
+  }
+
+  /**
+   * Reads the binary form. `code` is the blob that the table describes, at any base: what its fields point at is not in the table.
+   * Throws `bad-input` where the table is damaged, foreign or of another version, and `bad-table` where it belongs to other code.
+   */
+  static fromBinary(bytes: Uint8Array, code: Uint8Array): RelocationTable {
+    return readTable(bytes, code)
+  }
+
+  /** The binary form, one to two bytes a site; `code` is the blob as it is now. Throws `bad-table` where it is another. */
+  toBinary(code: Uint8Array): Uint8Array {
+    return writeTable(this, code)
   }
 
   /** The code runs that the table was made for; empty where nothing was said about code. */

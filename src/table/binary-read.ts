@@ -1,0 +1,253 @@
+/** Reads the binary form of a table; its layout is drawn in binary.ts. Nothing in it is trusted but what the checks let through. */
+import { wrapAddress } from '../core/address.ts'
+import { hexBytes, viewOf } from '../core/bytes.ts'
+import { RelocError } from '../core/errors.ts'
+import {
+  CHECKSUM,
+  CONSTANT_ANCHOR,
+  CONSTANT_TARGET,
+  checksum,
+  isBinaryTable,
+  OPERATIONS,
+  Pointed,
+  type Stream,
+  VERSION,
+} from './binary.ts'
+import { type Blob, checkFields, placeBlob } from './builder.ts'
+import { packRuns } from './from-sites.ts'
+import { FIXED, groupBounds, type Place, type SiteGroup, type SplitSite } from './groups.ts'
+import { EIP32, KIND_ROWS, SPLIT } from './kinds.ts'
+import { isEvidence, type SplitPiece } from './site.ts'
+import { type CodeRun, RelocationTable } from './table.ts'
+import { ByteReader, damagedTable } from './varint.ts'
+
+/** See `RelocationTable.fromBinary`. */
+export function readTable(bytes: Uint8Array, code: Uint8Array): RelocationTable {
+  if (!(bytes instanceof Uint8Array) || !isBinaryTable(bytes))
+    throw new RelocError(
+      'bad-input',
+      'This is no relocation table in binary form: it does not begin with "X64T".',
+    )
+  if (bytes[4] !== VERSION)
+    throw new RelocError(
+      'bad-input',
+      `The table has version ${bytes[4]}; this program reads version ${VERSION}. Write it again with this version.`,
+    )
+  const end = bytes.length - CHECKSUM
+  if (end < 5 || hexBytes(checksum(bytes.subarray(0, end))) !== hexBytes(bytes.subarray(end)))
+    throw damagedTable('its checksum does not fit its contents')
+  try {
+    const table = readParts(new ByteReader(bytes.subarray(0, end), 5), code)
+    table.check(code)
+    return table
+  } catch (error) {
+    if (error instanceof RelocError && error.code === 'bad-argument')
+      throw damagedTable(error.message.replace(/\.$/, ''))
+    throw error
+  }
+}
+
+function readParts(input: ByteReader, code: Uint8Array): RelocationTable {
+  const length = input.number(2 ** 32 - 1, 'the length')
+  if (length !== code.length)
+    throw new RelocError(
+      'bad-table',
+      `The table describes ${length} bytes, the code has ${code.length}: it belongs to another blob.`,
+    )
+  const { blob, shifts } = readBlob(input, length)
+  const hash = hexBytes(input.raw(8))
+  const runs = readRuns(input, length)
+  const pointed = new Pointed(code, wrapAddress(blob.base + shifts[blob.own]), shifts)
+  const groups = readGroups(input, blob, code, pointed)
+  const splits = Array.from({ length: input.number(input.left, 'the number of split sites') }, () =>
+    readSplit(input, blob),
+  )
+  if (input.left > 0) throw damagedTable(`${input.left} bytes are left over`)
+  checkFields(blob, groups, splits)
+  return RelocationTable.create({ blob, groups, splits, runs: packRuns(runs, length), hash, shifts })
+}
+
+function readBlob(input: ByteReader, length: number): { blob: Blob; shifts: bigint[] } {
+  const span = length + input.number(Number.MAX_SAFE_INTEGER - length, 'the span')
+  const base = input.wide('the base')
+  const count = input.number(input.left, 'the number of covered ranges')
+  const own = input.number(count - 1, "the index of the blob's own range")
+  const shifts: bigint[] = []
+  const moved: { start: bigint; length: bigint }[] = []
+  for (let i = 0; i < count; i++) {
+    shifts.push(input.signed('a shift'))
+    if (i !== own) moved.push({ start: input.wide('a covered range'), length: input.wide('a covered range') })
+  }
+  const blob = placeBlob(length, { base, span, moved })
+  const ordered = blob.covered.filter((_, i) => i !== own).every(({ start }, i) => start === moved[i].start)
+  if (blob.own !== own || blob.covered.length !== count || !ordered)
+    throw damagedTable('its covered ranges are out of order')
+  return { blob, shifts }
+}
+
+function readRuns(input: ByteReader, length: number): CodeRun[] {
+  let before = 0
+  return Array.from({ length: input.number(input.left, 'the number of code runs') }, () => {
+    const start = before + Number(input.signed('the start of a code run'))
+    before = start + input.number(length, 'the length of a code run')
+    return { start, end: before }
+  })
+}
+
+/** A stream with its columns. */
+interface StreamSites extends Stream {
+  readonly offsets: Uint32Array
+  readonly targets: BigUint64Array
+  readonly anchors: BigUint64Array | undefined
+}
+
+function readGroups(input: ByteReader, blob: Blob, code: Uint8Array, pointed: Pointed): SiteGroup[] {
+  const members = new Map<string, StreamSites[]>()
+  for (let rest = input.number(input.left, 'the number of streams'); rest > 0; rest--) {
+    const stream = readStream(input, blob, pointed)
+    const key = `${stream.kind} ${stream.target} ${stream.anchor}`
+    const list = members.get(key)
+    if (list === undefined) members.set(key, [stream])
+    else list.push(stream)
+  }
+  return [...members.values()].map((streams) => joinStreams(streams, code, pointed))
+}
+
+function readPlace(input: ByteReader, blob: Blob): Place {
+  return input.number(blob.covered.length, 'a covered range') - 1
+}
+
+function readEvidence(input: ByteReader): number {
+  const evidence = input.byte()
+  if (!isEvidence(evidence)) throw damagedTable(`${evidence} is no evidence`)
+  return evidence
+}
+
+function readStream(input: ByteReader, blob: Blob, pointed: Pointed): StreamSites {
+  const head = input.number(63, 'the head of a stream')
+  const kind = head & 15
+  const row = KIND_ROWS[kind]
+  if (row === undefined || kind === SPLIT) throw damagedTable(`${kind} is no kind of site`)
+  const target = readPlace(input, blob)
+  const anchor = row.anchor === 'none' ? FIXED : row.anchor === 'next' ? blob.own : readPlace(input, blob)
+  if (target === anchor && kind !== EIP32) throw damagedTable(`its ${row.name} sites never change`)
+  const evidence = readEvidence(input)
+  const tail = row.anchor === 'next' ? input.number(11, 'a tail') : 0
+  const stream = { kind, target, anchor, evidence, tail }
+  const offsets = new Uint32Array(input.number(input.left, 'the number of sites'))
+  let before = 0
+  for (let i = 0; i < offsets.length; i++) {
+    offsets[i] = before + input.number(blob.length, 'an offset')
+    before = offsets[i] + row.width
+    if (before + tail > blob.length) throw damagedTable(`a ${row.name} site passes the end of the blob`)
+  }
+  const anchors =
+    row.anchor === 'address'
+      ? readColumn(
+          input,
+          offsets.length,
+          (head & CONSTANT_ANCHOR) !== 0,
+          (i) => blob.base + BigInt(offsets[i]),
+        )
+      : undefined
+  const targets = readColumn(input, offsets.length, (head & CONSTANT_TARGET) !== 0, (i) =>
+    pointed.target(stream, offsets[i], anchors?.[i] ?? 0n),
+  )
+  return { ...stream, offsets, targets, anchors }
+}
+
+function readColumn(
+  input: ByteReader,
+  length: number,
+  isConstant: boolean,
+  expected: (i: number) => bigint,
+): BigUint64Array {
+  const values = new BigUint64Array(length)
+  const constant = isConstant ? input.wide('a column') : undefined
+  for (let i = 0; i < length; i++) values[i] = constant ?? expected(i)
+  let at = -1
+  for (let rest = input.number(length, 'the number of exceptions'); rest > 0; rest--) {
+    at += 1 + input.number(length, 'an exception')
+    if (at >= length) throw damagedTable('an exception is about no site')
+    values[at] += input.signed('an exception')
+  }
+  return values
+}
+
+/** Streams of one kind and direction as one group, by offset. */
+function joinStreams(streams: readonly StreamSites[], code: Uint8Array, pointed: Pointed): SiteGroup {
+  const { kind, target, anchor } = streams[0]
+  const count = streams.reduce((sum, { offsets }) => sum + offsets.length, 0)
+  const sites = {
+    offsets: new Uint32Array(count),
+    owner: new Uint32Array(count),
+    index: new Uint32Array(count),
+  }
+  let n = 0
+  streams.forEach(({ offsets }, owner) => {
+    offsets.forEach((offset, i) => {
+      sites.offsets[n] = offset
+      sites.owner[n] = owner
+      sites.index[n++] = i
+    })
+  })
+  const order = new Uint32Array(count).map((_, i) => i).sort((a, b) => sites.offsets[a] - sites.offsets[b])
+  const from =
+    <T>(read: (stream: StreamSites, i: number) => T) =>
+    (at: number): T =>
+      read(streams[sites.owner[at]], sites.index[at])
+  const offsets = Uint32Array.from(order, (at) => sites.offsets[at])
+  const targets = BigUint64Array.from(
+    order,
+    from((stream, i) => stream.targets[i]),
+  )
+  const bounds = groupBounds(viewOf(code), kind, offsets, targets)
+  const shift = KIND_ROWS[kind].rule === 'target' ? pointed.shift(target) : 0n
+  return {
+    kind,
+    target,
+    anchor,
+    offsets,
+    targets,
+    tails: Uint8Array.from(
+      order,
+      from((stream) => stream.tail),
+    ),
+    anchors:
+      streams[0].anchors &&
+      BigUint64Array.from(
+        order,
+        from((stream, i) => stream.anchors![i]),
+      ),
+    evidence: Uint8Array.from(
+      order,
+      from((stream) => stream.evidence),
+    ),
+    min: bounds.min + shift,
+    max: bounds.max + shift,
+  }
+}
+
+function readSplit(input: ByteReader, blob: Blob): SplitSite {
+  const [target, anchor] = [readPlace(input, blob), readPlace(input, blob)]
+  if (target === anchor) throw damagedTable('a split site never changes')
+  const evidence = readEvidence(input)
+  const targetAddress = input.wide('an address')
+  const anchorAddress = input.byte() === 0 ? undefined : input.wide('an address')
+  const pieces = Array.from({ length: input.number(input.left, 'the number of pieces') }, () =>
+    readPiece(input, blob.length),
+  )
+  if (pieces.length === 0) throw damagedTable('a split site has no pieces')
+  return { pieces, target, anchor, targetAddress, anchorAddress, evidence }
+}
+
+function readPiece(input: ByteReader, length: number): SplitPiece {
+  const offset = input.number(length, 'an offset')
+  const form = input.byte()
+  const [width, operation] = [form & 15, OPERATIONS[form >> 4]]
+  if ((width !== 1 && width !== 2 && width !== 4 && width !== 8) || operation === undefined)
+    throw damagedTable(`${form} is no form of a piece`)
+  const shift = input.byte()
+  if (shift > 63) throw damagedTable(`a piece is shifted by ${shift} bits`)
+  return { offset, width, shift, operation }
+}

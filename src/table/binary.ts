@@ -1,0 +1,89 @@
+/**
+ * The binary form of a table: small enough to keep beside the code for ever. V8 spends one byte on most of its relocation
+ * records, HotSpot a tenth of its code; this form one to two bytes a site.
+ *
+ * Sites that share kind, ends, evidence and tail form a stream, and of each site only the distance from the field before it is
+ * written. What the field points at is in the code, so targets are written only where they differ from what the bytes say: reading a
+ * table takes the code that it describes (at any base), and checks that it is the same.
+ *
+ *     "X64T"  version 1
+ *     length  span - length  base                        of the blob when the table was built
+ *     count of covered ranges, index of the blob's own, then for each: shift, and but for the own one start, length
+ *     content hash: 8 bytes
+ *     count of code runs, then for each: start - end of the one before (signed), length
+ *     count of streams, then for each
+ *         head      bits 0-3 kind, 4 targets are one constant, 5 anchors are one constant
+ *         target    what targets move with: 0 nothing, n the covered range n - 1
+ *         anchor    the same, for diff kinds only
+ *         evidence  one byte
+ *         tail      for pc kinds only
+ *         count of sites, then for each: offset - end of the field before
+ *         anchors   for diff kinds only: a column; by default the field's own address
+ *         targets   a column; by default what the field's value says
+ *     count of split sites, then for each: target and anchor as above, evidence, target address, 1 and anchor address or 0,
+ *         count of pieces, and for each: offset, width + 16 * operation, shift
+ *     checksum of all before: 4 bytes
+ *
+ *     column: the constant, if the head says so; count of exceptions, then for each: sites skipped, value - expected (signed)
+ *
+ * Numbers are LEB128 (varint.ts). Addresses are those of the time when the table was built.
+ */
+import { wrapAddress } from '../core/address.ts'
+import { viewOf } from '../core/bytes.ts'
+import { FIXED, type Place, siteValue } from './groups.ts'
+import { contentHash } from './hash.ts'
+import { EIP32, KIND_ROWS } from './kinds.ts'
+
+export const MAGIC = [0x58, 0x36, 0x34, 0x54]
+export const VERSION = 1
+export const CHECKSUM = 4
+export const CONSTANT_TARGET = 16
+export const CONSTANT_ANCHOR = 32
+export const OPERATIONS = ['or', 'add', 'xor'] as const
+
+/** Whether `bytes` begin like a table in binary form. */
+export const isBinaryTable = (bytes: Uint8Array): boolean => MAGIC.every((byte, i) => bytes[i] === byte)
+
+export const bytesOfHex = (hex: string): Uint8Array =>
+  Uint8Array.from({ length: hex.length / 2 }, (_, i) => Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16))
+export const checksum = (bytes: Uint8Array): Uint8Array =>
+  bytesOfHex(contentHash(bytes)).subarray(0, CHECKSUM)
+
+/** What sites of one stream share. */
+export interface Stream {
+  readonly kind: number
+  readonly target: Place
+  readonly anchor: Place
+  readonly evidence: number
+  readonly tail: number
+}
+
+/** The code that a table describes, and how far its ranges have moved since: says what fields point at. */
+export class Pointed {
+  readonly #view: DataView
+  readonly #base: bigint
+  readonly #shifts: readonly bigint[]
+
+  constructor(code: Uint8Array, base: bigint, shifts: readonly bigint[]) {
+    this.#view = viewOf(code)
+    this.#base = base
+    this.#shifts = shifts
+  }
+
+  shift(place: Place): bigint {
+    return place === FIXED ? 0n : this.#shifts[place]
+  }
+  /** The address, as it was when the table was built, that the field at `offset` says its target is. */
+  target({ kind, target, anchor, tail }: Stream, offset: number, from: bigint): bigint {
+    const row = KIND_ROWS[kind]
+    const value = siteValue(this.#view, kind, offset)
+    const start =
+      row.anchor === 'none'
+        ? 0n
+        : row.anchor === 'next'
+          ? this.#base + BigInt(offset + row.width + tail)
+          : from + this.shift(anchor)
+    const now = kind === EIP32 ? BigInt.asUintN(32, start + value) : start + value
+    return wrapAddress(now - this.shift(target))
+  }
+}
