@@ -84,7 +84,9 @@ function findSection(elf: ElfFile, name: string): Section {
   const shown = names.slice(0, 40).join(', ') + (names.length > 40 ? ' ...' : '')
   throw new RelocError(
     'bad-argument',
-    `The ELF file has ${found.length === 0 ? 'no section' : `${found.length} sections`} ${name}; it loads ${shown}.`,
+    found.length === 0
+      ? `The ELF file has no section ${name}; it loads ${shown}.`
+      : `The ELF file has ${found.length} sections ${name}: the name alone does not choose one. Take the whole image (command: --image).`,
   )
 }
 

@@ -21,6 +21,9 @@ export const PT_GNU_STACK = 0x6474_e551
 /** p_flags: executable */
 export const PF_X = 1
 
+/** st_shndx: section numbers from here on mean something else. */
+export const SHN_LORESERVE = 0xff00
+
 export const EHDR_SIZE = 64
 export const PHDR_SIZE = 56
 export const SHDR_SIZE = 64
@@ -126,27 +129,25 @@ function table(view: DataView, at: number, count: number, size: number, what: st
   return Number(offset)
 }
 
-/** Count and name table of the sections; large counts stand in section 0 (extended numbering). */
+/** Count and name table of the sections. Files that are linked have no more than these 16-bit fields can say. */
 function sectionTable(
   bytes: Uint8Array,
   view: DataView,
   offset: number,
 ): Pick<ElfHeader, 'sectionOffset' | 'sectionCount' | 'nameSection'> {
+  const count = view.getUint16(60, true)
+  const nameSection = view.getUint16(62, true)
   if (offset === 0) return { sectionOffset: 0, sectionCount: 0, nameSection: 0 }
   if (view.getUint16(58, true) !== SHDR_SIZE)
     throw badElf(`has section headers of ${view.getUint16(58, true)} bytes; Elf64_Shdr has ${SHDR_SIZE}.`)
-  fileNumber(BigInt(offset + SHDR_SIZE), bytes.length, 'the end of section header 0')
-  const count = BigInt(view.getUint16(60, true)) || view.getBigUint64(offset + 32, true)
-  fileNumber(
-    BigInt(offset) + count * BigInt(SHDR_SIZE),
-    bytes.length,
-    `the end of its ${count} section headers`,
-  )
-  const index = view.getUint16(62, true)
-  const nameSection = index === 0xffff ? view.getUint32(offset + 40, true) : index
-  if (nameSection >= Number(count) && count > 0n)
+  if (count === 0 || count >= SHN_LORESERVE)
+    throw badElf(
+      `has a section table, but says that it has ${count} sections; 1 to ${SHN_LORESERVE - 1} can be read.`,
+    )
+  fileNumber(BigInt(offset + count * SHDR_SIZE), bytes.length, `the end of its ${count} section headers`)
+  if (nameSection >= count)
     throw badElf(`names section ${nameSection} as its table of section names, but has ${count} sections.`)
-  return { sectionOffset: offset, sectionCount: Number(count), nameSection }
+  return { sectionOffset: offset, sectionCount: count, nameSection }
 }
 
 /** Reads the program headers. Throws `bad-input` where a loaded one leaves the file or the address space, or where two overlap. */

@@ -16,11 +16,13 @@ export interface BlobRange {
 
 /** Code and data: by section, less the objects that lie in code; by segment where the file has no sections. */
 export function blobRanges(elf: ElfFile, { base, bytes, sections, image }: Extent): BlobRange[] {
-  const pieces: BlobRange[] = []
+  const pieces: { start: number; end: number; kind: BlobRange['kind'] }[] = []
   const add = (from: bigint, to: bigint, kind: BlobRange['kind']): void => {
     const start = Math.max(0, Number(from - base))
     const end = Math.min(bytes.length, Number(to - base))
-    if (start < end) pieces.push({ start, end, kind })
+    const before = pieces[pieces.length - 1]
+    if (before?.kind === kind && before.end === start) before.end = Math.max(start, end)
+    else if (start < end) pieces.push({ start, end, kind })
   }
   const first = image
     ? elf.loaded.segments.find(({ offset, fileSize }) => offset === 0 && fileSize > 0)

@@ -29,15 +29,26 @@ export interface Reference {
   /** The section that S is in; undefined where nothing moves it. */
   readonly section: Section | undefined
   /** diff kinds: what the value is measured from. */
-  readonly anchor?: bigint
+  readonly anchor: bigint | undefined
   /** The GOT slot that the field leads to, where the linker keeps a number there and no address. */
-  readonly constantSlot?: bigint
+  readonly constantSlot: bigint | undefined
 }
+
+/** A field before it is known what its value moves with. */
+type Field = Pick<Reference, 'address' | 'kind' | 'width' | 'pointed' | 'anchor'>
+
+const referTo = (
+  { address, kind, width, pointed, anchor }: Field,
+  symbolValue: bigint,
+  named: boolean,
+  section: Section | undefined,
+  constantSlot?: bigint,
+): Reference => ({ address, kind, width, pointed, symbolValue, named, section, anchor, constantSlot })
 
 /** Why a record gave no reference: `fixed`, it holds no address; `unexplained`, record and bytes do not fit together. */
 export type Outcome = Reference | 'fixed' | 'unexplained'
 
-const SHORT_KINDS: Readonly<{ [width: number]: SiteKind }> = { 1: 'pc8', 2: 'pc16', 4: 'pc32', 8: 'diff64' }
+const RELATIVE_KINDS: Readonly<{ [width: number]: SiteKind }> = { 1: 'pc8', 2: 'pc16', 4: 'pc32' }
 
 /** Reads the records of one section. */
 export class ReferenceReader {
@@ -105,6 +116,7 @@ export class ReferenceReader {
       kind,
       width,
       pointed: wrapAddress(value),
+      anchor: undefined,
     })
   }
 
@@ -115,37 +127,31 @@ export class ReferenceReader {
   }
 
   /** A distance from the field itself: an operand in code, a plain difference in data. */
-  #distance(
-    address: bigint,
-    width: number,
-    value: bigint,
-  ): Pick<Reference, 'address' | 'kind' | 'width' | 'pointed' | 'anchor'> {
-    const difference = width === 8 || (width === 4 && !isCode(this.#section))
-    const kind = difference && width === 4 ? 'diff32' : SHORT_KINDS[width]
-    const anchor = difference ? address : address + BigInt(width)
-    const field = { address, kind, width, pointed: wrapAddress(anchor + value) }
-    return difference ? { ...field, anchor } : field
+  #distance(address: bigint, width: number, value: bigint): Field {
+    if (width < 8 && (width < 4 || isCode(this.#section))) {
+      const pointed = wrapAddress(address + BigInt(width) + value)
+      return { address, kind: RELATIVE_KINDS[width], width, pointed, anchor: undefined }
+    }
+    const kind = width === 8 ? 'diff64' : 'diff32'
+    return { address, kind, width, pointed: wrapAddress(address + value), anchor: address }
   }
 
   /** `field` with what S is, where the bytes (by which S is `solved`) and the record agree. */
-  #explain(
-    { symbol }: Record,
-    solved: bigint,
-    field: Pick<Reference, 'address' | 'kind' | 'width' | 'pointed' | 'anchor'>,
-  ): Outcome {
+  #explain({ symbol }: Record, solved: bigint, field: Field): Outcome {
     const index = this.#symbols.section(symbol)
-    const home = this.#symbolSection(symbol)
     const named = this.#symbols.type(symbol) !== STT_SECTION
-    if (index !== SHN_UNDEF && solved === this.#symbols.value(symbol))
-      return { ...field, symbolValue: solved, named, section: home }
-    // An undefined symbol without a stub is a weak one: 0, wherever the code is.
-    if (index === SHN_UNDEF && solved === 0n) return { ...field, symbolValue: 0n, named, section: undefined }
+    if (index === SHN_UNDEF) {
+      // An undefined symbol without a stub is a weak one: 0, wherever the code is.
+      if (solved === 0n) return referTo(field, 0n, named, undefined)
+      const at = sectionAt(this.#elf.loadedSections, solved)
+      return at === undefined ? 'unexplained' : referTo(field, solved, false, at)
+    }
+    const home = this.#symbolSection(symbol)
+    if (solved === this.#symbols.value(symbol)) return referTo(field, solved, named, home)
     const at = sectionAt(this.#elf.loadedSections, solved)
-    if (index === SHN_UNDEF && at !== undefined)
-      return { ...field, symbolValue: solved, named: false, section: at }
-    if (at !== undefined && isStub(at)) return { ...field, symbolValue: solved, named: false, section: at }
+    if (at !== undefined && isStub(at)) return referTo(field, solved, false, at)
     if (!named && home !== undefined && sectionAt(this.#elf.loadedSections, field.pointed) === home)
-      return { ...field, symbolValue: home.address, named, section: home }
+      return referTo(field, home.address, named, home)
     return 'unexplained'
   }
 
@@ -185,8 +191,7 @@ export class ReferenceReader {
   #toSlot(address: bigint, width: number, value: bigint, slot: bigint, constant: boolean): Outcome {
     const section = sectionAt(this.#elf.loadedSections, slot)
     if (section === undefined || !isGot(section)) return 'unexplained'
-    const found = { ...this.#distance(address, width, value), symbolValue: slot, named: false, section }
-    return constant ? { ...found, constantSlot: slot } : found
+    return referTo(this.#distance(address, width, value), slot, false, section, constant ? slot : undefined)
   }
 
   #thread(record: Record): Outcome {
@@ -209,7 +214,7 @@ export class ReferenceReader {
     const got = wrapAddress(value + address - addend)
     const section = this.#gotSection(got)
     if (section === undefined) return 'unexplained'
-    return { ...this.#distance(address, width, value), symbolValue: got, named: false, section }
+    return referTo(this.#distance(address, width, value), got, false, section)
   }
 
   #gotOffset(record: Record): Outcome {

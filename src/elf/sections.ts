@@ -14,7 +14,6 @@ export const SHT_DYNSYM = 11
 export const SHT_INIT_ARRAY = 14
 export const SHT_FINI_ARRAY = 15
 export const SHT_PREINIT_ARRAY = 16
-export const SHT_SYMTAB_SHNDX = 18
 /** sh_flags */
 export const SHF_WRITE = 1
 export const SHF_ALLOC = 2

@@ -174,8 +174,7 @@ function* keptSites(
 /** The site of a reference: its target is an address that moves as the record says. */
 function siteOf(extent: Extent, reference: Reference): SiteInput {
   const { address, kind, anchor } = reference
-  const site = { offset: Number(address - extent.base), kind, target: targetOf(extent, reference) }
-  return anchor === undefined ? site : { ...site, anchor }
+  return { offset: Number(address - extent.base), kind, target: targetOf(extent, reference), anchor }
 }
 
 /**
@@ -186,10 +185,12 @@ function targetOf(extent: Extent, { pointed, symbolValue, section, named }: Refe
   const { base, end } = extent
   let target = pointed
   if (section !== undefined && section.size > 0) {
-    const last = section.address + BigInt(section.size) - 1n
-    const holds = (address: bigint): boolean => address >= section.address && address <= last
-    if (!holds(pointed))
-      target = holds(symbolValue) ? symbolValue : pointed < section.address ? section.address : last
+    const { address } = section
+    const last = address + BigInt(section.size) - 1n
+    if (pointed < address || pointed > last) {
+      const nearest = pointed < address ? address : last
+      target = symbolValue >= address && symbolValue <= last ? symbolValue : nearest
+    }
   }
   const inside = extent.whole
     ? section !== undefined && extent.sections.has(section)

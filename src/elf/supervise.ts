@@ -1,7 +1,6 @@
 /**
  * elfy, under supervision. It reads the same headers with other code, so where it sees another section list than ours, one of
- * two readers is wrong and the file is refused. It crashes on stripped files and does not know extended numbering, so those are
- * ours alone; of its fields, alignment and entry size are misread (offsets 46 and 54 instead of 48 and 56) and the names of
+ * two readers is wrong and the file is refused.  of its fields, alignment and entry size are misread (offsets 46 and 54 instead of 48 and 56) and the names of
  * types and flags ambiguous, so none of these is looked at, and its 64-bit numbers are exact below 2^53 only.
  */
 import type Elfy from 'elfy'
@@ -9,8 +8,8 @@ import type { RelocError } from '../core/errors.ts'
 import { badElf, type ElfHeader, type Segment } from './header.ts'
 import { hasBytes, type Section } from './sections.ts'
 
-/** Its objects are some ten times as large as a section header; a table of more sections than this is read by us alone. */
-const MOST_SECTIONS = 4096
+/** Its objects are some ten times as large as the headers; tables of more of them than this are read by us alone. */
+const MOST_HEADERS = 4096
 
 let loaded: typeof Elfy | undefined
 
@@ -37,9 +36,7 @@ export function superviseElfy(
   segments: readonly Segment[],
   sections: readonly Section[],
 ): void {
-  const plain =
-    bytes[60] + 256 * bytes[61] === sections.length && bytes[62] + 256 * bytes[63] === header.nameSection
-  if (!plain || header.nameSection === 0 || sections.length > MOST_SECTIONS) return
+  if (header.nameSection === 0 || sections.length + segments.length > MOST_HEADERS) return
   const elfy = loadElfy()
   if (elfy === undefined) return
   const file = elfy.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))

@@ -1,6 +1,6 @@
 /** Symbol tables: Elf64_Sym, 24 bytes each, read in place. */
-import { badElf } from './header.ts'
-import { describe, type Section, SHT_DYNSYM, SHT_STRTAB, SHT_SYMTAB, SHT_SYMTAB_SHNDX } from './sections.ts'
+import { badElf, SHN_LORESERVE } from './header.ts'
+import { describe, type Section, SHT_DYNSYM, SHT_STRTAB, SHT_SYMTAB } from './sections.ts'
 
 export const SYM_SIZE = 24
 
@@ -18,9 +18,7 @@ export const STB_WEAK = 2
 export const STB_GNU_UNIQUE = 10
 /** st_shndx */
 export const SHN_UNDEF = 0
-export const SHN_LORESERVE = 0xff00
 export const SHN_ABS = 0xfff1
-const SHN_XINDEX = 0xffff
 
 /** One symbol table; a symbol is its index. */
 export class SymbolTable {
@@ -29,7 +27,6 @@ export class SymbolTable {
   readonly strings: Section | undefined
   readonly #view: DataView
   readonly #offset: number
-  readonly #indices: Section | undefined
 
   constructor(view: DataView, section: Section, sections: readonly Section[]) {
     if (section.size % SYM_SIZE !== 0)
@@ -41,7 +38,6 @@ export class SymbolTable {
     this.count = section.size / SYM_SIZE
     const strings = sections[section.link]
     this.strings = strings?.type === SHT_STRTAB ? strings : undefined
-    this.#indices = sections.find((other) => other.type === SHT_SYMTAB_SHNDX && other.link === section.index)
   }
 
   #at(symbol: number): number {
@@ -69,10 +65,7 @@ export class SymbolTable {
   /** Index of the section that it is defined in; `SHN_UNDEF`, or `SHN_ABS` for what has no section. */
   section(symbol: number): number {
     const index = this.#view.getUint16(this.#at(symbol) + 6, true)
-    if (index < SHN_LORESERVE) return index
-    const indices = this.#indices
-    if (index !== SHN_XINDEX || indices === undefined || 4 * symbol + 4 > indices.size) return SHN_ABS
-    return this.#view.getUint32(indices.offset + 4 * symbol, true)
+    return index < SHN_LORESERVE ? index : SHN_ABS
   }
 }
 
