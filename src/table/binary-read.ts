@@ -1,6 +1,6 @@
 /** Reads the binary form of a table; its layout is drawn in binary.ts. Nothing in it is trusted but what the checks let through. */
-import { wrapAddress } from '../core/address.ts'
-import { hexBytes, viewOf } from '../core/bytes.ts'
+import { hex, wrapAddress } from '../core/address.ts'
+import { hexBytes } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import {
   CHECKSUM,
@@ -13,11 +13,12 @@ import {
   type Stream,
   VERSION,
 } from './binary.ts'
-import { type Blob, checkFields, placeBlob } from './builder.ts'
+import { type Blob, checkFields, checkShifts, placeBlob } from './builder.ts'
 import { packRuns } from './from-sites.ts'
-import { FIXED, groupBounds, type Place, type SiteGroup, type SplitSite } from './groups.ts'
+import { canMoveWith, FIXED, type Place, type SiteGroup, type SplitSite } from './groups.ts'
 import { EIP32, KIND_ROWS, SPLIT } from './kinds.ts'
-import { isEvidence, type SplitPiece } from './site.ts'
+import { ADDRESS_NONE, addressLevel, isEvidence, type SplitPiece } from './site.ts'
+import { checkPieces } from './split.ts'
 import { type CodeRun, RelocationTable } from './table.ts'
 import { ByteReader, damagedTable } from './varint.ts'
 
@@ -58,7 +59,7 @@ function readParts(input: ByteReader, code: Uint8Array): RelocationTable {
   const hash = hexBytes(input.raw(8))
   const runs = readRuns(input, length)
   const pointed = new Pointed(code, wrapAddress(blob.base + shifts[blob.own]), shifts)
-  const groups = readGroups(input, blob, code, pointed)
+  const groups = readGroups(input, blob, pointed)
   const splits = Array.from({ length: input.number(input.left, 'the number of split sites') }, () =>
     readSplit(input, blob),
   )
@@ -82,6 +83,7 @@ function readBlob(input: ByteReader, length: number): { blob: Blob; shifts: bigi
   const ordered = blob.covered.filter((_, i) => i !== own).every(({ start }, i) => start === moved[i].start)
   if (blob.own !== own || blob.covered.length !== count || !ordered)
     throw damagedTable('its covered ranges are out of order')
+  checkShifts(blob, shifts)
   return { blob, shifts }
 }
 
@@ -101,7 +103,7 @@ interface StreamSites extends Stream {
   readonly anchors: BigUint64Array | undefined
 }
 
-function readGroups(input: ByteReader, blob: Blob, code: Uint8Array, pointed: Pointed): SiteGroup[] {
+function readGroups(input: ByteReader, blob: Blob, pointed: Pointed): SiteGroup[] {
   const members = new Map<string, StreamSites[]>()
   for (let rest = input.number(input.left, 'the number of streams'); rest > 0; rest--) {
     const stream = readStream(input, blob, pointed)
@@ -110,17 +112,24 @@ function readGroups(input: ByteReader, blob: Blob, code: Uint8Array, pointed: Po
     if (list === undefined) members.set(key, [stream])
     else list.push(stream)
   }
-  return [...members.values()].map((streams) => joinStreams(streams, code, pointed))
+  return [...members.values()].map(joinStreams)
 }
 
 function readPlace(input: ByteReader, blob: Blob): Place {
   return input.number(blob.covered.length, 'a covered range') - 1
 }
 
-function readEvidence(input: ByteReader): number {
+/** A field that is not relative to the next instruction is an address by some evidence. */
+function readEvidence(input: ByteReader, relative: boolean): number {
   const evidence = input.byte()
-  if (!isEvidence(evidence)) throw damagedTable(`${evidence} is no evidence`)
+  if (!isEvidence(evidence) || (!relative && addressLevel(evidence) === ADDRESS_NONE))
+    throw damagedTable(`${evidence} is no evidence for a site`)
   return evidence
+}
+
+function checkEnd(blob: Blob, place: Place, address: bigint, relative: boolean): bigint {
+  if (canMoveWith(blob.covered, address, place, relative)) return address
+  throw damagedTable(`${hex(address)} does not move with what its stream says`)
 }
 
 function readStream(input: ByteReader, blob: Blob, pointed: Pointed): StreamSites {
@@ -131,16 +140,11 @@ function readStream(input: ByteReader, blob: Blob, pointed: Pointed): StreamSite
   const target = readPlace(input, blob)
   const anchor = row.anchor === 'none' ? FIXED : row.anchor === 'next' ? blob.own : readPlace(input, blob)
   if (target === anchor && kind !== EIP32) throw damagedTable(`its ${row.name} sites never change`)
-  const evidence = readEvidence(input)
-  const tail = row.anchor === 'next' ? input.number(11, 'a tail') : 0
+  const relative = row.anchor === 'next'
+  const evidence = readEvidence(input, relative)
+  const tail = relative ? input.number(11, 'a tail') : 0
   const stream = { kind, target, anchor, evidence, tail }
-  const offsets = new Uint32Array(input.number(input.left, 'the number of sites'))
-  let before = 0
-  for (let i = 0; i < offsets.length; i++) {
-    offsets[i] = before + input.number(blob.length, 'an offset')
-    before = offsets[i] + row.width
-    if (before + tail > blob.length) throw damagedTable(`a ${row.name} site passes the end of the blob`)
-  }
+  const offsets = readOffsets(input, blob, stream)
   const anchors =
     row.anchor === 'address'
       ? readColumn(
@@ -153,7 +157,20 @@ function readStream(input: ByteReader, blob: Blob, pointed: Pointed): StreamSite
   const targets = readColumn(input, offsets.length, (head & CONSTANT_TARGET) !== 0, (i) =>
     pointed.target(stream, offsets[i], anchors?.[i] ?? 0n),
   )
+  for (const address of targets) checkEnd(blob, target, address, relative)
+  for (const address of anchors ?? []) checkEnd(blob, anchor, address, false)
   return { ...stream, offsets, targets, anchors }
+}
+
+function readOffsets(input: ByteReader, blob: Blob, { kind, tail }: Stream): Uint32Array {
+  const { name, width } = KIND_ROWS[kind]
+  let free = 0
+  return new Uint32Array(input.number(input.left, 'the number of sites')).map(() => {
+    const offset = free + input.number(blob.length, 'an offset')
+    free = offset + width
+    if (free + tail > blob.length) throw damagedTable(`a ${name} site passes the end of the blob`)
+    return offset
+  })
 }
 
 function readColumn(
@@ -175,79 +192,65 @@ function readColumn(
 }
 
 /** Streams of one kind and direction as one group, by offset. */
-function joinStreams(streams: readonly StreamSites[], code: Uint8Array, pointed: Pointed): SiteGroup {
-  const { kind, target, anchor } = streams[0]
+function joinStreams(streams: readonly StreamSites[]): SiteGroup {
+  const { kind, target, anchor, anchors: first } = streams[0]
   const count = streams.reduce((sum, { offsets }) => sum + offsets.length, 0)
-  const sites = {
-    offsets: new Uint32Array(count),
-    owner: new Uint32Array(count),
-    index: new Uint32Array(count),
+  const offsets = new Uint32Array(count)
+  const targets = new BigUint64Array(count)
+  const anchors = first && new BigUint64Array(count)
+  const [tails, evidence] = [new Uint8Array(count), new Uint8Array(count)]
+  let at = 0
+  for (const stream of streams) {
+    const end = at + stream.offsets.length
+    offsets.set(stream.offsets, at)
+    targets.set(stream.targets, at)
+    anchors?.set(stream.anchors!, at)
+    tails.fill(stream.tail, at, end)
+    evidence.fill(stream.evidence, at, end)
+    at = end
   }
-  let n = 0
-  streams.forEach(({ offsets }, owner) => {
-    offsets.forEach((offset, i) => {
-      sites.offsets[n] = offset
-      sites.owner[n] = owner
-      sites.index[n++] = i
-    })
-  })
-  const order = new Uint32Array(count).map((_, i) => i).sort((a, b) => sites.offsets[a] - sites.offsets[b])
-  const from =
-    <T>(read: (stream: StreamSites, i: number) => T) =>
-    (at: number): T =>
-      read(streams[sites.owner[at]], sites.index[at])
-  const offsets = Uint32Array.from(order, (at) => sites.offsets[at])
-  const targets = BigUint64Array.from(
-    order,
-    from((stream, i) => stream.targets[i]),
-  )
-  const bounds = groupBounds(viewOf(code), kind, offsets, targets)
-  const shift = KIND_ROWS[kind].rule === 'target' ? pointed.shift(target) : 0n
+  const order = new Uint32Array(count).map((_, i) => i).sort((a, b) => offsets[a] - offsets[b])
   return {
     kind,
     target,
     anchor,
-    offsets,
-    targets,
-    tails: Uint8Array.from(
-      order,
-      from((stream) => stream.tail),
-    ),
-    anchors:
-      streams[0].anchors &&
-      BigUint64Array.from(
-        order,
-        from((stream, i) => stream.anchors![i]),
-      ),
-    evidence: Uint8Array.from(
-      order,
-      from((stream) => stream.evidence),
-    ),
-    min: bounds.min + shift,
-    max: bounds.max + shift,
+    offsets: Uint32Array.from(order, (i) => offsets[i]),
+    targets: BigUint64Array.from(order, (i) => targets[i]),
+    tails: Uint8Array.from(order, (i) => tails[i]),
+    anchors: anchors && BigUint64Array.from(order, (i) => anchors[i]),
+    evidence: Uint8Array.from(order, (i) => evidence[i]),
+    bounds: undefined,
   }
 }
 
 function readSplit(input: ByteReader, blob: Blob): SplitSite {
   const [target, anchor] = [readPlace(input, blob), readPlace(input, blob)]
-  if (target === anchor) throw damagedTable('a split site never changes')
-  const evidence = readEvidence(input)
-  const targetAddress = input.wide('an address')
-  const anchorAddress = input.byte() === 0 ? undefined : input.wide('an address')
+  const evidence = readEvidence(input, false)
+  const targetAddress = checkEnd(blob, target, input.wide('an address'), false)
+  const anchored = input.byte() === 1
+  const anchorAddress = anchored ? checkEnd(blob, anchor, input.wide('an address'), false) : undefined
+  if (target === anchor || (!anchored && anchor !== FIXED))
+    throw damagedTable('a split site moves with the wrong ranges')
   const pieces = Array.from({ length: input.number(input.left, 'the number of pieces') }, () =>
-    readPiece(input, blob.length),
+    readPiece(input),
   )
-  if (pieces.length === 0) throw damagedTable('a split site has no pieces')
-  return { pieces, target, anchor, targetAddress, anchorAddress, evidence }
+  return {
+    pieces: checkPieces(pieces, blob.length, 'a split site'),
+    target,
+    anchor,
+    targetAddress,
+    anchorAddress,
+    evidence,
+  }
 }
 
-function readPiece(input: ByteReader, length: number): SplitPiece {
-  const offset = input.number(length, 'an offset')
+function readPiece(input: ByteReader): SplitPiece {
+  const offset = input.number(2 ** 32, 'an offset')
   const form = input.byte()
-  const [width, operation] = [form & 15, OPERATIONS[form >> 4]]
-  if ((width !== 1 && width !== 2 && width !== 4 && width !== 8) || operation === undefined)
-    throw damagedTable(`${form} is no form of a piece`)
-  const shift = input.byte()
-  if (shift > 63) throw damagedTable(`a piece is shifted by ${shift} bits`)
-  return { offset, width, shift, operation }
+  return {
+    offset,
+    width: (form & 15) as SplitPiece['width'],
+    operation: OPERATIONS[form >> 4],
+    shift: input.byte(),
+  }
 }

@@ -3,7 +3,7 @@
  * move could change, sorts, groups. Addresses come in as distances from the blob's base, exact as numbers below 2^53,
  * and are kept as two 32-bit halves: no bigint per site.
  */
-import { ADDRESS_LIMIT, type AddressLike, hex, toOffset } from '../core/address.ts'
+import { ADDRESS_LIMIT, type AddressLike, hex, toOffset, wrapAddress } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import {
@@ -64,6 +64,14 @@ export function placeBlob(length: number, options: BlobOptions): Blob {
     .filter((other) => other.start !== range.start || other.end !== range.end)
   const covered = sortDisjoint([range, ...moved], 'the ranges that may move')
   return { base: range.start, length, span, covered, own: covered.indexOf(range) }
+}
+
+/** The covered ranges do not overlap where they are now either; throws `bad-argument`. */
+export function checkShifts({ covered }: Blob, shifts: readonly bigint[]): void {
+  sortDisjoint(
+    covered.map(({ start, end }, i) => toRange(wrapAddress(start + shifts[i]), end - start, 'a range')),
+    'the covered ranges, where they are now',
+  )
 }
 
 const grow = (column: Uint32Array, size: number): Uint32Array<ArrayBuffer> => {

@@ -7,6 +7,7 @@
  * they move with (a site that no move changes is not here), but for `eip32`, whose target is bounded even when nothing changes.
  */
 import { readField } from '../core/bytes.ts'
+import { type AddressRange, rangeOfTarget } from '../core/range.ts'
 import { ABS64, DIFF64, EIP32, fieldValue, KIND_ROWS } from './kinds.ts'
 import type { SplitPiece } from './site.ts'
 
@@ -85,6 +86,20 @@ function readSmall(view: DataView, offset: number, width: number, signed: boolea
       return signed ? view.getInt32(offset, true) : view.getUint32(offset, true)
   }
 }
+
+/**
+ * Whether an address, as it was when the table was built, can be one that moves with `place`: what a table that is read must say. A relative
+ * target may be fixed wherever it lies (fs:, gs:).
+ */
+export const canMoveWith = (
+  covered: readonly AddressRange[],
+  address: bigint,
+  place: Place,
+  relative: boolean,
+): boolean =>
+  rangeOfTarget(covered, address, false) === place ||
+  rangeOfTarget(covered, address, true) === place ||
+  (relative && place === FIXED)
 
 /** The value of one site's field. */
 export function siteValue(view: DataView, kind: number, offset: number): bigint {

@@ -3,12 +3,11 @@
  * built; `shifts` says how far each covered range has moved since. Reading it back checks everything that can be checked
  * without the code; `table.check(code)` does the rest.
  */
-import { hex, toAddress, wrapAddress } from '../core/address.ts'
+import { hex, toAddress } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
-import { rangeOfTarget, sortDisjoint, toRange } from '../core/range.ts'
-import { type Blob, checkFields, placeBlob } from './builder.ts'
+import { type Blob, checkFields, checkShifts, placeBlob } from './builder.ts'
 import { packRuns } from './from-sites.ts'
-import { FIXED, type Place, type SiteGroup, type SplitSite } from './groups.ts'
+import { canMoveWith, FIXED, type Place, type SiteGroup, type SplitSite } from './groups.ts'
 import { EIP32, KIND_ROWS, kindCode, SPLIT } from './kinds.ts'
 import {
   type AddressEvidence,
@@ -208,10 +207,7 @@ function parseParts(reader: Reader): RelocationTable {
   )
     reader.fail('lists its covered ranges out of order')
   const shifts = coverage.map((range) => BigInt.asIntN(64, range.shift))
-  sortDisjoint(
-    blob.covered.map(({ start, end }, i) => toRange(wrapAddress(start + shifts[i]), end - start, 'a range')),
-    'the covered ranges, where they are now',
-  )
+  checkShifts(blob, shifts)
   const groups = reader
     .at('groups')
     .items()
@@ -285,15 +281,11 @@ function parseGroup(reader: Reader, blob: Blob): SiteGroup {
   }
 }
 
-/** An address that is said to move with `place`, as it was when the table was built. A relative target may be fixed wherever it lies (fs:, gs:). */
+/** An address that is said to move with `place`. */
 function parseEnd(reader: Reader, place: Place, blob: Blob, relative: boolean): bigint {
   const address = reader.address()
-  const { covered } = blob
-  const possible =
-    rangeOfTarget(covered, address, false) === place ||
-    rangeOfTarget(covered, address, true) === place ||
-    (relative && place === FIXED)
-  return possible ? address : reader.fail(`is ${hex(address)}, which does not move with what its group says`)
+  if (canMoveWith(blob.covered, address, place, relative)) return address
+  return reader.fail(`is ${hex(address)}, which does not move with what its group says`)
 }
 
 function parseSplit(reader: Reader, blob: Blob): SplitSite {

@@ -30,7 +30,8 @@ describe('damaged input', () => {
     )
     expect(seen.map(({ name }) => name)).toEqual(shapes)
     for (const { name, memory, milliseconds } of seen) {
-      expect(memory, name).toBeLessThanOrEqual(4 * mebibytes * 2 ** 20)
+      // Compiled code and the collector's reserve come on top, whatever the size.
+      expect(memory, name).toBeLessThanOrEqual((4 * mebibytes + 16) * 2 ** 20)
       expect(milliseconds, name).toBeLessThan(20_000)
     }
   }, 70_000)

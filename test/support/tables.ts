@@ -102,7 +102,7 @@ function randomSite(
   if (/^(pc|eip)/.test(kind)) {
     // Values of relative fields stay small enough to survive moves in either direction.
     if (kind === 'pc32' || kind === 'eip32') view.setInt32(offset, next(0x100_0000) - 0x80_0000, true)
-    const biased = next(4) === 0 ? { target } : {}
+    const biased = next(4) === 0 ? { target: kind === 'eip32' ? BigInt.asUintN(32, target) : target } : {}
     return { kind, offset, end: offset + WIDTHS[kind] + tail, ...biased, evidence: { code } }
   }
   const evidence = { code, address } as const
