@@ -167,8 +167,23 @@ function damageJson(value: unknown, next: Random): unknown {
   return copy
 }
 
-const seedTable = (next: Random): ReturnType<typeof randomTable> =>
-  randomTable({ seed: next(200), sites: 1 + next(20), length: 60 + next(200) })
+interface WholeTable {
+  readonly code: Uint8Array
+  readonly binary: Uint8Array
+  readonly json: unknown
+}
+
+/** Whole tables are made once; there is damage enough for each. */
+const wholeTables: WholeTable[] = []
+
+function wholeTable(next: Random): WholeTable {
+  const seed = next(100)
+  if (wholeTables[seed] === undefined) {
+    const { code, table } = randomTable({ seed, sites: 1 + (seed % 20), length: 60 + 2 * seed })
+    wholeTables[seed] = { code, binary: table.toBinary(code), json: JSON.parse(JSON.stringify(table)) }
+  }
+  return wholeTables[seed]
+}
 
 const DAMAGE: Readonly<Record<InputKind, (next: Random) => () => unknown>> = {
   elf(next) {
@@ -177,16 +192,15 @@ const DAMAGE: Readonly<Record<InputKind, (next: Random) => () => unknown>> = {
     return () => readElfWhole(bytes, choice)
   },
   'binary table'(next) {
-    const { code, table } = seedTable(next)
-    const bytes = damage(table.toBinary(code), next)
+    const { code, binary } = wholeTable(next)
+    const bytes = damage(binary, next)
     // With the right checksum damage reaches what is behind it.
     if (next(8) > 0 && bytes.length > 4)
       bytes.set(bytesOfHex(contentHash(bytes.subarray(0, -4))).subarray(0, 4), bytes.length - 4)
     return () => RelocationTable.fromBinary(bytes, code).sites()
   },
   'JSON table'(next) {
-    const { table } = seedTable(next)
-    let json = JSON.parse(JSON.stringify(table)) as unknown
+    let { json } = wholeTable(next)
     for (let rest = 1 + next(3); rest > 0; rest--) json = damageJson(json, next)
     return () => RelocationTable.fromJSON(json).sites()
   },
