@@ -3,7 +3,7 @@
 import * as iced from 'iced-x86'
 import { CodeExt, type Decoder, type Instruction } from 'iced-x86'
 import { Flow } from '../../src/x86/instruction.ts'
-import { Layout, Tail, Unique } from '../../src/x86/layout.ts'
+import { Layout, Unique } from '../../src/x86/layout.ts'
 
 const { Code, FlowControl, OpKind } = iced
 
@@ -41,23 +41,20 @@ export function describe(
   if (rest < 0 || rest > 2)
     throw new Error(`cannot describe ${Code[instruction.code]}: ${rest} bytes unexplained`)
   const hasModrm = rest > 0
-  const moffs = memory && !hasModrm && displacementSize > 0
-  const tailKind = near ? Tail.branch : moffs ? Tail.moffs : immediateSize > 0 ? Tail.immediate : Tail.hidden
-  const width =
-    immediateSize === 0 || near
-      ? 0
-      : Math.max(...kinds.map((kind) => (kind === OpKind.Immediate8_2nd ? 0 : (WIDTH.get(kind) ?? 0))))
+  const immediate = near ? 0 : immediateSize
   let word = known + Math.max(0, rest - 1)
-  word |= tailKind << Layout.tailShift
-  if (immediateSize2 > 0) word |= Layout.immediate2
-  word |= width << Layout.widthShift
+  word |= immediate << Layout.immediateShift
+  word |= (near ? immediateSize : 0) << Layout.branchShift
+  if (immediate > 0) word |= Math.max(...kinds.map((kind) => WIDTH.get(kind) ?? 0)) << Layout.widthShift
   word |= flowOf(instruction, near) << Layout.flowShift
   if (hasModrm) word |= Layout.hasModrm
-  if (hasModrm && memoryKey && !memory) word |= Layout.registerOnly
-  if (memory && !hasModrm && !moffs) word |= Layout.implicitMemory
-  if (kinds.includes(OpKind.NearBranch16)) word |= Layout.branch16
+  if (hasModrm && (memory || !memoryKey)) word |= Layout.memory
   if (memory && instruction.isVsib) word |= Layout.vsib
-  return word | (uniqueOf(instruction.code) << Layout.uniqueShift)
+  word |= uniqueOf(instruction.code) << Layout.uniqueShift
+  if (memory && !hasModrm) word |= displacementSize > 0 ? Layout.moffs : Layout.implicitMemory
+  if (immediateSize2 > 0) word |= Layout.immediate2
+  if (kinds.includes(OpKind.NearBranch16)) word |= Layout.branch16
+  return word
 }
 
 /** Which registers must differ, by iced's opcode information. */

@@ -7,7 +7,7 @@
  * opcode and ModRM, an entry in it. An entry holds whatever REX.R, X and B are; with any other prefix there is none.
  */
 import type { Cpu } from './instruction.ts'
-import { Layout, legacyContext, legacyPage, ROW_KEYS, rowKey, Tail } from './layout.ts'
+import { Layout, legacyContext, legacyPage, ROW_KEYS, rowKey } from './layout.ts'
 import { type Tables, tablesFor } from './tables.ts'
 
 /**
@@ -75,7 +75,7 @@ function buildHeads(heads: Uint8Array): void {
 function buildEntries(tables: Tables, entries: Uint8Array): void {
   const rows = new Map<number, Uint8Array>()
   const rowEntries = (map: number, w: number, prefixes: number, opcode: number): Uint8Array => {
-    const row = tables.cells[tables.pages[legacyPage(map, w, prefixes)] + opcode]
+    const row = tables.cells[(legacyPage(map, w, prefixes) << 8) | opcode]
     let list = rows.get(row)
     if (list === undefined) {
       list = new Uint8Array(256)
@@ -107,14 +107,14 @@ const PLAIN = [0, 1, 2, 3, 4, 5, 6, 7].reduce(
 )
 
 function entryOf(tables: Tables, leaf: number, modrm: number): number {
-  const layout = tables.layout[leaf]
-  if ((tables.contexts[leaf] & PLAIN) !== PLAIN || (layout & Layout.suffix) !== 0) return 0
+  const layout = tables.leaves[leaf]
+  if ((tables.leaves[leaf + 1] & PLAIN) !== PLAIN || (layout & Layout.suffix) !== 0) return 0
   let length = 1
   let field = 0
   let sib = 0
   if ((layout & Layout.hasModrm) !== 0) {
     length++
-    if (modrm < 0xc0 && (layout & Layout.registerOnly) === 0) {
+    if (modrm < 0xc0 && (layout & Layout.memory) !== 0) {
       if ((modrm & 7) === 4) {
         length++
         if (modrm < 0x40) sib = 0x40
@@ -125,6 +125,6 @@ function entryOf(tables: Tables, leaf: number, modrm: number): number {
       } else if (modrm >= 0x40) length += modrm < 0x80 ? 1 : 4
     }
   }
-  if (((layout >> Layout.tailShift) & Layout.tailKindMask) === Tail.branch) field = length
+  if (((layout >> Layout.branchShift) & 7) !== 0) field = length
   return (length + (layout & Layout.tailMask)) | (field << 4) | sib
 }

@@ -38,37 +38,37 @@ export const evexContext = (ll: number, b: number, z: number, masked: number): n
 
 /** Fields of a leaf's layout word. */
 export const Layout = {
-  /** Bytes after ModRM, SIB and displacement, 0 to 8. */
+  /** Bytes after ModRM, SIB and displacement, 0 to 8: immediates, a branch field, moffs, or a byte that is no operand. */
   tailMask: 0xf,
-  /** What the tail is: one of {@link Tail}. */
-  tailShift: 4,
-  tailKindMask: 3,
-  /** The tail's last byte is a second immediate. */
-  immediate2: 0x40,
-  /** log2 of the immediate's operand width in bytes, plus 1; 0: no immediate. */
-  widthShift: 7,
-  widthMask: 7,
-  flowShift: 10,
-  flowMask: 15,
-  hasModrm: 0x4000,
-  /** mod is ignored: always a register (mov cr, mov dr). */
-  registerOnly: 0x8000,
-  /** A memory operand without ModRM (xlatb). */
-  implicitMemory: 0x10000,
-  /** Valid only with a SIB byte. */
-  needsSib: 0x20000,
+  /** Bytes of the immediate operand at the tail's start, 4 bits. */
+  immediateShift: 4,
+  /** Bytes of the relative branch field, 3 bits. */
+  branchShift: 8,
+  /** log2 of the bytes that the immediate becomes, plus 1, 3 bits; 0: no immediate. */
+  widthShift: 11,
+  /** One of `Flow`, 4 bits. */
+  flowShift: 14,
+  hasModrm: 1 << 18,
+  /** ModRM with mod < 3 is a memory operand. (Not so for mov cr and mov dr.) */
+  memory: 1 << 19,
   /** The SIB's index is a vector register: always there. */
-  vsib: 0x40000,
-  branch16: 0x80000,
-  /** Register numbers that must differ: one of {@link Unique}. */
-  uniqueShift: 20,
-  uniqueMask: 3,
+  vsib: 1 << 20,
+  /** Register numbers that must differ: one of {@link Unique}, 2 bits. */
+  uniqueShift: 21,
+  /** The tail is the address of a memory operand. */
+  moffs: 1 << 23,
+  /** The tail's last byte is a second immediate. */
+  immediate2: 1 << 24,
+  /** A memory operand without ModRM (xlatb). */
+  implicitMemory: 1 << 25,
+  /** Valid only with a SIB byte. */
+  needsSib: 1 << 26,
+  branch16: 1 << 27,
   /** The tail is a 3DNow! opcode: valid only where the bitmap says so. */
-  suffix: 0x400000,
+  suffix: 1 << 28,
+  /** The bits from `moffs` on: what few instructions have. */
+  rare: -1 << 23,
 } as const
-
-/** What the bytes after the displacement are. `hidden`: no operand (a register in imm8[7:4], a 3DNow! opcode). */
-export const Tail = { hidden: 0, immediate: 1, branch: 2, moffs: 3 } as const
 
 /** Which register operands must differ. `all`: reg, vvvv (where used) and the index or rm; `destination`: reg from the others. */
 export const Unique = { none: 0, all: 1, destination: 2 } as const

@@ -13,11 +13,9 @@ import {
   evexContext,
   evexPage,
   Layout,
-  legacyContext,
   legacyPage,
   ROW_KEYS,
   rowKey,
-  Tail,
   Unique,
   vexContext,
   vexPage,
@@ -63,41 +61,48 @@ for (let rex = 0; rex < 16; rex++) {
 /** Bits of `Prefix` for VEX.pp. */
 const PP = Uint8Array.of(0, Prefix.p66, Prefix.f3, Prefix.f2)
 
-// An imported name is loaded from its module's cell each time it is used, and a property of it looked up; a constant
-// of this module is a constant of the machine code. That is a third of the decoder's time.
-const { rexB: REX_B, rexX: REX_X, rexR: REX_R, p67: P67 } = Prefix
+// A constant of this module is a constant of the machine code; an imported name is loaded from its module's cell each
+// time, and a property of it looked up.
 const { legacy: LEGACY, vex: VEX, evex: EVEX, xop: XOP, d3now: D3NOW } = Encoding
-const {
-  none: NO_MEMORY,
-  base: BASE,
-  index: INDEX,
-  absolute: ABSOLUTE,
-  moffs: MOFFS,
-  rip: RIP,
-  eip: EIP,
-} = Memory
-const { immediate: IMMEDIATE, branch: BRANCH, moffs: TAIL_MOFFS } = Tail
+const { base: BASE, index: INDEX, absolute: ABSOLUTE, moffs: MOFFS, rip: RIP } = Memory
+const { rexB: REX_B, rexX: REX_X, rexR: REX_R, p67: P67 } = Prefix
 const { none: NOT_UNIQUE, destination: UNIQUE_DESTINATION } = Unique
 const KEYS = ROW_KEYS
 const {
-  hasModrm: HAS_MODRM,
-  registerOnly: REGISTER_ONLY,
-  vsib: VSIB,
-  needsSib: NEEDS_SIB,
-  implicitMemory: IMPLICIT_MEMORY,
-  uniqueShift: UNIQUE_SHIFT,
-  uniqueMask: UNIQUE_MASK,
   tailMask: TAIL_MASK,
-  tailShift: TAIL_SHIFT,
-  tailKindMask: TAIL_KIND_MASK,
-  immediate2: IMMEDIATE_2,
-  suffix: SUFFIX,
+  immediateShift: IMMEDIATE_SHIFT,
+  branchShift: BRANCH_SHIFT,
   widthShift: WIDTH_SHIFT,
-  widthMask: WIDTH_MASK,
   flowShift: FLOW_SHIFT,
-  flowMask: FLOW_MASK,
-  branch16: BRANCH_1_6,
+  hasModrm: HAS_MODRM,
+  memory: HAS_MEMORY,
+  vsib: VSIB,
+  uniqueShift: UNIQUE_SHIFT,
+  moffs: HAS_MOFFS,
+  immediate2: IMMEDIATE_2,
+  implicitMemory: IMPLICIT_MEMORY,
+  needsSib: NEEDS_SIB,
+  branch16: BRANCH_16,
+  suffix: SUFFIX,
+  rare: RARE,
 } = Layout
+
+/** What a first opcode byte may be: 0 an opcode, PREFIX, ESCAPE (0F), VECTOR (VEX, EVEX, perhaps XOP). */
+const [PREFIX, ESCAPE, VECTOR] = [1, 2, 3] as const
+const BYTE_CLASS = PREFIX_SETS.map((sets) => (sets === 0 ? 0 : PREFIX))
+BYTE_CLASS[0x0f] = ESCAPE
+for (const byte of [0xc4, 0xc5, 0x62, 0x8f]) BYTE_CLASS[byte] = VECTOR
+
+/** By ModRM: bits 0-2 memory form, 3-5 size of the displacement, 6 SIB, 7 RIP-relative, 8 SIB with mod = 0. */
+const MODRM = new Uint16Array(256)
+for (let modrm = 0; modrm < 0xc0; modrm++) {
+  const rip = (modrm & 0xc7) === 5
+  const size = rip || modrm >= 0x80 ? 4 : modrm >> 6
+  MODRM[modrm] =
+    (rip ? RIP | 0x80 : BASE) | (size << 3) | ((modrm & 7) === 4 ? (modrm < 0x40 ? 0x140 : 0x40) : 0)
+}
+/** By SIB: the MODRM bit with which it has no base. */
+const NO_BASE = new Uint16Array(256).map((_, sib) => ((sib & 7) === 5 ? 0x100 : 0))
 
 class TableDecoder implements InstructionDecoder {
   readonly #code: Uint8Array
@@ -117,9 +122,10 @@ class TableDecoder implements InstructionDecoder {
   decode(offset: number, out: Instruction): number {
     out.offset = offset
     const length = this.#code.length
-    if (offset + PADDING <= length) return decodeAt(this.#code, offset, MAX_LENGTH, this.#tables, out)
+    if (offset + PADDING <= length)
+      return (out.length = decodeAt(this.#code, offset, MAX_LENGTH, this.#tables, out))
     const left = Math.min(length - offset, MAX_LENGTH)
-    return decodeAt(this.#tail, offset - this.#tailStart, left, this.#tables, out)
+    return (out.length = decodeAt(this.#tail, offset - this.#tailStart, left, this.#tables, out))
   }
 }
 
@@ -127,170 +133,194 @@ class TableDecoder implements InstructionDecoder {
 export const createTableDecoder = (code: Uint8Array, options: DecoderOptions = {}): InstructionDecoder =>
   new TableDecoder(code, tablesFor(options.cpu ?? 'intel'))
 
-/** Decodes `bytes` at `start`, of which the instruction may use `limit`; at least {@link PADDING} bytes are there. */
-function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Tables, out: Instruction): number {
-  let at = start
-  let prefixes = 0
-  let opcode = bytes[at]
-  for (let sets = PREFIX_SETS[opcode]; sets !== 0; sets = PREFIX_SETS[opcode]) {
-    prefixes = (prefixes & PREFIX_KEEPS[opcode]) | sets
-    opcode = bytes[++at]
-    if (at - start >= MAX_LENGTH) return (out.length = 0)
-  }
-  prefixes &= ~SOME_PREFIX
+/** No layout word. */
+const NONE = -1
 
-  let encoding: number = LEGACY
+/**
+ * Decodes `bytes` at `start`, of which the instruction may use `limit`; at least {@link PADDING} bytes are there. The
+ * length, 0 where it is no instruction. What most instructions have is computed without a branch, for a
+ * branch that depends on the code at hand is mispredicted.
+ */
+function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Tables, out: Instruction): number {
+  let opcode = bytes[start]
+  // A REX prefix alone: half of all instructions.
+  const rex = (((opcode & 0xf0) ^ 0x40) - 1) >>> 31
+  let prefixes = (0x80 | ((opcode & 15) << 8)) & -rex
+  let at = start + rex
+  opcode = bytes[at]
+  let kind = BYTE_CLASS[opcode]
   let map = 0
-  let page: number
-  let context: number
-  let vvvv = 0
-  let registers = 0
-  if (
-    opcode === 0xc5 ||
-    opcode === 0xc4 ||
-    opcode === 0x62 ||
-    (opcode === 0x8f && (bytes[at + 1] & 0x1f) >= 8)
-  ) {
-    if ((prefixes & FORBIDDEN_BEFORE_VEX) !== 0) return (out.length = 0)
-    const p0 = opcode === 0xc5 ? (bytes[at + 1] & 0x80) | 0x61 : bytes[at + 1]
-    const p1 = opcode === 0xc5 ? bytes[at + 1] & 0x7f : bytes[at + 2]
-    const pp = p1 & 3
-    const w = p1 >> 7
-    const rxb = ~p0 >> 5
-    prefixes |= PP[pp] | ((rxb & 7) << 8) | (w << 11)
-    vvvv = (~p1 >> 3) & 15
-    if (opcode === 0x62) {
-      const p2 = bytes[at + 3]
-      map = p0 & 7
-      if ((p0 & 8) !== 0 || (p1 & 4) === 0) return (out.length = 0)
-      encoding = EVEX
-      page = evexPage(map, pp, w)
-      context = evexContext((p2 >> 5) & 3, (p2 >> 4) & 1, p2 >> 7, (p2 & 7) === 0 ? 0 : 1)
-      registers = ((~p0 & 0x10) >> 1) | (rxb & 7) | ((~p2 & 8) << 1)
-      at += 4
-    } else {
-      map = p0 & 0x1f
-      context = vexContext((p1 >> 2) & 1, w, (rxb >> 2) & 1, (rxb >> 1) & 1, rxb & 1)
-      if (opcode === 0x8f) {
-        if (map > 10) return (out.length = 0)
-        encoding = XOP
-        page = xopPage(map, pp)
-      } else {
-        if (map === 0 || map > 3) return (out.length = 0)
-        encoding = VEX
-        page = vexPage(map, pp)
+  let layout = -1
+  if (kind !== 0) {
+    if (kind === PREFIX) {
+      prefixes = 0
+      at = start
+      for (opcode = bytes[at]; PREFIX_SETS[opcode] !== 0; opcode = bytes[++at]) {
+        if (at - start === MAX_LENGTH) return 0
+        prefixes = (prefixes & PREFIX_KEEPS[opcode]) | PREFIX_SETS[opcode]
       }
-      at += opcode === 0xc5 ? 2 : 3
+      prefixes &= ~SOME_PREFIX
+      kind = BYTE_CLASS[opcode]
     }
-    opcode = bytes[at]
-  } else {
-    if (opcode === 0x0f) {
-      opcode = bytes[++at]
+    if (kind === ESCAPE) {
       map = 1
+      opcode = bytes[++at]
       if (opcode === 0x38 || opcode === 0x3a) {
         map = opcode === 0x38 ? 2 : 3
         opcode = bytes[++at]
       }
+    } else if (kind === VECTOR && (opcode !== 0x8f || (bytes[at + 1] & 0x1f) >= 8)) {
+      layout = vectorLayout(bytes, at, prefixes, tables, out)
+      if (layout === NONE) return 0
+      prefixes = out.prefixes
+      at += out.modrmOffset
     }
-    page = legacyPage(map, (prefixes >> 11) & 1, prefixes & 7)
-    context = legacyContext(
-      (prefixes >> 4) & 1,
-      (prefixes >> 10) & 1,
-      (prefixes >> 9) & 1,
-      (prefixes >> 8) & 1,
-      (prefixes >> 3) & 1,
-    )
   }
-  at++
-
-  const modrm = bytes[at]
-  const leaf = tables.rows[tables.cells[tables.pages[page] + opcode] * KEYS + rowKey(modrm)]
-  const layout = tables.layout[leaf]
-  if (((tables.contexts[leaf] >>> context) & 1) === 0) return (out.length = 0)
-
-  let memory: number = NO_MEMORY
-  let displacementSize = 0
-  let sib = -1
-  out.modrmOffset = 0
-  out.modrm = 0
-  if ((layout & HAS_MODRM) !== 0) {
-    out.modrmOffset = at - start
-    out.modrm = modrm
-    at++
-    if (modrm < 0xc0 && (layout & REGISTER_ONLY) === 0) {
-      const mod = modrm >> 6
-      displacementSize = mod === 0 ? 0 : mod === 1 ? 1 : 4
-      memory = BASE
-      if ((modrm & 7) === 4) {
-        sib = bytes[at++]
-        if (mod === 0 && (sib & 7) === 5) {
-          displacementSize = 4
-          const indexed = (sib & 0x38) !== 0x20 || (prefixes & REX_X) !== 0 || (layout & VSIB) !== 0
-          memory = indexed ? INDEX : ABSOLUTE
-        }
-      } else if ((layout & NEEDS_SIB) !== 0) return (out.length = 0)
-      else if ((modrm & 0xc7) === 5) {
-        displacementSize = 4
-        memory = (prefixes & P67) !== 0 ? EIP : RIP
-      }
-    }
-  } else if ((layout & IMPLICIT_MEMORY) !== 0) memory = BASE
-
-  if (encoding !== LEGACY) {
-    const v = vvvv | (registers & 16)
-    if (((tables.vvvv[leaf] >>> v) & 1) === 0) return (out.length = 0)
-    if (encoding === EVEX && ((tables.registers[leaf] >>> (registers & 15)) & 1) === 0)
-      return (out.length = 0)
-    const unique = (layout >> UNIQUE_SHIFT) & UNIQUE_MASK
-    if (unique !== NOT_UNIQUE && !areUnique(unique, modrm, sib, prefixes, v, registers, tables.vvvv[leaf]))
-      return (out.length = 0)
+  if (layout === NONE) {
+    const page = legacyPage(map, (prefixes >> 11) & 1, prefixes & 7)
+    const leaf = tables.rows[tables.cells[(page << 8) | opcode] * KEYS + rowKey(bytes[++at])]
+    // Lock, R, X, B, 67h.
+    const context =
+      ((prefixes >> 4) & 1) |
+      ((prefixes >> 9) & 2) |
+      ((prefixes >> 7) & 4) |
+      ((prefixes >> 5) & 8) |
+      ((prefixes << 1) & 16)
+    if (((tables.leaves[leaf + 1] >>> context) & 1) === 0) return 0
+    layout = tables.leaves[leaf]
+    out.encoding = LEGACY
+    out.map = map
+    out.opcode = opcode
+    out.prefixes = prefixes
+    out.vvvv = 0
   }
 
-  out.displacementOffset = displacementSize === 0 ? 0 : at - start
-  at += displacementSize
-  let tail = layout & TAIL_MASK
-  const kind = (layout >> TAIL_SHIFT) & TAIL_KIND_MASK
-  const tailOffset = at - start
-  out.branchOffset = 0
-  out.branchSize = 0
-  out.immediateOffset = 0
-  out.immediateSize = 0
-  out.immediate2Offset = 0
-  if (kind === IMMEDIATE) {
-    out.immediateOffset = tailOffset
-    out.immediateSize = tail
-    if ((layout & IMMEDIATE_2) !== 0) {
-      out.immediateSize = tail - 1
-      out.immediate2Offset = tailOffset + tail - 1
-    }
-  } else if (kind === BRANCH) {
-    out.branchOffset = tailOffset
-    out.branchSize = tail
-  } else if (kind === TAIL_MOFFS) {
-    if ((prefixes & P67) !== 0) tail = 4
-    memory = MOFFS
-    out.displacementOffset = tailOffset
-    displacementSize = tail
-  } else if ((layout & SUFFIX) !== 0) {
-    opcode = bytes[at]
-    if (((tables.suffixes[opcode >> 3] >> (opcode & 7)) & 1) === 0) return (out.length = 0)
-    encoding = D3NOW
+  const hasModrm = (layout & HAS_MODRM) === 0 ? 0 : 1
+  const modrm = bytes[at] & -hasModrm
+  const info = (layout & HAS_MEMORY) === 0 ? 0 : MODRM[modrm]
+  out.modrmOffset = (at - start) & -hasModrm
+  out.modrm = modrm
+  at += hasModrm
+  const sib = bytes[at]
+  at += (info >> 6) & 1
+  let memory = (info & 7) + ((info >> 7) & (prefixes >> 3) & 1)
+  let displacementSize = (info >> 3) & 7
+  if ((info & NO_BASE[sib]) !== 0) {
+    displacementSize = 4
+    memory = (sib & 0x38) !== 0x20 || (prefixes & REX_X) !== 0 || (layout & VSIB) !== 0 ? INDEX : ABSOLUTE
   }
-  const length = tailOffset + tail
-  if (length > limit) return (out.length = 0)
-
-  out.length = length
+  const immediateSize = (layout >> IMMEDIATE_SHIFT) & 15
+  const branchSize = (layout >> BRANCH_SHIFT) & 7
+  out.displacementOffset = (at - start) & (-displacementSize >> 31)
   out.displacementSize = displacementSize
-  out.immediateWidth = (1 << ((layout >> WIDTH_SHIFT) & WIDTH_MASK)) >> 1
-  out.flow = (layout >> FLOW_SHIFT) & FLOW_MASK
+  at += displacementSize
+  out.immediateOffset = (at - start) & (-immediateSize >> 31)
+  out.immediateSize = immediateSize
+  out.immediateWidth = (1 << ((layout >> WIDTH_SHIFT) & 7)) >> 1
+  out.immediate2Offset = 0
+  out.branchOffset = (at - start) & (-branchSize >> 31)
+  out.branchSize = branchSize
+  out.branch16 = 0
+  out.flow = (layout >> FLOW_SHIFT) & 15
   out.memory = memory
-  out.branch16 = (layout & BRANCH_1_6) === 0 ? 0 : 1
-  out.encoding = encoding
+  const length = at - start + (layout & TAIL_MASK)
+  if ((layout & RARE) !== 0) return fillRare(bytes, start, at, length, limit, tables, layout, out)
+  return length > limit ? 0 : length
+}
+
+/**
+ * The layout word of an instruction with a VEX, EVEX or XOP payload at `at`, `NONE` where it is none; its ModRM is
+ * `out.modrmOffset` bytes on.
+ */
+function vectorLayout(
+  bytes: Uint8Array,
+  at: number,
+  prefixes: number,
+  tables: Tables,
+  out: Instruction,
+): number {
+  if ((prefixes & FORBIDDEN_BEFORE_VEX) !== 0) return NONE
+  const first = at
+  const lead = bytes[at]
+  const p0 = lead === 0xc5 ? (bytes[at + 1] & 0x80) | 0x61 : bytes[at + 1]
+  const p1 = lead === 0xc5 ? bytes[at + 1] & 0x7f : bytes[at + 2]
+  const pp = p1 & 3
+  const w = p1 >> 7
+  const rxb = (~p0 >> 5) & 7
+  const map = lead === 0x62 ? p0 & 7 : p0 & 0x1f
+  let page: number
+  let context = vexContext((p1 >> 2) & 1, w, rxb >> 2, (rxb >> 1) & 1, rxb & 1)
+  let v = (~p1 >> 3) & 15
+  // EVEX: R' R X B.
+  let registers = 0
+  if (lead === 0x62) {
+    if ((p0 & 8) !== 0 || (p1 & 4) === 0) return NONE
+    const p2 = bytes[at + 3]
+    page = evexPage(map, pp, w)
+    context = evexContext((p2 >> 5) & 3, (p2 >> 4) & 1, p2 >> 7, (p2 & 7) === 0 ? 0 : 1)
+    v |= (~p2 & 8) << 1
+    registers = ((~p0 & 0x10) >> 1) | rxb
+    out.encoding = EVEX
+    at += 4
+  } else if (lead === 0x8f) {
+    if (map > 10) return NONE
+    page = xopPage(map, pp)
+    out.encoding = XOP
+    at += 3
+  } else {
+    if (map === 0 || map > 3) return NONE
+    page = vexPage(map, pp)
+    out.encoding = VEX
+    at += lead === 0xc5 ? 2 : 3
+  }
+  const opcode = bytes[at++]
+  const modrm = bytes[at]
+  const leaf = tables.rows[tables.cells[(page << 8) | opcode] * KEYS + rowKey(modrm)]
+  const layout = tables.leaves[leaf]
+  if (((tables.leaves[leaf + 1] >>> context) & 1) === 0 || ((tables.leaves[leaf + 2] >>> v) & 1) === 0)
+    return NONE
+  if (lead === 0x62 && ((tables.leaves[leaf + 3] >>> registers) & 1) === 0) return NONE
   out.map = map
   out.opcode = opcode
-  out.prefixes = prefixes
-  out.vvvv = vvvv
-  return length
+  out.prefixes = prefixes | PP[pp] | (rxb << 8) | (w << 11)
+  out.vvvv = v & 15
+  const unique = (layout >> UNIQUE_SHIFT) & 3
+  if (unique !== NOT_UNIQUE) {
+    const sib = modrm < 0xc0 && (modrm & 7) === 4 ? bytes[at + 1] : -1
+    if (!areUnique(unique, modrm, sib, out.prefixes, v, registers, tables.leaves[leaf + 2])) return NONE
+  }
+  out.modrmOffset = at - first
+  return layout
+}
+
+/** What few instructions have; `at` is the tail. */
+function fillRare(
+  bytes: Uint8Array,
+  start: number,
+  at: number,
+  length: number,
+  limit: number,
+  tables: Tables,
+  layout: number,
+  out: Instruction,
+): number {
+  if ((layout & HAS_MOFFS) !== 0) {
+    out.memory = MOFFS
+    out.displacementOffset = at - start
+    out.displacementSize = (out.prefixes & P67) === 0 ? 8 : 4
+    length = at - start + out.displacementSize
+  }
+  if ((layout & IMMEDIATE_2) !== 0) out.immediate2Offset = length - 1
+  if ((layout & IMPLICIT_MEMORY) !== 0) out.memory = BASE
+  if ((layout & NEEDS_SIB) !== 0 && (out.modrm & 7) !== 4) return 0
+  if ((layout & BRANCH_16) !== 0) out.branch16 = 1
+  if ((layout & SUFFIX) !== 0) {
+    const suffix = bytes[at]
+    if (((tables.suffixes[suffix >> 3] >> (suffix & 7)) & 1) === 0) return 0
+    out.encoding = D3NOW
+    out.opcode = suffix
+  }
+  return length > limit ? 0 : length
 }
 
 /** Do the vector or tile registers differ as `rule` asks? `v` is V'vvvv, an operand where `valid` has more than V'. */

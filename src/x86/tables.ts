@@ -5,22 +5,18 @@ import { PAGE_COUNT } from './layout.ts'
 
 /** The decoding tables of one maker; `layout.ts` says how they are read. */
 export interface Tables {
-  /** Where the cells of each page number begin. */
-  readonly pages: Int32Array
-  /** The row of each cell. */
+  /** The row of each cell, 256 a page, by page number. */
   readonly cells: Uint16Array
-  /** The leaf of each key. */
+  /** By row and key: where the leaf is in `leaves`. */
   readonly rows: Uint16Array
-  /** Of each leaf. */
-  readonly layout: Int32Array
-  readonly contexts: Int32Array
-  readonly vvvv: Int32Array
-  readonly registers: Int32Array
+  /** Four numbers a leaf: layout, contexts, vvvv, registers. */
+  readonly leaves: Int32Array
   /** One bit a 3DNow! opcode. */
   readonly suffixes: Uint8Array
 }
 
-let shared: Omit<Tables, 'pages'> | undefined
+/** `cells`: of the pages that differ. */
+let shared: Tables | undefined
 const expanded = new Map<Cpu, Tables>()
 
 /** The tables of `cpu`. */
@@ -28,31 +24,29 @@ export function tablesFor(cpu: Cpu): Tables {
   let tables = expanded.get(cpu)
   if (tables === undefined) {
     shared ??= expandShared()
-    const pages = new Int32Array(PAGE_COUNT)
+    const pages = new Uint16Array(PAGE_COUNT)
     expandRuns(cpu === 'amd' ? AMD : INTEL, pages)
-    tables = { pages: pages.map((page) => page << 8), ...shared }
+    const cells = new Uint16Array(PAGE_COUNT << 8)
+    pages.forEach((page, i) => {
+      cells.set(shared!.cells.subarray(page << 8, (page + 1) << 8), i << 8)
+    })
+    tables = { ...shared, cells }
     expanded.set(cpu, tables)
   }
   return tables
 }
 
-function expandShared(): Omit<Tables, 'pages'> {
-  const count = LEAVES.length / 4
-  const layout = new Int32Array(count)
-  const contexts = new Int32Array(count)
-  const vvvv = new Int32Array(count)
-  const registers = new Int32Array(count)
-  for (let leaf = 0, i = 0; leaf < count; leaf++) {
-    layout[leaf] = LEAVES[i++]
-    contexts[leaf] = LEAVES[i++]
-    vvvv[leaf] = LEAVES[i++]
-    registers[leaf] = LEAVES[i++]
-  }
+function expandShared(): Tables {
   const cells = new Uint16Array(runLength(PAGES))
   const rows = new Uint16Array(runLength(ROWS))
   expandRuns(PAGES, cells)
   expandRuns(ROWS, rows)
-  return { cells, rows, layout, contexts, vvvv, registers, suffixes: Uint8Array.from(SUFFIXES) }
+  return {
+    cells,
+    rows: rows.map((leaf) => leaf << 2),
+    leaves: Int32Array.from(LEAVES),
+    suffixes: Uint8Array.from(SUFFIXES),
+  }
 }
 
 function runLength(runs: readonly number[]): number {
@@ -61,7 +55,7 @@ function runLength(runs: readonly number[]): number {
   return length
 }
 
-function expandRuns(runs: readonly number[], into: Uint16Array | Int32Array): void {
+function expandRuns(runs: readonly number[], into: Uint16Array): void {
   let at = 0
   for (let i = 0; i < runs.length; i += 2) {
     const value = runs[i]
