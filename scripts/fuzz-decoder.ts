@@ -9,6 +9,7 @@ import { hexBytes } from '../src/core/bytes.ts'
 import { createIcedDecoder } from '../src/x86/iced.ts'
 import { type Cpu, Instruction } from '../src/x86/instruction.ts'
 import { createTableDecoder } from '../src/x86/scanner.ts'
+import { compareEffects } from './fuzz/effects.ts'
 import { CELL_COUNT, FORMS, PAGES, randomNumbers, writeEncoding } from './fuzz/encodings.ts'
 import { textOf } from './support/elf-text.ts'
 
@@ -104,6 +105,17 @@ export function compareCode(code: Uint8Array, cpu: Cpu, most = 20): { count: num
   return { count, differences }
 }
 
+/** Registers and flags of `count` encodings of random cells, valid or not. */
+export function fuzzEffects(count: number, seed: number): { count: number; differences: string[] } {
+  const next = randomNumbers(seed)
+  const code = new Uint8Array(count * 16)
+  for (let at = 0; at < code.length; at += 16) writeEncoding(next() % CELL_COUNT, false, next, code, at)
+  return compareEffects(
+    code,
+    Array.from({ length: count }, (_, i) => i * 16),
+  )
+}
+
 function main(): void {
   const { values } = parseArgs({
     options: {
@@ -133,6 +145,10 @@ function main(): void {
   )
   say(`${report.differences.length} differences`)
   for (const line of report.differences) say(`  ${line}`)
+  const effects = fuzzEffects(Math.max(1000, Math.ceil(report.count / 40)), Number(values.seed))
+  say(`registers and flags of ${effects.count} valid encodings: ${effects.differences.length} differences`)
+  for (const line of effects.differences) say(`  ${line}`)
+  failed ||= effects.differences.length > 0
   process.exitCode = failed || report.differences.length > 0 ? 1 : 0
 }
 

@@ -165,8 +165,8 @@ export function createIcedDecoder(code: Uint8Array, options: DecoderOptions = {}
       out.offset = offset
       out.length = cursor.decode(offset)
       if (out.length > 0) {
-        fillIdentity(code, out)
         fillLayout(cursor, out)
+        fillIdentity(code, out)
       }
       return out.length
     },

@@ -2,7 +2,7 @@
  * Prefixes, opcode map, opcode and ModRM of an instruction that is known to be valid: what iced does not report.
  * Sources: Intel SDM vol. 2 (2.1 to 2.3, 2.7), AMD APM vol. 3 (1.2, XOP).
  */
-import { Encoding, type Instruction, Prefix } from './instruction.ts'
+import { Encoding, type Instruction, Memory, Prefix } from './instruction.ts'
 
 /** One bit an opcode, 16 a row: has it a ModRM byte? */
 const ONE_BYTE = [
@@ -34,7 +34,7 @@ const PP = [0, Prefix.p66, Prefix.f3, Prefix.f2]
 const rexBits = (byte: number): number =>
   ((byte & 1) << 8) | ((byte & 2) << 8) | ((byte & 4) << 8) | ((byte & 8) << 8)
 
-/** Fills `encoding`, `map`, `opcode`, `prefixes`, `modrmOffset`, `modrm` and `vvvv`; `out.offset` and `out.length` are set. */
+/** Fills `encoding`, `map`, `opcode`, `prefixes`, `modrmOffset`, `modrm`, `sib` and `vvvv`; offset, length and memory form are set. */
 export function fillIdentity(code: Uint8Array, out: Instruction): void {
   let at = out.offset
   let prefixes = 0
@@ -85,6 +85,8 @@ export function fillIdentity(code: Uint8Array, out: Instruction): void {
   out.prefixes = prefixes | rex
   out.modrmOffset = hasModrm ? at + 1 - out.offset : 0
   out.modrm = hasModrm ? code[at + 1] : 0
+  const hasSib = hasModrm && out.memory !== Memory.none && out.modrm < 0xc0 && (out.modrm & 7) === 4
+  out.sib = hasSib ? code[at + 2] : 0
   if (out.encoding === Encoding.legacy && map === 1 && out.opcode === 0x0f) {
     out.encoding = Encoding.d3now
     out.opcode = code[out.offset + out.length - 1]

@@ -121,6 +121,8 @@ export class Instruction {
   /** 0: there is no ModRM byte. */
   modrmOffset = 0
   modrm = 0
+  /** The SIB byte; 0 without one. */
+  sib = 0
   /** VEX, EVEX, XOP: the register in vvvv (0 to 15), else 0. */
   vvvv = 0
 }

@@ -202,7 +202,9 @@ function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Table
   out.modrm = modrm
   at += hasModrm
   const sib = bytes[at]
-  at += (info >> 6) & 1
+  const hasSib = (info >> 6) & 1
+  out.sib = sib & -hasSib
+  at += hasSib
   let memory = (info & 7) + ((info >> 7) & (prefixes >> 3) & 1)
   let displacementSize = (info >> 3) & 7
   if ((info & NO_BASE[sib]) !== 0) {

@@ -1,7 +1,8 @@
-/** The generated tables, expanded into typed arrays on first use. */
+/** The generated decoding tables, expanded into typed arrays on first use. */
 import { AMD, INTEL, LEAVES, PAGES, ROWS, SUFFIXES } from './generated/tables.ts'
 import type { Cpu } from './instruction.ts'
 import { PAGE_COUNT } from './layout.ts'
+import { expandPages, expandRuns, runLength } from './runs.ts'
 
 /** The decoding tables of one maker; `layout.ts` says how they are read. */
 export interface Tables {
@@ -15,50 +16,21 @@ export interface Tables {
   readonly suffixes: Uint8Array
 }
 
-/** `cells`: of the pages that differ. */
-let shared: Tables | undefined
 const expanded = new Map<Cpu, Tables>()
 
 /** The tables of `cpu`. */
 export function tablesFor(cpu: Cpu): Tables {
   let tables = expanded.get(cpu)
   if (tables === undefined) {
-    shared ??= expandShared()
-    const pages = new Uint16Array(PAGE_COUNT)
-    expandRuns(cpu === 'amd' ? AMD : INTEL, pages)
-    const cells = new Uint16Array(PAGE_COUNT << 8)
-    pages.forEach((page, i) => {
-      cells.set(shared!.cells.subarray(page << 8, (page + 1) << 8), i << 8)
-    })
-    tables = { ...shared, cells }
+    const rows = new Uint16Array(runLength(ROWS))
+    expandRuns(ROWS, rows)
+    tables = {
+      cells: expandPages(PAGES, cpu === 'amd' ? AMD : INTEL, PAGE_COUNT),
+      rows: rows.map((leaf) => leaf << 2),
+      leaves: Int32Array.from(LEAVES),
+      suffixes: Uint8Array.from(SUFFIXES),
+    }
     expanded.set(cpu, tables)
   }
   return tables
-}
-
-function expandShared(): Tables {
-  const cells = new Uint16Array(runLength(PAGES))
-  const rows = new Uint16Array(runLength(ROWS))
-  expandRuns(PAGES, cells)
-  expandRuns(ROWS, rows)
-  return {
-    cells,
-    rows: rows.map((leaf) => leaf << 2),
-    leaves: Int32Array.from(LEAVES),
-    suffixes: Uint8Array.from(SUFFIXES),
-  }
-}
-
-function runLength(runs: readonly number[]): number {
-  let length = 0
-  for (let i = 1; i < runs.length; i += 2) length += runs[i]
-  return length
-}
-
-function expandRuns(runs: readonly number[], into: Uint16Array): void {
-  let at = 0
-  for (let i = 0; i < runs.length; i += 2) {
-    const value = runs[i]
-    for (const end = at + runs[i + 1]; at < end; at++) into[at] = value
-  }
 }

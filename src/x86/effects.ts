@@ -1,0 +1,114 @@
+/**
+ * Which general registers and flags an instruction reads and writes, from generated tables that are expanded on first
+ * use. A bit in a mask is a register by its number, rax 0 to r15 15; writing a part of it (al, ax) counts as
+ * writing it. What is read or written under some condition counts too, so `xor eax, eax` reads eax. The
+ * convention of a call (which registers it preserves) is not the instruction's: only rsp counts.
+ */
+import { EFFECTS, PAGES, PAGES_BY_NUMBER, ROWS } from './generated/effects.ts'
+import { Encoding, type Instruction, Memory, Prefix } from './instruction.ts'
+import { evexPage, legacyPage, PAGE_COUNT, ROW_KEYS, rowKey, vexPage, xopPage } from './layout.ts'
+import { expandPages, expandRuns, runLength } from './runs.ts'
+
+/** Fields of an effect's first word; its second is the masks of registers used implicitly, read | written << 16. */
+export const Effect = {
+  /** For each place of an operand 3 bits: read, written, a byte register. */
+  regShift: 0,
+  rmShift: 3,
+  opcodeShift: 6,
+  vvvvShift: 9,
+  /** The address of the memory operand is not used (nop). */
+  noAddress: 1 << 12,
+  readsFlags: 1 << 13,
+  writesFlags: 1 << 14,
+  /** The index of the memory operand is a vector register. */
+  vsib: 1 << 15,
+} as const
+
+/** Filled by {@link fillEffects}. */
+export class RegisterEffects {
+  /** Masks of 16 registers. */
+  reads = 0
+  writes = 0
+  readsFlags = false
+  writesFlags = false
+}
+
+let cells: Uint16Array | undefined
+let rows: Uint16Array
+let effects: Int32Array
+
+function expand(): Uint16Array {
+  rows = new Uint16Array(runLength(ROWS))
+  expandRuns(ROWS, rows)
+  effects = Int32Array.from(EFFECTS)
+  return expandPages(PAGES, PAGES_BY_NUMBER, PAGE_COUNT)
+}
+
+const PP = Uint8Array.of(0, 1, 2, 0, 3)
+
+function pageOf(instruction: Instruction): number {
+  const { encoding, map, prefixes } = instruction
+  const w = (prefixes & Prefix.w) === 0 ? 0 : 1
+  const pp = prefixes & 7
+  if (encoding === Encoding.vex) return vexPage(map, PP[pp])
+  if (encoding === Encoding.evex) return evexPage(map, PP[pp], w)
+  return encoding === Encoding.xop ? xopPage(map, PP[pp]) : legacyPage(map, w, pp)
+}
+
+/** What `instruction`, decoded by any decoder, does to general registers and flags. */
+export function fillEffects(instruction: Instruction, out: RegisterEffects): void {
+  cells ??= expand()
+  const { modrm, prefixes } = instruction
+  const opcode = instruction.encoding === Encoding.d3now ? 0x0f : instruction.opcode
+  if (opcode === 0x90 && isNop(instruction)) {
+    out.reads = out.writes = 0
+    out.readsFlags = out.writesFlags = false
+    return
+  }
+  const effect = rows[cells[(pageOf(instruction) << 8) | opcode] * ROW_KEYS + rowKey(modrm)] << 1
+  const operands = effects[effect]
+  const implicit = effects[effect + 1]
+  let reads = implicit & 0xffff
+  let writes = implicit >>> 16
+  const b = (prefixes & Prefix.rexB) >> 5
+  const use = (access: number, register: number): void => {
+    const high = (access & 4) !== 0 && (prefixes & Prefix.rex) === 0 && register >= 4
+    const bit = 1 << (high ? register - 4 : register)
+    if ((access & 1) !== 0) reads |= bit
+    if ((access & 2) !== 0) writes |= bit
+  }
+  use(operands >> Effect.regShift, ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7))
+  use(operands >> Effect.rmShift, (modrm & 7) | b)
+  use(operands >> Effect.opcodeShift, (opcode & 7) | b)
+  use(operands >> Effect.vvvvShift, instruction.vvvv)
+  if (instruction.modrmOffset !== 0 && (operands & Effect.noAddress) === 0) {
+    const base = baseRegister(instruction)
+    const index = (operands & Effect.vsib) === 0 ? indexRegister(instruction) : -1
+    if (base >= 0) reads |= 1 << base
+    if (index >= 0) reads |= 1 << index
+  }
+  out.reads = reads
+  out.writes = writes
+  out.readsFlags = (operands & Effect.readsFlags) !== 0
+  out.writesFlags = (operands & Effect.writesFlags) !== 0
+}
+
+/** nop and pause: their opcode is that of xchg with rax, and only an extended register makes it one. */
+const isNop = ({ encoding, map, prefixes }: Instruction): boolean =>
+  encoding === Encoding.legacy && map === 0 && (prefixes & Prefix.rexB) === 0
+
+/** The number of the memory operand's base register, -1 without one. */
+export function baseRegister(instruction: Instruction): number {
+  if (instruction.memory !== Memory.base) return -1
+  if (instruction.modrmOffset === 0) return 3
+  const low = (instruction.modrm & 7) === 4 ? instruction.sib & 7 : instruction.modrm & 7
+  return low | ((instruction.prefixes & Prefix.rexB) >> 5)
+}
+
+/** The number of the memory operand's index register (a general one, but for VSIB), -1 without one. */
+export function indexRegister(instruction: Instruction): number {
+  const { memory, modrm } = instruction
+  if ((memory !== Memory.base && memory !== Memory.index) || (modrm & 7) !== 4) return -1
+  const index = ((instruction.sib >> 3) & 7) | ((instruction.prefixes & Prefix.rexX) >> 6)
+  return index === 4 ? -1 : index
+}

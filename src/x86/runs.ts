@@ -1,0 +1,33 @@
+/** The form of the generated tables: runs of equal numbers, `value, count, value, count ...`. */
+
+/** Numbers that `runs` stand for. */
+export function runLength(runs: readonly number[]): number {
+  let length = 0
+  for (let i = 1; i < runs.length; i += 2) length += runs[i]
+  return length
+}
+
+export function expandRuns(runs: readonly number[], into: Uint16Array): void {
+  let at = 0
+  for (let i = 0; i < runs.length; i += 2) {
+    const value = runs[i]
+    for (const end = at + runs[i + 1]; at < end; at++) into[at] = value
+  }
+}
+
+/** `count` pages of 256 cells by page number: `numbers` are runs of the page that each number has. */
+export function expandPages(
+  pages: readonly number[],
+  numbers: readonly number[],
+  count: number,
+): Uint16Array {
+  const list = new Uint16Array(runLength(pages))
+  expandRuns(pages, list)
+  const byNumber = new Uint16Array(count)
+  expandRuns(numbers, byNumber)
+  const cells = new Uint16Array(count << 8)
+  byNumber.forEach((page, number) => {
+    cells.set(list.subarray(page << 8, (page + 1) << 8), number << 8)
+  })
+  return cells
+}
