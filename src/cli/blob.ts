@@ -27,20 +27,21 @@ export interface InputBlob {
 const ELF_MAGIC = [0x7f, 0x45, 0x4c, 0x46]
 
 /**
- * Reads `path`, and takes the part of it that the options choose where it is an ELF file. What has `length` bytes is the blob itself, even
- * if it begins like such a file, as an image does.
+ * Reads `path`, and takes the part of it that the options choose where it is an ELF file. What `isBlob` knows is the blob itself,
+ * even if it begins like such a file, as an image does.
  */
 export async function readBlob(
   path: string,
   what: string,
   args: Arguments,
   inputs: Inputs,
-  length?: number,
+  isBlob?: (bytes: Uint8Array) => boolean,
 ): Promise<InputBlob> {
   const [section, symbol, image] = [args.text('section'), args.text('symbol'), args.has('image')]
   const bytes = await inputs.bytes(path, what)
   const name = path === '-' ? 'standard input' : path
-  const isElf = !args.has('raw') && bytes.length !== length && ELF_MAGIC.every((byte, i) => bytes[i] === byte)
+  const isElf =
+    !args.has('raw') && isBlob?.(bytes) !== true && ELF_MAGIC.every((byte, i) => bytes[i] === byte)
   if (!isElf) return { name, code: bytes }
   const [{ readElf }, { blobFromElf }] = await Promise.all([
     import('../elf/file.ts'),
@@ -49,6 +50,12 @@ export async function readBlob(
   const elf = blobFromElf(readElf(bytes), { section, symbol, image })
   return { name: `${name} (${elf.what})`, code: elf.bytes, elf }
 }
+
+/** For `readBlob`: another state of a blob has its length. */
+export const sameLength =
+  (code: Uint8Array): ((bytes: Uint8Array) => boolean) =>
+  (bytes) =>
+    bytes.length === code.length
 
 /** Throws where an option for ELF files is given, and the input is none. */
 export function checkElfOptions({ name, elf }: InputBlob, args: Arguments): void {

@@ -25,6 +25,7 @@ import {
   SUBJECT_OPTIONS,
   type Subject,
 } from './subject.ts'
+import { tableFileData } from './tables.ts'
 import type { Terminal } from './terminal.ts'
 
 export const relocateCommand: Command = {
@@ -40,7 +41,7 @@ export const relocateCommand: Command = {
     {
       name: 'write-table',
       value: '<file>',
-      help: 'Write the relocation table of the moved blob, for the next move.',
+      help: 'Write the relocation table of the moved blob, for the next move:\nbinary where the name ends in .tbl, else JSON.',
     },
     {
       name: 'write-symbols',
@@ -92,7 +93,8 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const report: Output[] = args.has('json') ? [{ path: '-', data: toJson(jsonReport(request, told)) }] : []
   const files: Output[] = []
   if (output !== undefined) files.push({ path: output, data: result.bytes })
-  if (tablePath !== undefined) files.push({ path: tablePath, data: `${JSON.stringify(result.table)}\n` })
+  if (tablePath !== undefined)
+    files.push({ path: tablePath, data: tableFileData(tablePath, result.table, result.bytes) })
   if (symbolsPath !== undefined) {
     const { symbolLines } = await import('../elf/symbol-list.ts')
     const lines = [...symbolLines(subject.elf!.symbols(), to)]

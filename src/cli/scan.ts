@@ -2,7 +2,7 @@
 import { hex, wrapAddress } from '../core/address.ts'
 import { RelocationTable } from '../table/table.ts'
 import { withText } from '../x86/locate.ts'
-import { addressOf, ELF_NOTE, readBlob } from './blob.ts'
+import { addressOf, ELF_NOTE, readBlob, sameLength } from './blob.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE } from './exit.ts'
 import { allFields, evidenceText, type Field, FieldPrinter } from './fields.ts'
@@ -18,6 +18,7 @@ import {
   SUBJECT_OPTIONS,
   type Subject,
 } from './subject.ts'
+import { tableFileData } from './tables.ts'
 import type { Terminal } from './terminal.ts'
 
 export const scanCommand: Command = {
@@ -34,7 +35,11 @@ export const scanCommand: Command = {
     },
     { name: 'pair-base', value: '<address>', help: 'Where that one is.' },
     ...SUBJECT_OPTIONS,
-    { name: 'write-table', value: '<file>', help: 'Write the relocation table of the blob.' },
+    {
+      name: 'write-table',
+      value: '<file>',
+      help: 'Write the relocation table of the blob:\nbinary where the name ends in .tbl, else JSON.',
+    },
     { ...ALSO_OPTION, help: 'Another range that may move later. Repeatable.' },
     JSON_OPTION,
   ],
@@ -63,7 +68,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const fields = allFields(code, table, runs, readCpu(args))
   const problems = withText(table.problems, code, base, runs)
   const outputs: Output[] =
-    tablePath === undefined ? [] : [{ path: tablePath, data: `${JSON.stringify(table)}\n` }]
+    tablePath === undefined ? [] : [{ path: tablePath, data: tableFileData(tablePath, table, code) }]
   const printer = new FieldPrinter(code, base)
   const listing = args.has('json')
     ? toJson({
@@ -89,7 +94,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
 /** The same blob with the exact table that a second dump gives. */
 async function pairSubject(found: Subject, args: Arguments, inputs: Inputs): Promise<Subject> {
   const { code, base } = found
-  const other = await readBlob(args.text('pair')!, 'the pair', args, inputs, code.length)
+  const other = await readBlob(args.text('pair')!, 'the pair', args, inputs, sameLength(code))
   const otherBase = addressOf(other, 'pair-base', args)
   const { span } = found.table
   const table = RelocationTable.fromPair(code, base, other.code, otherBase, { span })

@@ -12,6 +12,7 @@ import { addressOf, checkElfOptions, ELF_OPTIONS, type InputBlob, readBlob } fro
 import { type Arguments, type OptionRow, UsageError } from './command.ts'
 import type { Inputs } from './input.ts'
 import { showProgress } from './progress.ts'
+import { readTableFile, type TableFile } from './tables.ts'
 import type { Terminal } from './terminal.ts'
 
 /** How the blob and its table come about: shared by all commands. */
@@ -69,6 +70,18 @@ export async function readSubject(
   inputs: Inputs,
   terminal: Terminal,
 ): Promise<Subject> {
+  const { blob, tableFile } = await readBlobAndTable(path, args, inputs)
+  if (tableFile === undefined) return findTable(blob, baseOption, args, inputs, terminal)
+  const table = tableFile.load(blob.code)
+  return { ...blob, base: args.address(baseOption) ?? blob.elf?.base ?? table.base, table }
+}
+
+/** Reads the blob `path`, and the file of `--table`, which the code explains. */
+export async function readBlobAndTable(
+  path: string,
+  args: Arguments,
+  inputs: Inputs,
+): Promise<{ readonly blob: InputBlob; readonly tableFile: TableFile | undefined }> {
   args.exclude('table', 'hints', 'a table is exact, nothing is inferred beside it.')
   args.exclude('table', 'span', 'the table says how long the moved range is.')
   for (const [one, other] of [
@@ -77,17 +90,25 @@ export async function readSubject(
     ['symbol', 'image'],
   ])
     args.exclude(one, other, 'they are different parts of the file.')
+  const tablePath = args.text('table')
+  const tableFile = tablePath === undefined ? undefined : await readTableFile(tablePath, inputs)
+  const blob = await readBlob(path, 'the blob', args, inputs, tableFile?.describes)
+  checkElfOptions(blob, args)
+  return { blob, tableFile }
+}
+
+/** Analyses a blob, or takes what its ELF file says. */
+export async function findTable(
+  blob: InputBlob,
+  baseOption: string,
+  args: Arguments,
+  inputs: Inputs,
+  terminal: Terminal,
+): Promise<Subject> {
+  const { code, elf } = blob
   const [span, cpu] = [args.bytes('span'), readCpu(args)]
   const decoder = args.choice<DecoderKind>('decoder', ['iced', 'tables'])
   const moved = args.also().map(({ from, length }) => ({ start: from, length }))
-  const given = await readTable(args, inputs)
-  const blob = await readBlob(path, 'the blob', args, inputs, given?.length)
-  checkElfOptions(blob, args)
-  const { code, elf } = blob
-  if (given !== undefined) {
-    given.check(code)
-    return { ...blob, base: args.address(baseOption) ?? elf?.base ?? given.base, table: given }
-  }
   if (span !== undefined && elf !== undefined)
     throw new UsageError('--span and an ELF file contradict each other: the file says how long it is.')
   const base = addressOf(blob, baseOption, args)
@@ -98,11 +119,6 @@ export async function readSubject(
   terminal.status('')
   const table = elf?.sites === undefined ? found : recordedTable(elf, found, moved)
   return { ...blob, base, table }
-}
-
-async function readTable(args: Arguments, inputs: Inputs): Promise<RelocationTable | undefined> {
-  const path = args.text('table')
-  return path === undefined ? undefined : RelocationTable.fromJSON(await inputs.json(path, 'the table'))
 }
 
 async function readHints(args: Arguments, inputs: Inputs): Promise<Hints | undefined> {

@@ -1,11 +1,12 @@
 /** x64-reloc verify: does a moved blob hold what it must? */
 import { hex } from '../core/address.ts'
+import { RelocError } from '../core/errors.ts'
 import { filterTable } from '../move.ts'
 import { relocate } from '../relocate/relocate.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { type Verdict, verify } from '../verify/verify.ts'
 import { withText } from '../x86/locate.ts'
-import { addressOf, ELF_NOTE, readBlob } from './blob.ts'
+import { addressOf, ELF_NOTE, readBlob, sameLength } from './blob.ts'
 import { type Arguments, type Command, toJson } from './command.ts'
 import { DONE, REFUSED } from './exit.ts'
 import { Inputs } from './input.ts'
@@ -15,13 +16,15 @@ import {
   ALSO_OPTION,
   checkBase,
   EVIDENCE_OPTION,
+  findTable,
   JSON_OPTION,
+  readBlobAndTable,
   readCpu,
   readEvidence,
-  readSubject,
   SUBJECT_OPTIONS,
   type Subject,
 } from './subject.ts'
+import type { TableFile } from './tables.ts'
 import type { Terminal } from './terminal.ts'
 
 export const verifyCommand: Command = {
@@ -50,35 +53,58 @@ Exit code: 0 verified; 1 not verified; 2 wrong use or unreadable input.`,
 async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const [beforePath, afterPath] = args.positionals
   const inputs = new Inputs(terminal)
-  const read = await readSubject(beforePath, 'from', args, inputs, terminal)
-  const from = addressOf(read, 'from', args)
-  const moved = await readBlob(afterPath, 'the moved blob', args, inputs, read.code.length)
+  const { blob, tableFile } = await readBlobAndTable(beforePath, args, inputs)
+  const from = addressOf(blob, 'from', args)
+  const moved = await readBlob(afterPath, 'the moved blob', args, inputs, sameLength(blob.code))
   const to = addressOf(moved, 'to', args)
   const after = moved.code
-  const subject = { ...read, base: from, table: tableBefore(read.table, after, from, to, args) }
+  const subject =
+    tableFile === undefined
+      ? await findTable(blob, 'from', args, inputs, terminal)
+      : { ...blob, base: from, table: claimOf(tableFile, blob.code, from, after, to, args) }
   checkBase(subject, 'from')
   const verdict = check(subject, after, to, args, terminal)
   if (args.has('json')) await terminal.print(toJson(jsonReport(subject, to, verdict)))
   sayProblems(verdict.problems, terminal)
-  terminal.say(
-    verdict.ok
-      ? `${terminal.paint('green', 'verified:', 'error')} ${verdictLine(verdict)}`
-      : `${terminal.paint('red', 'not verified:', 'error')} ${plural(verdict.problems.length, 'problem')}; ${afterPath} is not ${beforePath} moved from ${hex(from)} to ${hex(to)}`,
-  )
+  const ok = `${terminal.paint('green', 'verified:', 'error')} ${verdictLine(verdict)}`
+  const wrong = `${terminal.paint('red', 'not verified:', 'error')} ${plural(verdict.problems.length, 'problem')}; ${afterPath} is not ${beforePath} moved from ${hex(from)} to ${hex(to)}`
+  terminal.say(verdict.ok ? ok : wrong)
   return verdict.ok ? DONE : REFUSED
 }
 
-/** A table that describes the moved blob, as relocate writes it, is taken back to where it came from. */
-function tableBefore(
-  table: RelocationTable,
-  after: Uint8Array,
+/** The table of the blob before the move; one of the moved blob, as relocate writes it, is taken back to where it came from. */
+function claimOf(
+  file: TableFile,
+  before: Uint8Array,
   from: bigint,
+  after: Uint8Array,
   to: bigint,
   args: Arguments,
 ): RelocationTable {
-  if (table.base !== to || from === to || after.length !== table.length) return table
-  const back = args.also().map((move) => ({ from: move.to, to: move.from, length: move.length }))
-  return relocate(after, table, { to: from, also: back }).table
+  const first = tryLoad(file, before)
+  if (!(first instanceof RelocError) && (first.base === from || first.base !== to)) return first
+  const second = tryLoad(file, after)
+  if (!(second instanceof RelocError) && second.base === to) {
+    const back = args.also().map((move) => ({ from: move.to, to: move.from, length: move.length }))
+    return relocate(after, second, { to: from, also: back }).table
+  }
+  if (first instanceof RelocError && first.code === 'bad-table') throw first
+  if (second instanceof RelocError && second.code === 'bad-table')
+    throw new RelocError(
+      'not-verified',
+      'Not verified: the moved blob differs, outside its sites, from what the table describes. It was changed after the move, or the table is another one.',
+    )
+  if (first instanceof RelocError) throw first
+  return first
+}
+
+function tryLoad(file: TableFile, code: Uint8Array): RelocationTable | RelocError {
+  try {
+    return file.load(code)
+  } catch (error) {
+    if (error instanceof RelocError) return error
+    throw error
+  }
 }
 
 function check(

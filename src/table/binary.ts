@@ -33,6 +33,7 @@ import { viewOf } from '../core/bytes.ts'
 import { FIXED, type Place, siteValue } from './groups.ts'
 import { contentHash } from './hash.ts'
 import { EIP32, KIND_ROWS } from './kinds.ts'
+import { ByteReader } from './varint.ts'
 
 export const MAGIC = [0x58, 0x36, 0x34, 0x54]
 export const VERSION = 1
@@ -43,6 +44,10 @@ export const OPERATIONS = ['or', 'add', 'xor'] as const
 
 /** Whether `bytes` begin like a table in binary form. */
 export const isBinaryTable = (bytes: Uint8Array): boolean => MAGIC.every((byte, i) => bytes[i] === byte)
+
+/** Bytes of the code that a table in binary form describes; throws `bad-input` where it ends before that. */
+export const describedLength = (bytes: Uint8Array): number =>
+  new ByteReader(bytes, MAGIC.length + 1).number(2 ** 32 - 1, 'the length')
 
 export const bytesOfHex = (hex: string): Uint8Array =>
   Uint8Array.from({ length: hex.length / 2 }, (_, i) => Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16))

@@ -193,15 +193,19 @@ describe('relocate', () => {
 })
 
 describe('tables and hints', () => {
-  it('a written table serves the next move, and --from is then known', async () => {
-    await relocate(...FROM, ...TO, '-o', path('b.bin'), '--write-table', path('b.json'))
-    const next = ['relocate', path('b.bin'), '--table', path('b.json')]
-    expect((await runCommand([...next, '--to', '0x400000', '-o', path('c.bin')])).code).toBe(0)
-    expect(get('c.bin')).toEqual(BLOB)
-    const elsewhere = await runCommand([...next, ...FROM, ...TO, '-o', path('d.bin')])
-    expect(elsewhere.code).toBe(2)
-    expect(elsewhere.err).toContain('The table describes the blob at 0x480000, not at 0x400000')
-  })
+  it.each(['b.json', 'b.tbl'])(
+    'a written table (%s) serves the next move, and --from is then known',
+    async (name) => {
+      await relocate(...FROM, ...TO, '-o', path('b.bin'), '--write-table', path(name))
+      expect(get(name).subarray(0, 4).toString()).toBe(name === 'b.tbl' ? 'X64T' : '{"fo')
+      const next = ['relocate', path('b.bin'), '--table', path(name)]
+      expect((await runCommand([...next, '--to', '0x400000', '-o', path('c.bin')])).code).toBe(0)
+      expect(get('c.bin')).toEqual(BLOB)
+      const elsewhere = await runCommand([...next, ...FROM, ...TO, '-o', path('d.bin')])
+      expect(elsewhere.code).toBe(2)
+      expect(elsewhere.err).toContain('The table describes the blob at 0x480000, not at 0x400000')
+    },
+  )
 
   it('a table of another blob, a damaged one and one that does not cover the move are refused', async () => {
     await runCommand(['scan', path('a.bin'), '--base', '0x400000', '--write-table', path('a.json')])
@@ -360,11 +364,19 @@ describe('verify', () => {
   }
 
   it('accepts the moved blob, with the table of either side', async () => {
-    await relocate(...FROM, ...TO, '-o', path('b.bin'), '--write-table', path('b.json'))
-    await runCommand(['scan', path('a.bin'), '--base', '0x400000', '--write-table', path('a.json')])
-    for (const table of [[], ['--table', path('a.json')], ['--table', path('b.json')]]) {
-      const { code, err } = await verify(MOVED, ...table)
-      expect({ code, err }).toMatchObject({ code: 0, err: expect.stringMatching(/^verified: 13 bytes kept/) })
+    const { code, err } = await verify(MOVED)
+    expect({ code, err }).toMatchObject({ code: 0, err: expect.stringMatching(/^verified: 13 bytes kept/) })
+    const tampered = Uint8Array.from(MOVED)
+    tampered[0] = 0xe9
+    for (const ending of ['json', 'tbl']) {
+      const [a, b] = [path(`a.${ending}`), path(`b.${ending}`)]
+      await relocate(...FROM, ...TO, '-o', path('b.bin'), '--write-table', b)
+      await runCommand(['scan', path('a.bin'), '--base', '0x400000', '--write-table', a])
+      for (const table of [a, b]) {
+        expect(await verify(MOVED, '--table', table)).toMatchObject({ code: 0, err })
+        const wrong = await verify(tampered, '--table', table)
+        expect(wrong).toMatchObject({ code: 1, err: expect.stringMatching(/not verified: /i) })
+      }
     }
   })
 
