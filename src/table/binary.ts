@@ -35,7 +35,7 @@ import { contentHash } from './hash.ts'
 import { EIP32, KIND_ROWS } from './kinds.ts'
 import { ByteReader } from './varint.ts'
 
-export const MAGIC = [0x58, 0x36, 0x34, 0x54]
+export const MAGIC = [0x58, 0x36, 0x34, 0x54] as const
 export const VERSION = 1
 export const CHECKSUM = 4
 export const CONSTANT_TARGET = 16

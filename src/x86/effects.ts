@@ -17,11 +17,11 @@ export const Effect = {
   opcodeShift: 6,
   vvvvShift: 9,
   /** The address of the memory operand is not used (nop). */
-  noAddress: 1 << 12,
-  readsFlags: 1 << 13,
-  writesFlags: 1 << 14,
+  noAddress: 0x1000,
+  readsFlags: 0x2000,
+  writesFlags: 0x4000,
   /** The index of the memory operand is a vector register. */
-  vsib: 1 << 15,
+  vsib: 0x8000,
 } as const
 
 /** Filled by {@link fillEffects}. */

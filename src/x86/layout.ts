@@ -48,26 +48,26 @@ export const Layout = {
   widthShift: 11,
   /** One of `Flow`, 4 bits. */
   flowShift: 14,
-  hasModrm: 1 << 18,
+  hasModrm: 0x40000,
   /** ModRM with mod < 3 is a memory operand. (Not so for mov cr and mov dr.) */
-  memory: 1 << 19,
+  memory: 0x80000,
   /** The SIB's index is a vector register: always there. */
-  vsib: 1 << 20,
+  vsib: 0x100000,
   /** Register numbers that must differ: one of {@link Unique}, 2 bits. */
   uniqueShift: 21,
   /** The tail is the address of a memory operand. */
-  moffs: 1 << 23,
+  moffs: 0x800000,
   /** The tail's last byte is a second immediate. */
-  immediate2: 1 << 24,
+  immediate2: 0x1000000,
   /** A memory operand without ModRM (xlatb). */
-  implicitMemory: 1 << 25,
+  implicitMemory: 0x2000000,
   /** Valid only with a SIB byte. */
-  needsSib: 1 << 26,
-  branch16: 1 << 27,
+  needsSib: 0x4000000,
+  branch16: 0x8000000,
   /** The tail is a 3DNow! opcode: valid only where the bitmap says so. */
-  suffix: 1 << 28,
+  suffix: 0x10000000,
   /** The bits from `moffs` on: what few instructions have. */
-  rare: -1 << 23,
+  rare: -0x800000,
 } as const
 
 /** Which register operands must differ. `all`: reg, vvvv (where used) and the index or rm; `destination`: reg from the others. */
