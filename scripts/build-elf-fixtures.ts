@@ -19,7 +19,7 @@ const run = (command: string, ...args: string[]): void => {
 const object = (name: string): string => join(work, name)
 
 const COMPILE = ['-O2', '-fno-stack-protector', '-fcf-protection=none', '-c', join(FIXTURES, 'program.c')]
-run('gcc', ...COMPILE, '-fno-pic', '-fno-pie', '-o', object('fixed.o'))
+run('gcc', ...COMPILE, '-fno-pic', '-fno-pie', '-DFIXED', '-o', object('fixed.o'))
 run('gcc', ...COMPILE, '-fPIE', '-o', object('pie.o'))
 run('as', '--defsym', 'FIXED=1', join(FIXTURES, 'operands.s'), '-o', object('fixed-operands.o'))
 run('as', join(FIXTURES, 'operands.s'), '-o', object('pie-operands.o'))

@@ -81,9 +81,7 @@ function checkFile(path: string): void {
   const size = Number(loaded[loaded.length - 1].end - loaded[0].address)
   if (size > 4 * elf.bytes.length) return
   const image = blobFromElf(elf, { image: true })
-  const inMemory = said.sections.filter(
-    ({ flags, type }) => flags.includes('A') && !(flags.includes('T') && type === 'NOBITS'),
-  )
+  const inMemory = said.sections.filter(({ flags }) => flags.includes('A'))
   report(path, `image, ${image.bytes.length} bytes`, [
     ...compareImage(image, path, said),
     ...compareBlob(image, said, inMemory),

@@ -8,7 +8,16 @@ import type { ElfFile } from './file.ts'
 import { badElf, ET_DYN } from './header.ts'
 import { NameReader } from './names.ts'
 import { type BlobRange, blobEntries, blobRanges } from './ranges.ts'
-import { describe, hasBytes, isGot, isLoaded, isStub, type Section, SHT_PROGBITS } from './sections.ts'
+import {
+  describe,
+  hasBytes,
+  isGot,
+  isLoaded,
+  isStub,
+  type Section,
+  SHF_ALLOC,
+  SHT_PROGBITS,
+} from './sections.ts'
 import { type Extent, elfSites } from './sites.ts'
 import { type BlobSymbol, findSymbol, symbolsIn } from './symbol-list.ts'
 
@@ -173,7 +182,9 @@ function imageBlob(elf: ElfFile, wanted: { readonly start: bigint; readonly end:
       bytes.set(elf.bytes.subarray(offset, offset + fileSize), Number(address - base))
   const sections = elf.sections.filter(
     (section) =>
-      isLoaded(section) && section.address >= base && section.address + BigInt(section.size) <= end,
+      (section.flags & SHF_ALLOC) !== 0 &&
+      section.address >= base &&
+      section.address + BigInt(isLoaded(section) ? section.size : 0) <= end,
   )
   checkMapping(elf, sections)
   // What the loader must relocate has a record; an executable that stays where it is linked needs none, unless the linker kept its own.

@@ -16,6 +16,7 @@ const EM_X86_64 = 62
 /** p_type */
 export const PT_LOAD = 1
 export const PT_DYNAMIC = 2
+export const PT_TLS = 7
 export const PT_GNU_EH_FRAME = 0x6474_e550
 export const PT_GNU_STACK = 0x6474_e551
 /** p_flags: executable */
@@ -37,6 +38,7 @@ export interface Segment {
   readonly address: bigint
   /** Address behind the last byte in memory. */
   readonly end: bigint
+  readonly align: bigint
 }
 
 export interface ElfHeader {
@@ -174,6 +176,7 @@ export function readSegments(view: DataView, header: ElfHeader): Segment[] {
       fileSize: used ? Number(size) : 0,
       address,
       end: address + memory,
+      align: view.getBigUint64(at + 48, true),
     })
   }
   return segments

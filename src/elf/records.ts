@@ -11,7 +11,8 @@ export const RELA_SIZE = 24
  * Linkers know which instruction carries a `slot` or a `thread` record, and may change it into one that needs no slot.
  */
 export type Formula =
-  | 'none' // no address: a size, an offset from the thread pointer or from the GOT to one of its slots
+  | 'none' // no address: a size, an offset into thread-local storage, or from the GOT to one of its slots
+  | 'S+A-TP' // TP the end of the thread-local storage: a constant, but for symbols that nobody defines
   | 'S+A'
   | 'S+A-P'
   | 'slot' // G + A - P
@@ -59,7 +60,7 @@ export const RECORD_TYPES: readonly (RecordType | undefined)[] = [
   type('TLSLD', 'thread', 4),
   type('DTPOFF32', 'none', 4),
   type('GOTTPOFF', 'thread', 4),
-  type('TPOFF32', 'none', 4),
+  type('TPOFF32', 'S+A-TP', 4),
   type('PC64', 'S+A-P', 8),
   type('GOTOFF64', 'S+A-GOT', 8),
   type('GOTPC32', 'GOT+A-P', 4),

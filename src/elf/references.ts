@@ -10,6 +10,7 @@ import { wrapAddress } from '../core/address.ts'
 import { readField } from '../core/bytes.ts'
 import type { SiteKind } from '../table/kinds.ts'
 import type { ElfFile } from './file.ts'
+import { PT_TLS } from './header.ts'
 import { RECORD_TYPES, type Record, type RecordType, TLSGD, TLSLD } from './records.ts'
 import { isCode, isGot, isStub, type Section, sectionAt } from './sections.ts'
 import { SHN_ABS, SHN_UNDEF, STT_SECTION, type SymbolTable } from './symbols.ts'
@@ -86,6 +87,8 @@ export class ReferenceReader {
         return this.#slot(record, type.width)
       case 'thread':
         return this.#thread(record)
+      case 'S+A-TP':
+        return this.#missingThread(record, record.address)
       case 'GOT+A-P':
         return this.#gotDistance(record, type.width)
       case 'S+A-GOT':
@@ -203,10 +206,31 @@ export class ReferenceReader {
     this.#removedCall = type === TLSGD || type === TLSLD
     // Or a slot with that offset: `mov %fs:0,%rax; add sym@gottpoff(%rip),%rax` in place of the call, 8 bytes on.
     const add = address + 5n
-    const turned = type === TLSGD && add + 7n <= this.#end && this.#bits(add, 3) === ADD_RIP
-    if (!turned) return 'fixed'
+    const long = type === TLSGD && add + 7n <= this.#end
+    if (!long || this.#bits(add, 3) !== ADD_RIP)
+      return this.#missingThread(record, long ? address + 8n : address)
     const moved = this.#value(address + 8n, 4)
     return this.#toSlot(address + 8n, 4, moved, wrapAddress(moved + address + 12n), true)
+  }
+
+  /**
+   * The offset from the thread pointer of a weak variable that nobody defines: 0 - TP, for code that never runs, but with an address in it.
+   * Of variables that exist it is a constant.
+   */
+  #missingThread({ symbol, addend }: Record, address: bigint): Outcome {
+    const storage = this.#elf.segments.find(({ type }) => type === PT_TLS)
+    if (storage === undefined || this.#symbols.section(symbol) !== SHN_UNDEF) return 'fixed'
+    const { align } = storage
+    const end = align > 1n ? ((storage.end + align - 1n) / align) * align : storage.end
+    // A record for a slot has an addend that makes up for the distance from the field's end; the offset has none.
+    const offset = this.#value(address, 4) + end
+    if (offset !== 0n && offset !== addend) return 'fixed'
+    return referTo(
+      { address, kind: 'diff32', width: 4, pointed: 0n, anchor: storage.address },
+      0n,
+      false,
+      undefined,
+    )
   }
 
   #gotDistance({ address, addend }: Record, width: number): Outcome {

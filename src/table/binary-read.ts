@@ -22,8 +22,8 @@ import { checkPieces } from './split.ts'
 import { type CodeRun, RelocationTable } from './table.ts'
 import { ByteReader, damagedTable } from './varint.ts'
 
-/** See `RelocationTable.fromBinary`. */
-export function readTable(bytes: Uint8Array, code: Uint8Array): RelocationTable {
+/** The contents of a table whose head and checksum are right, behind its version. */
+function openTable(bytes: Uint8Array): ByteReader {
   if (!(bytes instanceof Uint8Array) || !isBinaryTable(bytes))
     throw new RelocError(
       'bad-input',
@@ -37,8 +37,19 @@ export function readTable(bytes: Uint8Array, code: Uint8Array): RelocationTable 
   const end = bytes.length - CHECKSUM
   if (end < 5 || hexBytes(checksum(bytes.subarray(0, end))) !== hexBytes(bytes.subarray(end)))
     throw damagedTable('its checksum does not fit its contents')
+  return new ByteReader(bytes.subarray(0, end), 5)
+}
+
+const readLength = (input: ByteReader): number => input.number(2 ** 32 - 1, 'the length')
+
+/** How many bytes of code a table in binary form describes. Throws `bad-input`. */
+export const binaryTableLength = (bytes: Uint8Array): number => readLength(openTable(bytes))
+
+/** See `RelocationTable.fromBinary`. */
+export function readTable(bytes: Uint8Array, code: Uint8Array): RelocationTable {
+  const input = openTable(bytes)
   try {
-    const table = readParts(new ByteReader(bytes.subarray(0, end), 5), code)
+    const table = readParts(input, code)
     table.check(code)
     return table
   } catch (error) {
@@ -49,7 +60,7 @@ export function readTable(bytes: Uint8Array, code: Uint8Array): RelocationTable 
 }
 
 function readParts(input: ByteReader, code: Uint8Array): RelocationTable {
-  const length = input.number(2 ** 32 - 1, 'the length')
+  const length = readLength(input)
   if (length !== code.length)
     throw new RelocError(
       'bad-table',
