@@ -1,7 +1,6 @@
 /**
- * Large files made to cost memory or time: node --max-semi-space-size=1 --import tsx hostile-large.ts MIB [SHAPE]... Prints for each a line of
- * JSON: how much memory reading it took beyond the most that the program had before (bytes), the milliseconds, and what came of it. The
- * small semi-space keeps garbage that the collector would else leave lying out of the figure.
+ * Large files made to cost memory or time: node --import tsx hostile-large.ts MIB [SHAPE]... Prints for each a line of JSON: how much
+ * memory reading it took beyond the most that the program had before (bytes), the milliseconds, and what came of it.
  */
 import { RelocError } from '../../src/core/errors.ts'
 import { blobFromElf, tableFromElf } from '../../src/elf/blob.ts'
