@@ -13,6 +13,7 @@ import { hexBytes, readField, viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { type BlobOptions, TableBuilder, toBlob } from './builder.ts'
 import { packRuns } from './from-sites.ts'
+import { siteValue } from './groups.ts'
 import { ABS32, ABS32S, ABS64, DIFF64, fieldValue, KIND_ROWS, PC8, PC16, PC32 } from './kinds.ts'
 import { ADDRESS_EXACT, CODE_GIVEN, packEvidence } from './site.ts'
 import type { CodeRun, RelocationTable } from './table.ts'
@@ -86,16 +87,32 @@ function pairKind(
     if (row.width === 8) return BigInt.asUintN(64, old + change) === now
     return fieldValue(row, old) + change === fieldValue(row, now)
   }
+  const pointsInside = (kind: number): boolean =>
+    BigInt.asUintN(64, siteValue(before, kind, offset) - base) <= span
   const wide = [ABS64, DIFF64].find((kind) => explains(kind, kind === ABS64 ? delta : -delta))
-  const absolute = [ABS32S, ABS32].find((kind) => explains(kind, delta))
+  // Sign-extended, whose range is the narrower one for addresses, unless only the other reading is an address in the blob.
+  const narrow = [ABS32S, ABS32].filter((kind) => explains(kind, delta))
+  const absolute = narrow.find(pointsInside) ?? narrow[0]
   if (wide !== undefined) {
     const changes = readField(before, offset + 4, 4) !== readField(after, offset + 4, 4)
-    const inside = BigInt.asUintN(64, readField(before, offset, 8) - base) <= span
-    if (changes || (wide === ABS64 && (inside || absolute === undefined))) return wide
+    if (changes || (wide === ABS64 && (pointsInside(ABS64) || absolute === undefined))) return wide
   }
-  const relative = [PC32, DIFF64, PC16, PC8].find((kind) => explains(kind, -delta))
-  if (absolute !== undefined && relative === PC32) return AMBIGUOUS
-  return absolute ?? relative ?? -1
+  const near = relativeKind(before, offset)
+  const relative = explains(near, -delta) ? near : -1
+  if (absolute !== undefined && relative >= 0) return AMBIGUOUS
+  return absolute ?? (relative < 0 && wide !== undefined ? wide : relative)
+}
+
+/**
+ * Which relative field starts at `offset`, by the byte before it: a short branch's opcode (Jcc, LOOPcc, JrCXZ, JMP) is neither
+ * the opcode of a near one nor a RIP-relative ModRM byte, so the two cannot be mixed up.
+ */
+function relativeKind(code: DataView, offset: number): number {
+  const byte = (back: number): number => (offset < back ? 0 : code.getUint8(offset - back))
+  const opcode = byte(1)
+  if ((opcode & 0xf0) === 0x70 || (opcode & 0xfc) === 0xe0 || opcode === 0xeb) return PC8
+  const isXbegin16 = opcode === 0xf8 && byte(2) === 0xc7 && byte(3) === 0x66
+  return isXbegin16 ? PC16 : PC32
 }
 
 function addPairSite(builder: TableBuilder, view: DataView, offset: number, kind: number): void {
