@@ -1,4 +1,5 @@
 /** relocate: a table, a destination, and the bytes as they must be there. */
+import { toBytes } from '../core/bytes.ts'
 import { formatProblem, type Problem, RelocError } from '../core/errors.ts'
 import type { SiteGroup } from '../table/groups.ts'
 import { RelocationTable } from '../table/table.ts'
@@ -26,7 +27,7 @@ export interface Relocation {
  * Throws `bad-table` when the lengths differ, `bad-argument`, `not-covered`, and `refused` when a site cannot be served; then nothing was written.
  */
 export function relocate(code: Uint8Array, table: RelocationTable, options: RelocateOptions): Relocation {
-  if (code.length !== table.length)
+  if (toBytes(code, 'code').length !== table.length)
     throw new RelocError(
       'bad-table',
       `The table describes ${table.length} bytes, the code has ${code.length}: it belongs to another blob.`,
@@ -47,11 +48,11 @@ export function relocate(code: Uint8Array, table: RelocationTable, options: Relo
 
 /** Throws `bad-argument` unless `code` fits `into`. */
 export function checkInto(code: Uint8Array, into: Uint8Array | undefined): void {
-  if (into === undefined || (into instanceof Uint8Array && into.length >= code.length)) return
-  throw new RelocError(
-    'bad-argument',
-    `into is to be a Uint8Array of at least ${code.length} bytes, as long as the code; it has ${into.length}.`,
-  )
+  if (into !== undefined && toBytes(into, 'into').length < code.length)
+    throw new RelocError(
+      'bad-argument',
+      `into has ${into.length} bytes, the code ${code.length}: it does not fit.`,
+    )
 }
 
 /** Throws `refused` where a problem is an error. */

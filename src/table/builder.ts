@@ -4,7 +4,7 @@
  * and are kept as two 32-bit halves: no bigint per site.
  */
 import { ADDRESS_LIMIT, type AddressLike, hex, toOffset, wrapAddress } from '../core/address.ts'
-import { viewOf } from '../core/bytes.ts'
+import { toBytes, viewOf } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import {
   type AddressRange,
@@ -49,15 +49,19 @@ export interface Blob {
 
 /** Checks where a blob lies and what may move; throws `bad-argument`. */
 export function toBlob(code: Uint8Array, options: BlobOptions): Blob {
-  if (!(code instanceof Uint8Array)) throw new RelocError('bad-argument', 'code is not a Uint8Array.')
-  return placeBlob(code.length, options)
+  return placeBlob(toBytes(code, 'code').length, options)
 }
 
 /** The same for `length` bytes that are not at hand. */
 export function placeBlob(length: number, options: BlobOptions): Blob {
   if (length >= 2 ** 32)
     throw new RelocError('bad-argument', `The code has ${length} bytes: a blob is smaller than 4 GiB.`)
-  const span = Math.max(length, options.span === undefined ? 0 : toOffset(options.span, 'span'), 1)
+  const span = Math.max(options.span === undefined ? length : toOffset(options.span, 'span'), 1)
+  if (span < length)
+    throw new RelocError(
+      'bad-argument',
+      `span is ${span}, the code has ${length} bytes: all of the code moves, so the moved range is at least as long.`,
+    )
   const range = toRange(options.base, span, 'the blob')
   const moved = (options.moved ?? [])
     .map((other, i) => toRange(other.start, other.length, `moved[${i}]`))

@@ -9,7 +9,7 @@
  * taken for a 32-bit one.)
  */
 import { type AddressLike, hex, signedDelta, toAddress } from '../core/address.ts'
-import { hexBytes, readField, viewOf } from '../core/bytes.ts'
+import { hexBytes, readField, toBytes, viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { type BlobOptions, TableBuilder, toBlob } from './builder.ts'
 import { packRuns } from './from-sites.ts'
@@ -34,7 +34,7 @@ export function tableFromPair(
 ): RelocationTable {
   const blob = toBlob(a, { span: options.span, base: baseA })
   const delta = signedDelta(blob.base, toAddress(baseB, 'baseB'))
-  if (a.length !== b.length)
+  if (a.length !== toBytes(b, 'b').length)
     throw new RelocError(
       'bad-input',
       `The dumps differ in length (${a.length} and ${b.length} bytes): they are not the same code.`,

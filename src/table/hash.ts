@@ -1,10 +1,11 @@
 /**
- * The content hash of a blob's canonical form: the bytes with every site field zeroed. Those fields are the only bytes that
- * moves change, so a blob and all its relocations share one hash, and a table can tell whether bytes are its own.
+ * The content hash of a blob's canonical form: the bytes with every site field zeroed, and behind them where the fields are and of what
+ * kind. Those fields are the only bytes that moves change, so a blob and all its relocations share one hash, and a table can
+ * tell whether bytes are its own. Without the fields' places a table that has lost a site whose bytes are zero would hash the same.
  */
 
 import type { SiteGroup, SplitSite } from './groups.ts'
-import { KIND_ROWS } from './kinds.ts'
+import { KIND_ROWS, SPLIT } from './kinds.ts'
 
 /** 64 bits as 16 hex digits: two multiply-xor-rotate lanes (constants of MurmurHash3, Appleby, public domain), finalised together. */
 export function canonicalHash(
@@ -12,15 +13,23 @@ export function canonicalHash(
   groups: readonly SiteGroup[],
   splits: readonly SplitSite[],
 ): string {
-  const canonical = new Uint8Array((code.length + 7) & ~7)
+  const fields =
+    groups.reduce((sum, group) => sum + group.offsets.length, 0) +
+    splits.reduce((sum, split) => sum + split.pieces.length, 0)
+  const size = Math.ceil(code.length / 8) * 8
+  const canonical = new Uint8Array(size + 8 * fields)
+  const words = new Uint32Array(canonical.buffer)
   canonical.set(code)
-  for (const group of groups) {
-    const { width } = KIND_ROWS[group.kind]
-    for (const offset of group.offsets) canonical.fill(0, offset, offset + width)
+  let at = size / 4
+  const clear = (kind: number, offset: number, width: number): void => {
+    canonical.fill(0, offset, offset + width)
+    words[at++] = kind | (width << 8)
+    words[at++] = offset
   }
-  for (const split of splits)
-    for (const piece of split.pieces) canonical.fill(0, piece.offset, piece.offset + piece.width)
-  return hashWords(new Uint32Array(canonical.buffer), code.length)
+  for (const { kind, offsets } of groups)
+    for (const offset of offsets) clear(kind, offset, KIND_ROWS[kind].width)
+  for (const { pieces } of splits) for (const { offset, width } of pieces) clear(SPLIT, offset, width)
+  return hashWords(words, code.length)
 }
 
 /** The same of bytes that have no sites. */

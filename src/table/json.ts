@@ -136,7 +136,7 @@ class Reader {
   }
   items(): Reader[] {
     if (!Array.isArray(this.#value)) throw damaged(`${this.#path} is not a list`)
-    return this.#value.map((item, i) => new Reader(item, `${this.#path}[${i}]`))
+    return Array.from(this.#value, (item, i) => new Reader(item, `${this.#path}[${i}]`))
   }
   text(): string {
     if (typeof this.#value !== 'string') throw damaged(`${this.#path} is not a string`)

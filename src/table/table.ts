@@ -8,6 +8,7 @@
  * and `anchors` are addresses at building time and `shift` is how far the range that each moves with has moved since.
  */
 import { type AddressLike, hex, wrapAddress } from '../core/address.ts'
+import { toBytes } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import type { AddressRange } from '../core/range.ts'
 import { readTable } from './binary-read.ts'
@@ -139,7 +140,7 @@ export class RelocationTable {
 
   /** Throws `bad-table` unless `code` is the blob that this table describes. */
   check(code: Uint8Array): void {
-    if (code.length !== this.length)
+    if (toBytes(code, 'code').length !== this.length)
       throw new RelocError(
         'bad-table',
         `The table describes ${this.length} bytes, the code has ${code.length}: it belongs to another blob.`,

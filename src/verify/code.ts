@@ -38,15 +38,9 @@ export function checkCode(
       )
     return { relative: 0, instructions: 0 }
   }
-  const checker = new CodeChecker(code, claim, fields, shifts, findings, options.cpu)
+  const checker = new CodeChecker(code, claim, fields, shifts, findings, options)
   try {
-    let report = PROGRESS_STEP
-    for (const run of runs) {
-      checker.run(run.start, run.end)
-      if (run.end < report) continue
-      reportProgress(options, run.end, code.length, 'verify')
-      report = run.end + PROGRESS_STEP
-    }
+    for (const run of runs) checker.run(run.start, run.end)
     checker.checkData()
     return checker.proof
   } finally {
@@ -63,6 +57,9 @@ class CodeChecker {
   readonly #fields: ClaimedFields
   readonly #shifts: CoverageShifts
   readonly #findings: Findings
+  readonly #options: ProgressOptions
+  /** Offset at which progress is reported next. */
+  #report = PROGRESS_STEP
   /** 1 for fields that some run holds. */
   readonly #seen: Uint8Array
 
@@ -72,11 +69,12 @@ class CodeChecker {
     fields: ClaimedFields,
     shifts: CoverageShifts,
     findings: Findings,
-    cpu: Cpu | undefined,
+    options: ProgressOptions & { readonly cpu?: Cpu | undefined },
   ) {
     this.#span = claim.span
     this.#view = new DataView(code.buffer, code.byteOffset, code.byteLength)
-    this.#cursor = new IcedCursor(code, { base: claim.base, cpu })
+    this.#cursor = new IcedCursor(code, { base: claim.base, cpu: options.cpu })
+    this.#options = options
     this.#claim = claim
     this.#fields = fields
     this.#shifts = shifts
@@ -113,6 +111,10 @@ class CodeChecker {
       for (; n < offsets.length && offsets[n] < at + length; n++) this.#field(this.#fields.get(n), n)
       if (cursor.isBranch || cursor.isIpRelative) this.#missing(first, n)
       at += length
+      if (at >= this.#report) {
+        reportProgress(this.#options, at, this.#claim.length, 'verify')
+        this.#report = at + PROGRESS_STEP
+      }
     }
   }
 

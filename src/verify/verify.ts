@@ -11,7 +11,7 @@
  * the plan or the apply: only the table's columns and iced.
  */
 import { hex, wrapAddress } from '../core/address.ts'
-import { hexBytes, readField, viewOf, writeField } from '../core/bytes.ts'
+import { hexBytes, readField, toBytes, viewOf, writeField } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import { type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type CheckedMove, checkMoves, formatRange, type Move } from '../core/range.ts'
@@ -120,14 +120,14 @@ export class Findings {
  */
 export function verify(before: Uint8Array, after: Uint8Array, options: VerifyOptions): Verdict {
   const { claim } = options
-  if (before.length !== claim.length)
+  if (toBytes(before, 'before').length !== claim.length)
     throw new RelocError(
       'bad-table',
       `The claim describes ${claim.length} bytes, before has ${before.length}: it belongs to another blob.`,
     )
   const findings = new Findings(before, claim.base)
   const moves = checkMoves(options.moves)
-  if (after.length !== before.length) {
+  if (toBytes(after, 'after').length !== before.length) {
     findings.error(
       'length',
       0,
