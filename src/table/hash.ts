@@ -1,35 +1,35 @@
 /**
- * The content hash of a blob's canonical form: the bytes with every site field zeroed, and behind them where the fields are and of what
- * kind. Those fields are the only bytes that moves change, so a blob and all its relocations share one hash, and a table can
+ * The content hash of a blob's canonical form: where the site fields are and of what kind, and the bytes with those fields zeroed.
+ * Those fields are the only bytes that moves change, so a blob and all its relocations share one hash, and a table can
  * tell whether bytes are its own. Without the fields' places a table that has lost a site whose bytes are zero would hash the same.
  */
 
 import type { SiteGroup, SplitSite } from './groups.ts'
 import { KIND_ROWS, SPLIT } from './kinds.ts'
 
-/** 64 bits as 16 hex digits: two multiply-xor-rotate lanes (constants of MurmurHash3, Appleby, public domain), finalised together. */
 export function canonicalHash(
   code: Uint8Array,
   groups: readonly SiteGroup[],
   splits: readonly SplitSite[],
 ): string {
-  const fields =
-    groups.reduce((sum, group) => sum + group.offsets.length, 0) +
-    splits.reduce((sum, split) => sum + split.pieces.length, 0)
-  const size = Math.ceil(code.length / 8) * 8
-  const canonical = new Uint8Array(size + 8 * fields)
-  const words = new Uint32Array(canonical.buffer)
+  const canonical = new Uint8Array((code.length + 7) & ~7)
   canonical.set(code)
-  let at = size / 4
-  const clear = (kind: number, offset: number, width: number): void => {
-    canonical.fill(0, offset, offset + width)
-    words[at++] = kind | (width << 8)
-    words[at++] = offset
+  const lanes = new Lanes()
+  for (const { kind, offsets } of groups) {
+    const { width } = KIND_ROWS[kind]
+    for (const offset of offsets) {
+      canonical.fill(0, offset, offset + width)
+      lanes.add(kind, offset)
+    }
   }
-  for (const { kind, offsets } of groups)
-    for (const offset of offsets) clear(kind, offset, KIND_ROWS[kind].width)
-  for (const { pieces } of splits) for (const { offset, width } of pieces) clear(SPLIT, offset, width)
-  return hashWords(words, code.length)
+  for (const { pieces } of splits)
+    for (const { offset, width } of pieces) {
+      canonical.fill(0, offset, offset + width)
+      lanes.add(SPLIT | (width << 8), offset)
+    }
+  const words = new Uint32Array(canonical.buffer)
+  for (let i = 0; i < words.length; i += 2) lanes.add(words[i], words[i + 1])
+  return lanes.finish(code.length)
 }
 
 /** The same of bytes that have no sites. */
@@ -43,21 +43,26 @@ const mix = (value: number): number => {
   return (h ^ (h >>> 16)) >>> 0
 }
 
-function hashWords(words: Uint32Array, length: number): string {
-  let a = 0x9747_b28c
-  let b = 0x3c6e_f372
-  for (let i = 0; i < words.length; i += 2) {
-    a = Math.imul(a ^ words[i], 0xcc9e_2d51)
-    a = (a << 15) | (a >>> 17)
-    b = Math.imul(b ^ words[i + 1], 0x1b87_3593)
-    b = ((b << 13) | (b >>> 19)) + a
+/** 64 bits as 16 hex digits: two multiply-xor-rotate lanes (constants of MurmurHash3, Appleby, public domain), finalised together. */
+class Lanes {
+  #a = 0x9747_b28c
+  #b = 0x3c6e_f372
+
+  add(even: number, odd: number): void {
+    const a = Math.imul(this.#a ^ even, 0xcc9e_2d51)
+    this.#a = (a << 15) | (a >>> 17)
+    const b = Math.imul(this.#b ^ odd, 0x1b87_3593)
+    this.#b = (((b << 13) | (b >>> 19)) + this.#a) | 0
   }
-  const low = mix(a ^ length)
-  const high = mix(b ^ low ^ (length / 2 ** 32))
-  return (
-    high.toString(16).padStart(8, '0') +
-    mix(low + high)
-      .toString(16)
-      .padStart(8, '0')
-  )
+
+  finish(length: number): string {
+    const low = mix(this.#a ^ length)
+    const high = mix(this.#b ^ low ^ (length / 2 ** 32))
+    return (
+      high.toString(16).padStart(8, '0') +
+      mix(low + high)
+        .toString(16)
+        .padStart(8, '0')
+    )
+  }
 }
