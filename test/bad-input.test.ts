@@ -1,6 +1,6 @@
 /** Whatever comes in: a `RelocError` that says what is wrong, or a right result; never a stack trace, never half of one. */
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { type AnalyzeOptions, analyze } from '../src/analyze/analyze.ts'
 import { RelocError } from '../src/core/errors.ts'
 import type { Move } from '../src/core/range.ts'
@@ -9,6 +9,8 @@ import { relocate } from '../src/relocate/relocate.ts'
 import type { SiteInput } from '../src/table/from-sites.ts'
 import { RelocationTable } from '../src/table/table.ts'
 import { verify } from '../src/verify/verify.ts'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.replaceAll(' ', ''), 'hex'))
 /** call +0x1000; lea rax,[0x600000]; mov rcx,imm64 of itself; ret */

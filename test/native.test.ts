@@ -1,5 +1,5 @@
 /** Our own moves of the fixtures: equal to what the linker makes, and run where neither we nor the linker put them before. */
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it, vi } from 'vitest'
 import { RelocError } from '../src/core/errors.ts'
 import { type MoveResult, move } from '../src/move.ts'
 import { RelocationTable } from '../src/table/table.ts'
@@ -12,6 +12,8 @@ import {
 } from './support/fixtures.ts'
 import { nativeAvailable, nativeReason } from './support/native/harness.ts'
 import { runsOf, truthOf } from './support/sabotage.ts'
+
+vi.setConfig({ testTimeout: 60_000 })
 
 /** What the analysis does not find or takes for an address, with the hints: it must get better at these, and then they leave the list. */
 const NOT_EXACT_HINTED: readonly string[] = [
