@@ -8,6 +8,7 @@
  */
 import { evexPage, Layout, legacyPage, ROW_KEYS, Unique, vexPage, xopPage } from '../../src/x86/layout.ts'
 import { describe, uniqueOf } from './describe.ts'
+import { bits, FORM_KEYS, isMemory, KEYS, modrmOf, otherVvvv, regOf, sibOf } from './keys.ts'
 import { Prober } from './probe.ts'
 
 /** One behaviour; equal leaves are one. */
@@ -44,7 +45,6 @@ export class LeafStore {
   }
 }
 
-const KEYS: readonly number[] = Array.from({ length: ROW_KEYS }, (_, i) => i)
 const LEGACY_MAPS: readonly (readonly number[])[] = [[], [0x0f], [0x0f, 0x38], [0x0f, 0x3a]]
 /** Bits p66, f3, f2 and the prefixes that set them. */
 const PREFIX_CLASSES: readonly (readonly [number, readonly number[]])[] = [
@@ -62,19 +62,6 @@ const NOT_OPCODES = new Set([
 for (let rex = 0x40; rex < 0x50; rex++) NOT_OPCODES.add(rex)
 const isOpcode = (map: number, opcode: number): boolean =>
   map === 0 ? !NOT_OPCODES.has(opcode) : map !== 1 || (opcode !== 0x38 && opcode !== 0x3a)
-
-const isMemory = (key: number): boolean => key < 8
-const regOf = (key: number): number => (key < 8 ? key : (key - 8) >> 3)
-/** ModRM of a key; memory: [rax] or, with SIB, [rax + index], the index another register than reg. */
-const modrmOf = (key: number, sib: boolean): number =>
-  isMemory(key) ? (key << 3) | (sib ? 4 : 0) : key + 0xb8
-const sibOf = (key: number): number => ((regOf(key) + 1) & 7) << 3
-/** A vvvv that is neither 0 nor reg nor rm nor the index. */
-const otherVvvv = (key: number): number =>
-  [1, 2, 3].find((v) => v !== regOf(key) && v !== (isMemory(key) ? (regOf(key) + 1) & 7 : key & 7))!
-/** Every memory key, and for every reg one register, which is neither reg nor the same for all. */
-const FORM_KEYS = KEYS.filter((key) => isMemory(key) || (key & 7) === ((regOf(key) + 1) & 7))
-const bits = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i)
 
 export class GridBuilder {
   /** Bit n: n is a 3DNow! opcode. */

@@ -39,7 +39,7 @@ let effects: Int32Array
 
 function expand(): Uint16Array {
   rows = new Uint16Array(runLength(ROWS))
-  expandRuns(ROWS, rows)
+  expandRuns(ROWS, rows, 1)
   effects = Int32Array.from(EFFECTS)
   return expandPages(PAGES, PAGES_BY_NUMBER, PAGE_COUNT)
 }
@@ -65,7 +65,7 @@ export function fillEffects(instruction: Instruction, out: RegisterEffects): voi
     out.readsFlags = out.writesFlags = false
     return
   }
-  const effect = rows[cells[(pageOf(instruction) << 8) | opcode] * ROW_KEYS + rowKey(modrm)] << 1
+  const effect = rows[cells[(pageOf(instruction) << 8) | opcode] * ROW_KEYS + rowKey(modrm)]
   const operands = effects[effect]
   const implicit = effects[effect + 1]
   let reads = implicit & 0xffff

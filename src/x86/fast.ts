@@ -21,10 +21,10 @@ export type FastTables = Uint8Array
 export const HEADS = 0x80000
 export const NO_BASE = 0x90000
 
-/** Pages of entries: map, W (2: the same for both), bits p66, f3, f2. The last page is empty. */
+/** Pages of entries: map, W, bits p66, f3, f2. The second is for W and no W; one more is empty. */
 const PAGES = [
   [0, 0, 0],
-  [1, 2, 0],
+  [1, 0, 0],
   [0, 0, 1],
   [1, 0, 1],
   [1, 0, 2],
@@ -43,7 +43,7 @@ export function fastTablesFor(cpu: Cpu): FastTables {
   let tables = cache.get(cpu)
   if (tables === undefined) {
     tables = new Uint8Array(NO_BASE + 256)
-    buildEntries(tablesFor(cpu), tables)
+    fillPages(tablesFor(cpu), tables, entryPatterns())
     buildHeads(tables.subarray(HEADS, NO_BASE))
     for (let sib = 5; sib < 256; sib += 8) tables[NO_BASE + sib] = 4
     cache.set(cpu, tables)
@@ -72,32 +72,57 @@ function buildHeads(heads: Uint8Array): void {
   for (let rex = 0x40; rex < 0x50; rex++) set(0x66, rex, rex < 0x48 ? ONE_66 : ASK, rex < 0x48 ? 2 : 0)
 }
 
-function buildEntries(tables: Tables, entries: Uint8Array): void {
-  const rows = new Map<number, Uint8Array>()
-  const rowEntries = (map: number, w: number, prefixes: number, opcode: number): Uint8Array => {
-    const row = tables.cells[(legacyPage(map, w, prefixes) << 8) | opcode]
-    let list = rows.get(row)
-    if (list === undefined) {
-      list = new Uint8Array(256)
-      for (let modrm = 0; modrm < 256; modrm++)
-        list[modrm] = entryOf(tables, tables.rows[row * ROW_KEYS + rowKey(modrm)], modrm)
-      rows.set(row, list)
+/**
+ * Fills `into` by page, opcode and ModRM. `patternOf` gives the numbers of a layout by ModRM, 0 where the decoder is to be
+ * asked. Rows are put together from pieces of such patterns and copied where they come again: half a million
+ * numbers one by one would take ten times as long when the code is cold.
+ */
+function fillPages<List extends Uint8Array | Uint16Array>(
+  tables: Tables,
+  into: List,
+  patternOf: (layout: number) => List,
+): void {
+  const nothing = into.slice(0, 256)
+  const leafPattern = (at: number): List => {
+    const leaf = tables.rows[at]
+    return (tables.leaves[leaf + 1] & PLAIN) === PLAIN ? patternOf(tables.leaves[leaf]) : (nothing as List)
+  }
+  const putRow = (row: number, at: number): void => {
+    const keys = row * ROW_KEYS
+    if (tables.rows.subarray(keys, keys + 8).every((leaf) => leaf === tables.rows[keys]))
+      into.set(leafPattern(keys).subarray(0, 0xc0), at)
+    else
+      for (let reg = 0; reg < 8; reg++) {
+        const pattern = leafPattern(keys + reg)
+        for (let i = reg << 3; i < 0xc0; i += 64) into.set(pattern.subarray(i, i + 8), at + i)
+      }
+    for (let i = 0xc0, end = i; i < 256; i = end) {
+      const key = keys + rowKey(i)
+      while (end < 256 && tables.rows[key + end - i] === tables.rows[key]) end++
+      into.set(leafPattern(key).subarray(i, end), at + i)
     }
-    return list
+  }
+  const places = new Map<number, number>()
+  const put = (map: number, w: number, prefixes: number, opcode: number, at: number): void => {
+    const row = tables.cells[(legacyPage(map, w, prefixes) << 8) | opcode]
+    const place = places.get(row)
+    if (place !== undefined) into.copyWithin(at, place, place + 256)
+    else if (row !== 0) putRow(row, at)
+    places.set(row, at)
   }
   PAGES.forEach(([map, w, prefixes], page) => {
-    for (let opcode = 0; opcode < 256; opcode++) {
-      const at = (page << 16) | (opcode << 8)
-      const list = rowEntries(map, w & 1, prefixes, opcode)
-      if (w !== 2) {
-        entries.set(list, at)
-        continue
-      }
-      const wide = rowEntries(map, 1, prefixes, opcode)
-      for (let modrm = 0; modrm < 256; modrm++)
-        if (list[modrm] === wide[modrm]) entries[at + modrm] = list[modrm]
-    }
+    for (let opcode = 0; opcode < 256; opcode++) put(map, w, prefixes, opcode, (page << 16) | (opcode << 8))
   })
+  // REX.W and 0F share a page: what the two say alike.
+  for (let opcode = 0; opcode < 256; opcode++) {
+    const narrow = tables.cells[(legacyPage(1, 0, 0) << 8) | opcode]
+    if (narrow === tables.cells[(legacyPage(1, 1, 0) << 8) | opcode]) continue
+    const at = (TWO << 16) | (opcode << 8)
+    const wide = ASK << 16
+    put(1, 1, 0, opcode, wide)
+    for (let i = 0; i < 256; i++) if (into[at + i] !== into[wide + i]) into[at + i] = 0
+  }
+  into.fill(0, ASK << 16, (ASK << 16) + 256)
 }
 
 /** The contexts without lock and 67h, whatever R, X, B. */
@@ -106,25 +131,102 @@ const PLAIN = [0, 1, 2, 3, 4, 5, 6, 7].reduce(
   0,
 )
 
-function entryOf(tables: Tables, leaf: number, modrm: number): number {
-  const layout = tables.leaves[leaf]
-  if ((tables.leaves[leaf + 1] & PLAIN) !== PLAIN || (layout & Layout.suffix) !== 0) return 0
-  let length = 1
-  let field = 0
-  let sib = 0
-  if ((layout & Layout.hasModrm) !== 0) {
-    length++
-    if (modrm < 0xc0 && (layout & Layout.memory) !== 0) {
-      if ((modrm & 7) === 4) {
-        length++
-        if (modrm < 0x40) sib = 0x40
-      }
-      if ((modrm & 0xc7) === 5) {
-        field = length
-        length += 4
-      } else if (modrm >= 0x40) length += modrm < 0x80 ? 1 : 4
+/** Patterns of 256 numbers, by something that they depend on. */
+function remember<List>(make: (key: number) => List): (key: number) => List {
+  const known = new Map<number, List>()
+  return (key) => {
+    let list = known.get(key)
+    if (list === undefined) {
+      list = make(key)
+      known.set(key, list)
     }
+    return list
   }
-  if (((layout >> Layout.branchShift) & 7) !== 0) field = length
-  return (length + (layout & Layout.tailMask)) | (field << 4) | sib
+}
+
+/** The entries of an instruction with ModRM and nothing behind it but SIB and displacement. */
+const modrmEntry = (modrm: number): number => {
+  if (modrm >= 0xc0) return 2
+  if ((modrm & 0xc7) === 5) return 6 | (2 << 4)
+  const sib = (modrm & 7) === 4 ? 1 : 0
+  const displacement = modrm < 0x40 ? 0 : modrm < 0x80 ? 1 : 4
+  return (2 + sib + displacement) | (sib === 1 && modrm < 0x40 ? 0x40 : 0)
+}
+
+/** The entries of layouts. */
+function entryPatterns(): (layout: number) => Uint8Array {
+  const withModrm = remember((tail) => {
+    const list = new Uint8Array(256)
+    for (let modrm = 0; modrm < 256; modrm++) list[modrm] = modrmEntry(modrm) + tail
+    return list
+  })
+  const alike = remember((entry) => new Uint8Array(256).fill(entry))
+  return (layout) => {
+    const tail = layout & Layout.tailMask
+    const opcode = (layout & Layout.hasModrm) === 0 ? 1 : 2
+    if ((layout & Layout.suffix) !== 0) return alike(0)
+    if (((layout >> Layout.branchShift) & 7) !== 0) return alike((opcode + tail) | (opcode << 4))
+    return (layout & Layout.memory) === 0 ? alike(opcode + tail) : withModrm(tail)
+  }
+}
+
+/** Bits of a note: what there is to look at in an instruction. */
+export const Note = {
+  /** `Flow`, 4 bits. */
+  flowMask: 15,
+  /** RIP-relative. */
+  ip: 0x10,
+  /** A displacement of 4 bytes, not relative, at the opcode + 2, or + 3 with `sib`. */
+  displacement: 0x20,
+  sib: 0x40,
+  /** A displacement of 4 bytes if the SIB byte has no base. */
+  noBase: 0x80,
+  /** At the end: an immediate of 4 bytes, sign-extended to 8 or not; of 8 bytes. */
+  immediate32s: 0x100,
+  immediate32: 0x200,
+  immediate64: 0x400,
+  /** There is a note; where this bit is not set, the decoder is asked. */
+  known: 0x800,
+} as const
+
+const noteCache = new Map<Cpu, Uint16Array>()
+
+/** By page, opcode and ModRM like the entries: bits of {@link Note}. */
+export function notesFor(cpu: Cpu): Uint16Array {
+  let notes = noteCache.get(cpu)
+  if (notes === undefined) {
+    notes = new Uint16Array(HEADS)
+    fillPages(tablesFor(cpu), notes, notePatterns())
+    noteCache.set(cpu, notes)
+  }
+  return notes
+}
+
+/** The bits of a note that a memory operand gives. */
+const modrmNote = (modrm: number): number => {
+  if (modrm >= 0xc0) return 0
+  const sib = (modrm & 7) === 4
+  if ((modrm & 0xc7) === 5) return Note.ip
+  if (modrm >= 0x80) return Note.displacement | (sib ? Note.sib : 0)
+  return modrm < 0x40 && sib ? Note.noBase : 0
+}
+
+/** The notes of layouts. */
+function notePatterns(): (layout: number) => Uint16Array {
+  const withMemory = remember((bits) => {
+    const list = new Uint16Array(256)
+    for (let modrm = 0; modrm < 256; modrm++) list[modrm] = modrmNote(modrm) | bits
+    return list
+  })
+  const alike = remember((note) => new Uint16Array(256).fill(note))
+  return (layout) => {
+    if ((layout & Layout.rare) !== 0) return alike(0)
+    const size = (layout >> Layout.immediateShift) & 15
+    const signed = ((layout >> Layout.widthShift) & 7) === 4
+    const flow = (layout >> Layout.flowShift) & Note.flowMask
+    const immediate =
+      size === 8 ? Note.immediate64 : size < 4 ? 0 : signed ? Note.immediate32s : Note.immediate32
+    const bits = Note.known | flow | immediate
+    return (layout & Layout.memory) === 0 ? alike(bits) : withMemory(bits)
+  }
 }

@@ -7,11 +7,16 @@ export function runLength(runs: readonly number[]): number {
   return length
 }
 
-export function expandRuns(runs: readonly number[], into: Uint16Array): void {
+/** Writes the numbers that `runs` stand for, each shifted left by `shift`. */
+export function expandRuns(runs: readonly number[], into: Uint16Array, shift = 0): void {
   let at = 0
   for (let i = 0; i < runs.length; i += 2) {
-    const value = runs[i]
-    for (const end = at + runs[i + 1]; at < end; at++) into[at] = value
+    const value = runs[i] << shift
+    const end = at + runs[i + 1]
+    // A call costs more than a few numbers.
+    if (end - at > 8) into.fill(value, at, end)
+    else for (let j = at; j < end; j++) into[j] = value
+    at = end
   }
 }
 

@@ -46,7 +46,7 @@ export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult
   if (code.length > 0xffffffff)
     throw new RelocError('bad-argument', `The blob has ${code.length} bytes; at most 2^32 - 1 can be swept.`)
   const bytes = new Uint8Array(code.buffer, code.byteOffset, end)
-  const found = new Found((end - start) >> 2)
+  const found = new Found(end - start)
   if (options.decoder === 'iced') sweepWithIced(bytes, start, found, options)
   else new TableSweeper(bytes, start, options).sweep(start, found, options)
   const { count, siteCount } = found
@@ -71,15 +71,17 @@ class Found {
   starts: Uint32Array
   sites: Uint32Array
 
-  constructor(count: number) {
-    this.starts = new Uint32Array(count + ROOM)
-    this.sites = new Uint32Array((count >> 2) + ROOM)
+  /** For `length` bytes of code. */
+  constructor(length: number) {
+    this.starts = new Uint32Array(Math.min(length, (length >> 2) + ROOM))
+    this.sites = new Uint32Array(Math.min(length, (length >> 4) + ROOM))
   }
 
-  /** Makes room for two blocks more. */
-  reserve(): void {
-    if (this.count + ROOM > this.starts.length) this.starts = larger(this.starts)
-    if (this.siteCount + ROOM > this.sites.length) this.sites = larger(this.sites)
+  /** Makes room for two blocks more, `left` bytes being left. */
+  reserve(left: number): void {
+    const room = Math.min(left, ROOM)
+    if (this.count + room > this.starts.length) this.starts = larger(this.starts)
+    if (this.siteCount + room > this.sites.length) this.sites = larger(this.sites)
   }
 
   append(starts: Uint32Array, sites: Uint32Array): void {
@@ -101,7 +103,7 @@ function sweepWithIced(bytes: Uint8Array, start: number, found: Found, options: 
   try {
     for (let position = start; position < bytes.length; ) {
       reportProgress(options, position, bytes.length, 'sweep')
-      found.reserve()
+      found.reserve(bytes.length - position)
       for (const stop = Math.min(bytes.length, position + BLOCK); position < stop; ) {
         const length = cursor.decode(position)
         if (length > 0) {
@@ -166,7 +168,7 @@ class TableSweeper {
     let reported = -PROGRESS_STEP
     for (let position = start; position < end; position = first.position) {
       if (position - reported >= PROGRESS_STEP) reportProgress(options, (reported = position), end, 'sweep')
-      found.reserve()
+      found.reserve(end - position)
       const middle = position + BLOCK
       first.begin(position)
       if (fast !== undefined && middle + BLOCK <= fastEnd) {

@@ -23,10 +23,10 @@ export function tablesFor(cpu: Cpu): Tables {
   let tables = expanded.get(cpu)
   if (tables === undefined) {
     const rows = new Uint16Array(runLength(ROWS))
-    expandRuns(ROWS, rows)
+    expandRuns(ROWS, rows, 2)
     tables = {
       cells: expandPages(PAGES, cpu === 'amd' ? AMD : INTEL, PAGE_COUNT),
-      rows: rows.map((leaf) => leaf << 2),
+      rows,
       leaves: Int32Array.from(LEAVES),
       suffixes: Uint8Array.from(SUFFIXES),
     }
