@@ -7,6 +7,7 @@
 import { describe, expect, it } from 'vitest'
 import { RelocError } from '../src/core/errors.ts'
 import { type MoveOptions, move } from '../src/move.ts'
+import { RelocationTable } from '../src/table/table.ts'
 import { formatInstruction } from '../src/x86/iced.ts'
 
 interface Case {
@@ -156,6 +157,38 @@ describe('branches', () => {
       name: '5 over a lock prefix',
       before: ['74 01  je 0x400003', 'f0 0f b1 0e  lock cmpxchg [rsi], ecx', 'c3  ret'],
       after: '',
+    },
+    {
+      name: '5 a call behind an opcode byte that is jumped over: the claimed code says so',
+      before: ['eb 01  jmp 0x400003', 'b8  db 0xb8', 'e8 00 10 00 00  call 0x401008', 'c3  ret'],
+      after: 'eb 01 b8 e8 f0 0f 00 00 c3',
+      options: {
+        ...near,
+        table: RelocationTable.fromSites([{ offset: 4, kind: 'pc32' }], {
+          code: parse('eb 01 b8 e8 00 10 00 00 c3'),
+          base: FROM,
+          runs: [
+            { start: 0, end: 2 },
+            { start: 3, end: 9 },
+          ],
+        }),
+      },
+    },
+    {
+      name: '5 the same, claimed as what a linear reading makes of it too: one of them is wrong',
+      before: ['eb 01  jmp 0x400003', 'b8 e8 00 10 00  mov eax, 0x1000e8', '00 c3  add bl, al'],
+      after: 'wrong-claim',
+      options: {
+        ...near,
+        table: RelocationTable.fromSites([{ offset: 4, kind: 'pc32' }], {
+          code: parse('eb 01 b8 e8 00 10 00 00 c3'),
+          base: FROM,
+          runs: [
+            { start: 0, end: 9 },
+            { start: 3, end: 9 },
+          ],
+        }),
+      },
     },
     {
       name: '6 branch hints, BND, notrack, REX before jcc',
@@ -475,24 +508,47 @@ describe('absolute values', () => {
       name: '24 each instruction that carries an address, into the blob',
       before: [
         '48 b8 00 00 40 00 00 00 00 00  mov rax, 0x400000',
-        'b8 01 00 40 00  mov eax, 0x400001',
-        '68 02 00 40 00  push 0x400002',
-        '48 c7 c0 03 00 40 00  mov rax, 0x400003',
-        '48 c7 04 24 04 00 40 00  mov qword [rsp], 0x400004',
-        '81 f8 05 00 40 00  cmp eax, 0x400005',
-        '48 a1 06 00 40 00 00 00 00 00  mov rax, [qword 0x400006]',
-        '48 a3 07 00 40 00 00 00 00 00  mov [qword 0x400007], rax',
-        '67 a1 08 00 40 00  mov eax, [0x400008]',
-        '8b 04 25 09 00 40 00  mov eax, [0x400009]',
-        'ff 24 c5 0a 00 40 00  jmp qword [rax*8+0x40000a]',
-        '8b 80 0b 00 40 00  mov eax, [rax+0x40000b]',
+        'b8 00 00 40 00  mov eax, 0x400000',
+        '68 00 00 40 00  push 0x400000',
+        '48 c7 c0 00 00 40 00  mov rax, 0x400000',
+        '48 c7 04 24 00 00 40 00  mov qword [rsp], 0x400000',
+        '48 a1 00 00 40 00 00 00 00 00  mov rax, [qword 0x400000]',
+        '48 a3 00 00 40 00 00 00 00 00  mov [qword 0x400000], rax',
+        '67 a1 00 00 40 00  mov eax, [0x400000]',
+        '8b 04 25 00 00 40 00  mov eax, [0x400000]',
+        'ff 24 c5 00 00 40 00  jmp qword [rax*8+0x400000]',
+        '8b 80 00 00 40 00  mov eax, [rax+0x400000]',
         'c3  ret',
       ],
       after:
-        '48 b8 00 00 50 00 00 00 00 00 b8 01 00 50 00 68 02 00 50 00 48 c7 c0 03 00 50 00 ' +
-        '48 c7 04 24 04 00 50 00 81 f8 05 00 50 00 48 a1 06 00 50 00 00 00 00 00 ' +
-        '48 a3 07 00 50 00 00 00 00 00 67 a1 08 00 50 00 8b 04 25 09 00 50 00 ff 24 c5 0a 00 50 00 ' +
-        '8b 80 0b 00 50 00 c3',
+        '48 b8 00 00 50 00 00 00 00 00 b8 00 00 50 00 68 00 00 50 00 48 c7 c0 00 00 50 00 ' +
+        '48 c7 04 24 00 00 50 00 48 a1 00 00 50 00 00 00 00 00 ' +
+        '48 a3 00 00 50 00 00 00 00 00 67 a1 00 00 50 00 8b 04 25 00 00 50 00 ff 24 c5 00 00 50 00 ' +
+        '8b 80 00 00 50 00 c3',
+    },
+    {
+      name: '24 cmp, add and sub, whose numbers may be lengths: by exact sites',
+      before: [
+        '81 f8 00 00 40 00  cmp eax, 0x400000',
+        '48 81 c1 00 00 40 00  add rcx, 0x400000',
+        '2d 00 00 40 00  sub eax, 0x400000',
+        'c3  ret',
+      ],
+      after: '81 f8 00 00 50 00 48 81 c1 00 00 50 00 2d 00 00 50 00 c3',
+      options: {
+        table: RelocationTable.fromSites(
+          [
+            { offset: 2, kind: 'abs32' },
+            { offset: 9, kind: 'abs32s' },
+            { offset: 14, kind: 'abs32' },
+          ],
+          {
+            code: parse('81 f8 00 00 40 00 48 81 c1 00 00 40 00 2d 00 00 40 00 c3'),
+            base: FROM,
+            runs: [{ start: 0, end: 19 }],
+          },
+        ),
+      },
     },
     {
       name: '24 the same numbers outside the blob, and in operands that carry none',
@@ -634,9 +690,9 @@ describe('shape', () => {
     },
     {
       name: '27 an invalid byte between, and an instruction cut off at the end',
-      before: ['c3', '06', 'e8 00 10 00 00  call 0x401007', 'c3', '48 b8 00 00'],
-      after: '+falls-through c3 06 e8 f0 0f 00 00 c3 48 b8 00 00',
-      options: near,
+      before: ['c3', '06', 'e8 00 10 00 00  call 0x401007', 'c3', 'e8 00'],
+      after: 'c3 06 e8 f0 0f 00 00 c3 e8 00',
+      options: { ...near, hints: { entries: [0, 2] } },
     },
     {
       name: '28 encodings that others rewrite',
