@@ -68,19 +68,16 @@ export function fillEffects(instruction: Instruction, out: RegisterEffects): voi
   const effect = rows[cells[(pageOf(instruction) << 8) | opcode] * ROW_KEYS + rowKey(modrm)]
   const operands = effects[effect]
   const implicit = effects[effect + 1]
-  let reads = implicit & 0xffff
-  let writes = implicit >>> 16
+  const rex = (prefixes & Prefix.rex) !== 0
   const b = (prefixes & Prefix.rexB) >> 5
-  const use = (access: number, register: number): void => {
-    const high = (access & 4) !== 0 && (prefixes & Prefix.rex) === 0 && register >= 4
-    const bit = 1 << (high ? register - 4 : register)
-    if ((access & 1) !== 0) reads |= bit
-    if ((access & 2) !== 0) writes |= bit
-  }
-  use(operands >> Effect.regShift, ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7))
-  use(operands >> Effect.rmShift, (modrm & 7) | b)
-  use(operands >> Effect.opcodeShift, (opcode & 7) | b)
-  use(operands >> Effect.vvvvShift, instruction.vvvv)
+  const reg = ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7)
+  const uses =
+    use(operands >> Effect.regShift, reg, rex) |
+    use(operands >> Effect.rmShift, (modrm & 7) | b, rex) |
+    use(operands >> Effect.opcodeShift, (opcode & 7) | b, rex) |
+    use(operands >> Effect.vvvvShift, instruction.vvvv, rex) |
+    implicit
+  let reads = uses & 0xffff
   if (instruction.modrmOffset !== 0 && (operands & Effect.noAddress) === 0) {
     const base = baseRegister(instruction)
     const index = (operands & Effect.vsib) === 0 ? indexRegister(instruction) : -1
@@ -88,9 +85,15 @@ export function fillEffects(instruction: Instruction, out: RegisterEffects): voi
     if (index >= 0) reads |= 1 << index
   }
   out.reads = reads
-  out.writes = writes
+  out.writes = uses >>> 16
   out.readsFlags = (operands & Effect.readsFlags) !== 0
   out.writesFlags = (operands & Effect.writesFlags) !== 0
+}
+
+/** The masks, read | written << 16, of an operand with 3 bits of access. Without REX, byte registers 4 to 7 are ah to bh. */
+function use(access: number, register: number, rex: boolean): number {
+  const bit = 1 << ((access & 4) !== 0 && !rex && register >= 4 ? register - 4 : register)
+  return ((access & 1) === 0 ? 0 : bit) | ((access & 2) === 0 ? 0 : bit << 16)
 }
 
 /** nop and pause: their opcode is that of xchg with rax, and only an extended register makes it one. */

@@ -35,7 +35,7 @@ const [ONE, TWO, ONE_66, TWO_66, TWO_F3, TWO_F2, ONE_W, ASK] = [0, 1, 2, 3, 4, 5
 
 const cache = new Map<Cpu, FastTables>()
 
-/** Are they there already? They cost about a millisecond. */
+/** Are they there already? They cost a cold process about two milliseconds. */
 export const hasFastTables = (cpu: Cpu): boolean => cache.has(cpu)
 
 /** The fast tables of `cpu`. */

@@ -70,7 +70,8 @@ class Finder {
     const found = new Uint32Array(starts.length)
     let count = 0
     for (let i = 0; i < starts.length; i++) {
-      const start = starts[i]
+      // Below 2^31, and the compiler is to know it.
+      const start = starts[i] | 0
       found[count] = start
       if (start >= end) {
         if (this.#ask(start)) count++
@@ -81,12 +82,13 @@ class Finder {
       const skip = head & 0x18
       const index = ((head >> 5) << 16) | ((word << skip) >>> 16)
       const note = notes[index]
-      if (((flows >>> (note & FLOW)) & 1) !== 0 || (note & ip) !== 0) count++
-      else if ((note & KNOWN) === 0) {
-        if (this.#ask(start)) count++
-      } else if ((note & constants) !== 0 && this.#hasValue(note, start + (skip >> 3), fast[index])) count++
+      const hit = ((flows >>> (note & FLOW)) | ((note & ip) >> 4)) & 1
+      count += hit
+      if (hit !== 0 || ((note & constants) | (~note & KNOWN)) === 0) continue
+      if ((note & KNOWN) === 0 ? this.#ask(start) : this.#hasValue(note, start + (skip >> 3), fast[index]))
+        count++
     }
-    return found.slice(0, count)
+    return found.subarray(0, count)
   }
 
   /** Whether a constant of a known instruction lies in the window; its entry tells where they are. */

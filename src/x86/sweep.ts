@@ -43,8 +43,8 @@ export interface SweepResult {
 export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult {
   const end = toOffset(options.end ?? code.length, 'end', code.length)
   const start = toOffset(options.start ?? 0, 'start', end)
-  if (code.length > 0xffffffff)
-    throw new RelocError('bad-argument', `The blob has ${code.length} bytes; at most 2^32 - 1 can be swept.`)
+  if (code.length > 0x7fffffff)
+    throw new RelocError('bad-argument', `The blob has ${code.length} bytes; at most 2^31 - 1 can be swept.`)
   const bytes = new Uint8Array(code.buffer, code.byteOffset, end)
   const found = new Found(end - start)
   if (options.decoder === 'iced') sweepWithIced(bytes, start, found, options)
@@ -121,7 +121,7 @@ function sweepWithIced(bytes: Uint8Array, start: number, found: Found, options: 
 
 /**
  * Where the streams write. A constant of the module, which the compiler knows the address of, and one array for
- * both: with an array for each list the loop runs out of registers and is a quarter slower.
+ * both: with an array for each list the loop runs out of registers and is a fifth slower.
  */
 const scratch = new Uint32Array(4 * ROOM)
 
