@@ -297,6 +297,24 @@ describe('sites', () => {
     expect(codeOf(() => RelocationTable.fromSites([site as SiteInput], OPTIONS))).toBe('bad-argument')
   })
 
+  it('code runs may come in any order, overlapping, but not empty and not outside', () => {
+    const runs = [
+      { start: 22, end: 24 },
+      { start: 0, end: 24 },
+      { start: 0, end: 12 },
+    ]
+    const made = RelocationTable.fromSites(SITES, { ...OPTIONS, runs })
+    expect(made.code()).toEqual([runs[2], runs[1], runs[0]])
+    expect(move(CODE, { from: BASE, to: 0x500000, table: made }).verdict?.proved.relative).toBe(2)
+    for (const run of [
+      { start: 4, end: 4 },
+      { start: 8, end: 4 },
+      { start: -1, end: 4 },
+      { start: 0, end: 33 },
+    ])
+      expect(codeOf(() => RelocationTable.fromSites(SITES, { ...OPTIONS, runs: [run] }))).toBe('bad-argument')
+  })
+
   it('two of one byte', () => {
     const sites: SiteInput[] = [
       { offset: 14, kind: 'abs64' },

@@ -121,6 +121,7 @@ class CodeChecker {
   /** Condition 2: the field is an operand of the instruction under the cursor, of its kind's sort. */
   #field(field: ClaimedField, n: number): void {
     const cursor = this.#cursor
+    const first = this.#seen[n] === 0
     this.#seen[n] = 1
     const at = field.offset - cursor.offset
     const isDisplacement = at === cursor.displacementOffset && field.width === cursor.displacementSize
@@ -134,7 +135,7 @@ class CodeChecker {
       return
     }
     const relative = isImmediate ? cursor.isBranch : cursor.isIpRelative
-    if (row.anchor === 'next') this.#relative(field, relative, isImmediate)
+    if (row.anchor === 'next') this.#relative(field, relative, isImmediate, first)
     else if (relative) this.#wrong(field, `a relative operand is claimed as ${row.name}.`)
     else this.#absolute(field, isDisplacement)
   }
@@ -151,10 +152,11 @@ class CodeChecker {
       this.#wrong(field, 'an offset into a segment (fs:, gs:) is claimed as an address.')
   }
 
-  #relative(field: ClaimedField, relative: boolean, isBranch: boolean): void {
+  /** `first`: no other run holds it; a field that several hold counts once. */
+  #relative(field: ClaimedField, relative: boolean, isBranch: boolean, first: boolean): void {
     const mismatch = this.#mismatch(field, relative, isBranch)
-    if (mismatch === undefined) this.proof.relative++
-    else this.#wrong(field, mismatch)
+    if (mismatch !== undefined) this.#wrong(field, mismatch)
+    else if (first) this.proof.relative++
   }
 
   /** What is wrong with a claim that this operand is of a pc kind; undefined: nothing. */
