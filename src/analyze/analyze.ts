@@ -1,16 +1,22 @@
 /** analyze: unannotated bytes in, a relocation table out. */
 import { hex } from '../core/address.ts'
-import { hexBytes } from '../core/bytes.ts'
+import { hexBytes, viewOf } from '../core/bytes.ts'
 import type { Problem } from '../core/errors.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type BlobOptions, TableBuilder, toBlob } from '../table/builder.ts'
 import { CODE_GIVEN } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
-import { createIcedDecoder } from '../x86/iced.ts'
+import { createTableDecoder } from '../x86/scanner.ts'
 import { type Cpu, type DecoderKind, endsFlow, Flow, Instruction } from '../x86/instruction.ts'
 import { mapCode } from './code-map.ts'
+import { GotWatcher } from './got.ts'
 import { checkHints, type Hints } from './hints.ts'
 import { OperandCollector } from './operands.ts'
+import { Candidates } from './candidates.ts'
+import { Background, judge } from './judge.ts'
+import { Places } from './places.ts'
+import { Mark } from './segment.ts'
+import { Window } from './window.ts'
 
 export interface AnalyzeOptions extends BlobOptions, ProgressOptions {
   readonly hints?: Hints | undefined
@@ -30,11 +36,15 @@ const LISTED = 20
 export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTable {
   const blob = toBlob(code, options)
   const hints = checkHints(options.hints, code.length, blob.base)
-  const decoder = createIcedDecoder(code, { cpu: options.cpu })
-  try {
-    const map = mapCode(code.length, hints, decoder, options)
+  const decoder = createTableDecoder(code, { cpu: options.cpu })
+  {
+    const window = new Window(blob)
+    const map = mapCode({ code, span: blob.span, alignment: Number(blob.base & 15n), hints, decoder, window }, options)
     const builder = new TableBuilder(code, blob)
-    const operands = new OperandCollector(code, builder)
+    const candidates = new Candidates()
+    const background = new Background()
+    const got = new GotWatcher(code)
+    const operands = new OperandCollector(code, builder, window, candidates, background)
     const problems: Problem[] = [...hints.problems]
     const warn = (offset: number, length: number, kind: string, message: string, remedy: string): void => {
       problems.push({
@@ -55,6 +65,7 @@ export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTa
       for (let at = map.runs[2 * run]; at < end; at += instruction.length) {
         decoder.decode(at, instruction)
         operands.collect(instruction, map.levels[run])
+        got.watch(instruction, map.levels[run])
         if (!isNop(instruction)) lastReal = at
         if (
           instruction.branchSize !== 0 &&
@@ -87,9 +98,10 @@ export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTa
     }
     for (let i = 0; i < map.data.length; i += 2)
       operands.collectPointers(map.data[i], map.data[i + 1], CODE_GIVEN)
+    const places = new Places(code, blob.span, map.runs, decoder, map.marks, Mark.target)
+    judge(candidates, background, places, window, viewOf(code), builder)
+    got.finish(builder)
     return builder.finish(map.runs, limitProblems(problems))
-  } finally {
-    decoder.dispose()
   }
 }
 

@@ -1,52 +1,60 @@
 /**
- * The address fields of one instruction: its relative field, and constants whose value lies in a covered range in
- * operands that can carry an address.
+ * The address fields of one instruction: its relative field, which needs no judgement, and constants in operands that can carry an
+ * address, which are candidates where the value lies in a covered range and background where it lies beside.
  */
 import { wrapAddress } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
 import type { TableBuilder } from '../table/builder.ts'
-import { ABS32, ABS32S, ABS64, EIP32, PC8, PC16, PC32 } from '../table/kinds.ts'
-import { ADDRESS_ENCODING, ADDRESS_NONE, ADDRESS_RANGE, packEvidence } from '../table/site.ts'
+import { ABS32, ABS32S, ABS64, EIP32, PC16, PC32, PC8 } from '../table/kinds.ts'
+import { ADDRESS_NONE, packEvidence } from '../table/site.ts'
 import { Encoding, type Instruction, Memory, Prefix } from '../x86/instruction.ts'
-import { Window } from './window.ts'
+import { type Candidates, Carrier } from './candidates.ts'
+import type { Background } from './judge.ts'
+import type { Window } from './window.ts'
 
-/** The opcode's ModRM.reg extensions of the 80-83 group that can take an address: add, sub, cmp. */
-const GROUP1_ADDRESS = (1 << 0) | (1 << 5) | (1 << 7)
-
-/** Whether the immediate operand of this instruction can be an address: mov, push, add, sub, cmp. */
-export function immediateCarriesAddress(instruction: Instruction): boolean {
+/** The carrier of the immediate operand, or -1 where nobody puts addresses: only mov, push, and 64-bit add and cmp take them. */
+export function immediateCarrier(instruction: Instruction): number {
   const { opcode } = instruction
-  if (instruction.encoding !== Encoding.legacy || instruction.map !== 0) return false
-  if (opcode >= 0xb8 && opcode <= 0xbf) return true
-  if (opcode === 0x81) return (GROUP1_ADDRESS & (1 << ((instruction.modrm >> 3) & 7))) !== 0
-  return opcode === 0x68 || opcode === 0xc7 || opcode === 0x05 || opcode === 0x2d || opcode === 0x3d
+  if (instruction.encoding !== Encoding.legacy || instruction.map !== 0) return -1
+  if (opcode >= 0xb8 && opcode <= 0xbf) return instruction.immediateSize === 8 ? Carrier.wide : Carrier.move
+  if (opcode === 0x68) return Carrier.move
+  if (opcode === 0xc7) return instruction.immediateWidth === 8 || instruction.modrm >= 0xc0 ? Carrier.move : Carrier.store
+  if (instruction.immediateWidth !== 8) return -1
+  const operation = opcode === 0x81 ? (instruction.modrm >> 3) & 7 : opcode === 0x05 ? 0 : opcode === 0x3d ? 7 : -1
+  return operation === 0 || operation === 7 ? Carrier.arithmetic : -1
 }
 
 const isLea = (instruction: Instruction): boolean =>
   instruction.encoding === Encoding.legacy && instruction.map === 0 && instruction.opcode === 0x8d
 
-/** Adds an instruction's sites to a table. */
+/** Whether the base register is rsp: a frame's displacement is a size. */
+const isFrame = (instruction: Instruction, view: DataView): boolean =>
+  (instruction.modrm & 7) === 4 && (view.getUint8(instruction.offset + instruction.modrmOffset + 1) & 7) === 4 && (instruction.prefixes & Prefix.rexB) === 0
+
+/** Takes the sites of one instruction after another. */
 export class OperandCollector {
   readonly #view: DataView
   readonly #builder: TableBuilder
   readonly #window: Window
+  readonly #candidates: Candidates
+  readonly #background: Background
   readonly #span: number
 
-  constructor(code: Uint8Array, builder: TableBuilder) {
+  constructor(code: Uint8Array, builder: TableBuilder, window: Window, candidates: Candidates, background: Background) {
     this.#view = viewOf(code)
     this.#builder = builder
-    this.#window = new Window(builder.blob)
+    this.#window = window
+    this.#candidates = candidates
+    this.#background = background
     this.#span = builder.blob.span
   }
 
   /** @param code code evidence of the instruction */
   collect(instruction: Instruction, code: number): void {
     if (instruction.branchSize !== 0) this.#branch(instruction, code)
-    else if (instruction.memory === Memory.rip || instruction.memory === Memory.eip)
-      this.#ipRelative(instruction, code)
+    else if (instruction.memory === Memory.rip || instruction.memory === Memory.eip) this.#ipRelative(instruction, code)
     else if (instruction.displacementSize >= 4) this.#displacement(instruction, code)
-    if (instruction.immediateSize >= 4 && immediateCarriesAddress(instruction))
-      this.#immediate(instruction, code)
+    if (instruction.immediateSize >= 4) this.#immediate(instruction, code)
   }
 
   #internal(distance: number): boolean {
@@ -58,12 +66,7 @@ export class OperandCollector {
     const at = instruction.offset + instruction.branchOffset
     const size = instruction.branchSize
     const next = instruction.offset + instruction.length
-    const value =
-      size === 4
-        ? this.#view.getInt32(at, true)
-        : size === 1
-          ? this.#view.getInt8(at)
-          : this.#view.getInt16(at, true)
+    const value = size === 4 ? this.#view.getInt32(at, true) : size === 1 ? this.#view.getInt8(at) : this.#view.getInt16(at, true)
     const distance = next + value
     if (this.#internal(distance)) return
     const kind = size === 4 ? PC32 : size === 1 ? PC8 : PC16
@@ -97,42 +100,39 @@ export class OperandCollector {
     const lea = isLea(instruction)
     if (!lea && (instruction.prefixes & (Prefix.fs | Prefix.gs)) !== 0) return
     const at = instruction.offset + instruction.displacementOffset
-    const alone = instruction.memory === Memory.absolute || instruction.memory === Memory.moffs
-    const evidence = packEvidence(code, alone && !lea ? ADDRESS_ENCODING : ADDRESS_RANGE)
-    if (instruction.displacementSize === 8) this.#add64(at, evidence)
-    else if ((instruction.prefixes & Prefix.p67) !== 0) this.#add32(at, evidence)
-    else this.#add32s(at, evidence)
+    const { memory } = instruction
+    if (memory === Memory.base && isFrame(instruction, this.#view)) return
+    const alone = memory === Memory.absolute || memory === Memory.moffs
+    const carrier = alone ? (lea ? Carrier.move : Carrier.absolute) : memory === Memory.index ? Carrier.table : Carrier.field
+    if (instruction.displacementSize === 8) this.#add64(at, carrier, code)
+    else this.#add32(at, (instruction.prefixes & Prefix.p67) === 0, carrier, code)
   }
 
   #immediate(instruction: Instruction, code: number): void {
+    const carrier = immediateCarrier(instruction)
+    if (carrier < 0) return
     const at = instruction.offset + instruction.immediateOffset
-    const evidence = packEvidence(code, ADDRESS_RANGE)
-    if (instruction.immediateSize === 8) this.#add64(at, evidence)
-    else if (instruction.immediateWidth === 8) this.#add32s(at, evidence)
-    else this.#add32(at, evidence)
+    if (instruction.immediateSize === 8) this.#add64(at, carrier, code)
+    else this.#add32(at, instruction.immediateWidth === 8, carrier, code)
   }
 
-  #add32(at: number, evidence: number): void {
+  #add32(at: number, signed: boolean, carrier: number, code: number): void {
     const low = this.#view.getUint32(at, true)
-    if (this.#window.has(low, 0)) this.#builder.addAbsolute(at, ABS32, low, 0, evidence)
+    const high = signed && low >= 0x8000_0000 ? 0xffff_ffff : 0
+    this.#background.count(carrier, this.#window.side(low, high), low)
+    if (this.#window.has(low, high)) this.#candidates.add(at, signed ? ABS32S : ABS32, low, high, carrier, code)
   }
 
-  #add32s(at: number, evidence: number): void {
-    const value = this.#view.getInt32(at, true)
-    const high = value < 0 ? 0xffff_ffff : 0
-    if (this.#window.has(value >>> 0, high))
-      this.#builder.addAbsolute(at, ABS32S, value >>> 0, high, evidence)
-  }
-
-  #add64(at: number, evidence: number): void {
+  #add64(at: number, carrier: number, code: number): void {
     const low = this.#view.getUint32(at, true)
     const high = this.#view.getUint32(at + 4, true)
-    if (this.#window.has(low, high)) this.#builder.addAbsolute(at, ABS64, low, high, evidence)
+    this.#background.count(carrier, this.#window.side(low, high), low)
+    if (this.#window.has(low, high)) this.#candidates.add(at, ABS64, low, high, carrier, code)
   }
 
-  /** Adds the aligned 8-byte words of [start, end) that lie in a covered range. */
+  /** Takes the aligned 8-byte words of the data in [start, end). */
   collectPointers(start: number, end: number, code: number): void {
     const first = start + ((8 - ((this.#window.baseLow + start) & 7)) & 7)
-    for (let at = first; at + 8 <= end; at += 8) this.#add64(at, packEvidence(code, ADDRESS_RANGE))
+    for (let at = first; at + 8 <= end; at += 8) this.#add64(at, Carrier.word, code)
   }
 }

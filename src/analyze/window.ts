@@ -1,10 +1,11 @@
-/** Which 64-bit values lie in a covered range, asked of two 32-bit halves: no bigint per question. */
+/** Which 64-bit values lie in or beside a covered range, asked of two 32-bit halves: no bigint per question. */
 import type { Blob } from '../table/builder.ts'
 
 export class Window {
   readonly #low: readonly number[]
   readonly #high: readonly number[]
   readonly #spans: readonly number[]
+  readonly #own: number
   /** Address of byte 0, as two halves. */
   readonly baseLow: number
   readonly baseHigh: number
@@ -14,6 +15,7 @@ export class Window {
     this.#low = covered.map((range) => Number(range.start & 0xffff_ffffn))
     this.#high = covered.map((range) => Number(range.start >> 32n))
     this.#spans = covered.map((range) => Number(range.end - range.start))
+    this.#own = blob.own
     this.baseLow = this.#low[blob.own]
     this.baseHigh = this.#high[blob.own]
   }
@@ -25,5 +27,18 @@ export class Window {
       if (distance >= 0 && distance <= this.#spans[i]) return true
     }
     return false
+  }
+
+  /** Distance from the blob's base; exact below 2^53. */
+  distance(low: number, high: number): number {
+    return (high - this.baseHigh) * 2 ** 32 + (low - this.baseLow)
+  }
+
+  /** Where a value lies relative to the blob's own range: 0 inside, 1 within one span above, -1 within one span below (but not below base / 2), 2 elsewhere. */
+  side(low: number, high: number): number {
+    const span = this.#spans[this.#own]
+    const distance = this.distance(low, high)
+    if (distance >= 0) return distance <= span ? 0 : distance <= 2 * span ? 1 : 2
+    return distance >= -span && distance >= -(this.baseHigh * 2 ** 32 + this.baseLow) / 2 ? -1 : 2
   }
 }

@@ -1,0 +1,56 @@
+/** Absolute values that may be addresses, before they are judged: one row each, in typed columns. */
+
+/** In which kind of place a candidate stands; numbers occur in each at a rate of its own. */
+export const Carrier = {
+  /** mov r64,imm64. */
+  wide: 0,
+  /** moffs; disp32 with neither base nor index. */
+  absolute: 1,
+  /** mov, push imm32. */
+  move: 2,
+  /** cmp, add r64,imm32. */
+  arithmetic: 3,
+  /** disp32 with an index and no base: a table. */
+  table: 4,
+  /** disp32 with a base. */
+  field: 5,
+  /** mov m32,imm32: half a pointer at best, or a 32-bit one. */
+  store: 6,
+  /** An aligned 8-byte word of data. */
+  word: 7,
+  /** An 8-byte word that is not aligned. */
+  unaligned: 8,
+} as const
+
+export const CARRIERS = 9
+
+export class Candidates {
+  #count = 0
+  /** offset, kind, low, high, carrier | code evidence << 8 of each. */
+  #rows: Uint32Array<ArrayBuffer> = new Uint32Array(5 * 256)
+
+  get count(): number {
+    return this.#count
+  }
+
+  add(offset: number, kind: number, low: number, high: number, carrier: number, code: number): void {
+    const at = 5 * this.#count++
+    if (at >= this.#rows.length) {
+      const larger = new Uint32Array(2 * this.#rows.length)
+      larger.set(this.#rows)
+      this.#rows = larger
+    }
+    this.#rows[at] = offset
+    this.#rows[at + 1] = kind
+    this.#rows[at + 2] = low
+    this.#rows[at + 3] = high
+    this.#rows[at + 4] = carrier | (code << 8)
+  }
+
+  offset = (i: number): number => this.#rows[5 * i]
+  kind = (i: number): number => this.#rows[5 * i + 1]
+  low = (i: number): number => this.#rows[5 * i + 2]
+  high = (i: number): number => this.#rows[5 * i + 3]
+  carrier = (i: number): number => this.#rows[5 * i + 4] & 0xff
+  code = (i: number): number => this.#rows[5 * i + 4] >>> 8
+}

@@ -1,0 +1,146 @@
+/**
+ * Position-independent code of the large model. Every function computes the address of the global offset table,
+ *
+ *     L: lea rb,[rip+L]; movabs r,GOT-L; add rb,r
+ *
+ * and reaches everything else by 64-bit differences to it: movabs r,symbol-GOT. None of these constants is an address; each is a
+ * difference that changes when only one of its ends moves. The table's address is what most `lea`/`movabs`/`add` triples agree on; then
+ * every other movabs whose sum with it lies where addresses of this blob lie is such a difference.
+ */
+import { type AddressRange, findRange } from '../core/range.ts'
+import { readField, viewOf } from '../core/bytes.ts'
+import { wrapAddress } from '../core/address.ts'
+import type { TableBuilder } from '../table/builder.ts'
+import { DIFF64 } from '../table/kinds.ts'
+import { ADDRESS_FLOW, packEvidence } from '../table/site.ts'
+import { type Instruction, Memory, Prefix } from '../x86/instruction.ts'
+
+/** Instructions between the parts of a triple, at the most. */
+const REACH = 12
+/** Outside targets this near to one another are of one section. */
+const NEAR = 1n << 20n
+
+interface WideConstant {
+  /** Offset of the imm64. */
+  readonly offset: number
+  readonly register: number
+  readonly code: number
+  readonly order: number
+  /** Added to another register soon after: as a number it would be compared, masked or stored. */
+  added: boolean
+}
+
+interface Triple {
+  readonly constant: WideConstant
+  /** Distance of the label from the base. */
+  readonly label: number
+}
+
+/** Watches the instructions of a blob go by in order. */
+export class GotWatcher {
+  readonly #view: DataView
+  readonly #constants: WideConstant[] = []
+  readonly #triples: Triple[] = []
+  /** The last `lea r,[rip+x]` into each register: label and when. */
+  readonly #labels = new Float64Array(16)
+  readonly #labelOrder = new Int32Array(16).fill(-REACH - 1)
+  readonly #lastConstant: (WideConstant | undefined)[] = new Array<WideConstant | undefined>(16).fill(undefined)
+  #order = 0
+
+  constructor(code: Uint8Array) {
+    this.#view = viewOf(code)
+  }
+
+  /** @param code code evidence of the instruction */
+  watch(instruction: Instruction, code: number): void {
+    this.#order++
+    if (instruction.modrmOffset !== 0 && (instruction.modrm & 7) === 4 && instruction.modrm < 0xc0) this.#address(instruction)
+    if (instruction.map !== 0 || (instruction.prefixes & Prefix.w) === 0) return
+    const { opcode, prefixes, modrm } = instruction
+    if (opcode === 0x8d && instruction.memory === Memory.rip) {
+      const register = ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) !== 0 ? 8 : 0)
+      this.#labels[register] = instruction.offset + instruction.length + this.#view.getInt32(instruction.offset + instruction.displacementOffset, true)
+      this.#labelOrder[register] = this.#order
+    } else if (opcode >= 0xb8 && opcode <= 0xbf) {
+      const register = (opcode & 7) | ((prefixes & Prefix.rexB) !== 0 ? 8 : 0)
+      const constant = { offset: instruction.offset + instruction.immediateOffset, register, code, order: this.#order, added: false }
+      this.#constants.push(constant)
+      this.#lastConstant[register] = constant
+    } else if ((opcode === 0x01 || opcode === 0x03) && modrm >= 0xc0) {
+      const reg = ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) !== 0 ? 8 : 0)
+      const rm = (modrm & 7) | ((prefixes & Prefix.rexB) !== 0 ? 8 : 0)
+      this.#sum(reg, rm)
+      this.#sum(rm, reg)
+    }
+  }
+
+  /** An address that adds two registers adds what they hold. */
+  #address(instruction: Instruction): void {
+    const sib = this.#view.getUint8(instruction.offset + instruction.modrmOffset + 1)
+    if (sib >> 6 !== 0) return
+    this.#add(((sib >> 3) & 7) | ((instruction.prefixes & Prefix.rexX) !== 0 ? 8 : 0))
+    this.#add((sib & 7) | ((instruction.prefixes & Prefix.rexB) !== 0 ? 8 : 0))
+  }
+
+  /** The constant that `register` got lately, if it is added now. */
+  #add(register: number): WideConstant | undefined {
+    const constant = this.#lastConstant[register]
+    if (constant === undefined || this.#order - constant.order > REACH) return undefined
+    constant.added = true
+    return constant
+  }
+
+  /** A label's register and a constant's are added. */
+  #sum(labelled: number, register: number): void {
+    const constant = this.#add(register)
+    if (constant === undefined || this.#order - this.#labelOrder[labelled] > REACH) return
+    this.#triples.push({ constant, label: this.#labels[labelled] })
+    this.#lastConstant[register] = undefined
+  }
+
+  /** Adds the differences to the table. */
+  finish(builder: TableBuilder): void {
+    const { base, covered } = builder.blob
+    const value = (constant: WideConstant): bigint => readField(this.#view, constant.offset, 8)
+    const sums = this.#triples.map((triple) => wrapAddress(base + BigInt(triple.label) + value(triple.constant)))
+    const got = mostFrequent(sums)
+    if (got === undefined) return
+    const anchors = new Map(this.#triples.filter((_, i) => sums[i] === got).map((triple) => [triple.constant, triple.label]))
+    const targets = this.#constants.map((constant) => wrapAddress(got + value(constant)))
+    const outside = BigUint64Array.from(targets.filter((target, i) => !anchors.has(this.#constants[i]) && findRange(covered, target) < 0)).sort()
+    this.#constants.forEach((constant, i) => {
+      const evidence = packEvidence(constant.code, ADDRESS_FLOW)
+      const label = anchors.get(constant)
+      if (label !== undefined) builder.addDifference(constant.offset, DIFF64, got, wrapAddress(base + BigInt(label)), evidence)
+      else if (constant.added && isTarget(targets[i], got, covered, outside)) builder.addDifference(constant.offset, DIFF64, targets[i], got, evidence)
+    })
+  }
+}
+
+/** The sum that most triples agree on; undefined without one. */
+function mostFrequent(sums: readonly bigint[]): bigint | undefined {
+  const counts = new Map<bigint, number>()
+  for (const sum of sums) counts.set(sum, (counts.get(sum) ?? 0) + 1)
+  let best: bigint | undefined
+  for (const [sum, count] of counts) if (best === undefined || count > counts.get(best)!) best = sum
+  return best !== undefined && counts.get(best)! * 2 > sums.length ? best : undefined
+}
+
+/** Whether GOT + constant is where an address lies: in a covered range, or outside among others of its sort. */
+function isTarget(target: bigint, got: bigint, covered: readonly AddressRange[], outside: BigUint64Array): boolean {
+  const place = findRange(covered, target)
+  if (place >= 0) return true
+  // Hash constants are all over the 64 bits; addresses are in this code's half of the 48-bit space.
+  if (findRange(covered, got) < 0 || BigInt.asUintN(64, target) >> 47n !== got >> 47n) return false
+  let low = 0
+  let high = outside.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (outside[middle] < target) low = middle + 1
+    else high = middle
+  }
+  const before = low > 0 && target - outside[low - 1] < NEAR
+  let next = low
+  while (next < outside.length && outside[next] === target) next++
+  return before || next - low > 1 || (next < outside.length && outside[next] - target < NEAR)
+}

@@ -1,0 +1,36 @@
+/**
+ * Where relative fields point outside the blob. Real ones cluster, because what is outside is a few sections, stubs or libraries; those of
+ * data read as code are spread over 4 GiB. The score of a target is how much denser its neighbourhood is than chance would have it.
+ */
+
+/** Half of the neighbourhood's width, in bytes. */
+const NEAR = 1 << 16
+/** Added to both counts: below this, density says nothing. */
+const PRIOR = 0.02
+
+export class OutsideTargets {
+  readonly #sorted: Float64Array
+
+  /** @param targets distances from the base, one for each relative field that points outside */
+  constructor(targets: readonly number[]) {
+    this.#sorted = Float64Array.from(targets).sort()
+  }
+
+  #below(value: number): number {
+    let low = 0
+    let high = this.#sorted.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (this.#sorted[middle] < value) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  /** Natural-logarithmic score of a field that points at `distance`; it may be among the targets itself. */
+  score(distance: number): number {
+    const others = this.#below(distance + NEAR) - this.#below(distance - NEAR) - 1
+    const chance = (this.#sorted.length * 2 * NEAR) / 2 ** 32
+    return Math.log((Math.max(others, 0) + PRIOR) / (chance + PRIOR))
+  }
+}

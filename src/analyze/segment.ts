@@ -1,0 +1,177 @@
+/**
+ * Which bytes are instructions: the best reading of a range as runs of code and stretches of data.
+ *
+ * Each instruction has a score, the logarithm of how much likelier its form, and where its relative field points, is in code than
+ * in data; a byte of data scores 0; a change of state costs. The best reading is found by dynamic programming from the end backwards:
+ *
+ *   code[i] = score(i) + max(code[i + length], data[i + length] - leave(i))
+ *   data[i] = max(data[i + 1], code[i] - enter(i))
+ *
+ * so every start is weighed, and what follows decides: x86 resynchronises within a few instructions, which makes all starts that
+ * lead into the same code share its score. Scores are in sixteenths of a natural logarithm.
+ */
+import { endsFlow, Flow, Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
+import { opcodeSlot } from './opcode-key.ts'
+import type { Window } from './window.ts'
+import { opcodeScores } from './opcode-stats.ts'
+
+/** What is known of an offset beside its bytes; bits of `Evidence.marks`. */
+export const Mark = {
+  /** Certain code starts here: an entry. */
+  entry: 1,
+  /** A branch of likely code lands here. */
+  target: 2,
+  /** Likely code reads or writes data here. */
+  data: 4,
+  /** Never code, by hint. */
+  forbidden: 8,
+  /** Given as code by hint. */
+  given: 16,
+} as const
+
+export interface SegmentContext {
+  readonly code: Uint8Array
+  readonly view: DataView
+  readonly decoder: InstructionDecoder
+  /** One byte of `Mark` bits for each offset. */
+  readonly marks: Uint8Array
+  /** Bytes of the moved range. */
+  readonly span: number
+  /** Scores a relative target outside the blob (distance from the base); positive where others cluster. */
+  readonly outside: (distance: number) => number
+  readonly window: Window
+}
+
+const IMPOSSIBLE = -(1 << 28)
+
+export const WEIGHTS = {
+  leaveEnded: 24,
+  leaveOpen: 120,
+  leaveCall: 60,
+  leaveGiven: 200,
+  enter: 128,
+  enterAligned: 64,
+  enterTarget: 0,
+  entry: 4000,
+  target: 40,
+  through: -80,
+  data: -60,
+  insideFar: 40,
+  jccOutside: -64,
+  ripInside: 30,
+  rel8Outside: -96,
+  inRange32: 40,
+  inRange64: 64,
+  pointer: 48,
+  givenFloor: -24,
+}
+
+/** The score of the instruction that was decoded into `instruction`, without what follows it. */
+function scoreInstruction(context: SegmentContext, scores: Int8Array, instruction: Instruction): number {
+  const { marks, span, view } = context
+  const { offset, length } = instruction
+  let score: number = scores[opcodeSlot(instruction)]
+  const mark = marks[offset]
+  if ((mark & Mark.given) !== 0 && score < WEIGHTS.givenFloor) score = WEIGHTS.givenFloor
+  if ((mark & Mark.entry) !== 0) score += WEIGHTS.entry
+  if ((mark & Mark.target) !== 0) score += WEIGHTS.target
+  if ((mark & Mark.data) !== 0) score += WEIGHTS.data
+  for (let i = offset + 1; i < offset + length; i++) {
+    const inner = marks[i]
+    if (inner < 16 && inner === 0) continue
+    if ((inner & Mark.forbidden) !== 0) return IMPOSSIBLE
+    if ((inner & Mark.entry) !== 0) score -= WEIGHTS.entry
+    if ((inner & Mark.target) !== 0) score += WEIGHTS.through
+    if ((inner & Mark.data) !== 0) score += WEIGHTS.data
+  }
+  if (instruction.branchSize !== 0) {
+    const at = offset + instruction.branchOffset
+    const next = offset + length
+    const distance = next + (instruction.branchSize === 4 ? view.getInt32(at, true) : instruction.branchSize === 1 ? view.getInt8(at) : view.getInt16(at, true))
+    if (distance >= 0 && distance < span) {
+      if (instruction.branchSize === 4) score += WEIGHTS.insideFar
+    } else if (instruction.branchSize === 1) score += WEIGHTS.rel8Outside
+    else {
+      score += context.outside(distance)
+      if (instruction.flow === Flow.conditional) score += WEIGHTS.jccOutside
+    }
+  } else if (instruction.memory === Memory.rip) {
+    const distance = offset + length + view.getInt32(offset + instruction.displacementOffset, true)
+    score += distance >= 0 && distance < span ? WEIGHTS.ripInside : context.outside(distance)
+  } else if (instruction.displacementSize >= 4 && inRange(context, offset + instruction.displacementOffset, instruction.displacementSize)) score += WEIGHTS.inRange32
+  if (instruction.immediateSize >= 4 && inRange(context, offset + instruction.immediateOffset, instruction.immediateSize)) score += instruction.immediateSize === 8 ? WEIGHTS.inRange64 : WEIGHTS.inRange32
+  return score
+}
+
+/** Whether the constant at `at` is an address of a covered range, read as the CPU would. */
+function inRange(context: SegmentContext, at: number, size: number): boolean {
+  const low = context.view.getInt32(at, true)
+  return size === 8 ? context.window.has(low >>> 0, context.view.getUint32(at + 4, true)) : context.window.has(low >>> 0, low < 0 ? 0xffff_ffff : 0)
+}
+
+/** What it costs to go on as data behind this instruction. */
+function leaveCost(instruction: Instruction, mark: number): number {
+  if ((mark & Mark.given) !== 0) return WEIGHTS.leaveGiven
+  const { flow } = instruction
+  if (endsFlow(flow) || flow === Flow.int3 || flow === Flow.halt) return WEIGHTS.leaveEnded
+  return flow === Flow.call || flow === Flow.indirectCall ? WEIGHTS.leaveCall : WEIGHTS.leaveOpen
+}
+
+function enterCost(mark: number, address: number): number {
+  if ((mark & (Mark.entry | Mark.target)) !== 0) return WEIGHTS.enterTarget
+  return (address & 15) === 0 ? WEIGHTS.enterAligned : WEIGHTS.enter
+}
+
+/** The best reading of [start, end) as code runs: pairs of offsets, ascending. `alignment` is the low bits of the base. */
+export function segment(context: SegmentContext, start: number, end: number, alignment: number): number[] {
+  const scores = opcodeScores()
+  const { decoder, marks } = context
+  const size = end - start
+  const code = new Int32Array(size + 1)
+  const data = new Int32Array(size + 1)
+  const instruction = new Instruction()
+  for (let i = size - 1; i >= 0; i--) {
+    const offset = start + i
+    const length = (marks[offset] & Mark.forbidden) !== 0 ? 0 : decoder.decode(offset, instruction)
+    if (length === 0 || i + length > size) code[i] = IMPOSSIBLE
+    else {
+      const leave = data[i + length] - leaveCost(instruction, marks[offset])
+      const stay = i + length < size ? code[i + length] : 0
+      code[i] = Math.max(IMPOSSIBLE, scoreInstruction(context, scores, instruction) + Math.max(stay, leave))
+    }
+    const enter = code[i] - enterCost(marks[offset], alignment + offset)
+    data[i] = Math.max(data[i + 1], enter)
+    if (((alignment + offset) & 7) === 0 && i + 8 <= size && inRange(context, offset, 8)) data[i] = Math.max(data[i], data[i + 8] + WEIGHTS.pointer)
+  }
+  return trace(context, start, size, code, data, alignment)
+}
+
+/** Walks the best reading forwards. */
+function trace(context: SegmentContext, start: number, size: number, code: Int32Array, data: Int32Array, alignment: number): number[] {
+  const { decoder, marks } = context
+  const runs: number[] = []
+  const instruction = new Instruction()
+  let i = 0
+  let inCode = code[0] >= data[0]
+  let from = 0
+  while (i < size) {
+    if (!inCode) {
+      if (data[i] > data[i + 1] && ((alignment + start + i) & 7) === 0 && i + 8 <= size && data[i] === data[i + 8] + WEIGHTS.pointer && inRange(context, start + i, 8)) i += 8
+      else if (code[i] - enterCost(marks[start + i], alignment + start + i) >= data[i + 1] && code[i] > IMPOSSIBLE) {
+        inCode = true
+        from = i
+      } else i++
+      continue
+    }
+    const length = decoder.decode(start + i, instruction)
+    const next = i + length
+    const stay = next < size ? code[next] : 0
+    const leave = data[next] - leaveCost(instruction, marks[start + i])
+    i = next
+    if (leave > stay || next >= size) {
+      runs.push(start + from, start + next)
+      inCode = false
+    }
+  }
+  return runs
+}
