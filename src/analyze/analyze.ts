@@ -6,16 +6,17 @@ import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/pro
 import { type BlobOptions, TableBuilder, toBlob } from '../table/builder.ts'
 import { CODE_GIVEN } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
-import { createTableDecoder } from '../x86/scanner.ts'
 import { type Cpu, type DecoderKind, endsFlow, Flow, Instruction } from '../x86/instruction.ts'
+import { createTableDecoder } from '../x86/scanner.ts'
+import { Candidates } from './candidates.ts'
 import { mapCode } from './code-map.ts'
 import { GotWatcher } from './got.ts'
 import { checkHints, type Hints } from './hints.ts'
+import { Background, isTaken, judge } from './judge.ts'
 import { OperandCollector } from './operands.ts'
-import { Candidates } from './candidates.ts'
-import { Background, judge } from './judge.ts'
 import { Places } from './places.ts'
 import { Mark } from './segment.ts'
+import { addSelfRelative } from './self-relative.ts'
 import { Window } from './window.ts'
 
 export interface AnalyzeOptions extends BlobOptions, ProgressOptions {
@@ -39,7 +40,10 @@ export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTa
   const decoder = createTableDecoder(code, { cpu: options.cpu })
   {
     const window = new Window(blob)
-    const map = mapCode({ code, span: blob.span, alignment: Number(blob.base & 15n), hints, decoder, window }, options)
+    const map = mapCode(
+      { code, span: blob.span, alignment: Number(blob.base & 15n), hints, decoder, window },
+      options,
+    )
     const builder = new TableBuilder(code, blob)
     const candidates = new Candidates()
     const background = new Background()
@@ -99,8 +103,17 @@ export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTa
     for (let i = 0; i < map.data.length; i += 2)
       operands.collectPointers(map.data[i], map.data[i + 1], CODE_GIVEN)
     const places = new Places(code, blob.span, map.runs, decoder, map.marks, Mark.target)
-    judge(candidates, background, places, window, viewOf(code), builder)
+    judge(candidates, background, places, window, viewOf(code), map.marks, builder)
     got.finish(builder)
+    addSelfRelative(
+      viewOf(code),
+      map.data,
+      Number(blob.base & 3n),
+      map.outside,
+      (offset) => isTaken(map.marks, offset, 4),
+      CODE_GIVEN,
+      builder,
+    )
     return builder.finish(map.runs, limitProblems(problems))
   }
 }

@@ -20,9 +20,11 @@ export const Carrier = {
   word: 7,
   /** An 8-byte word that is not aligned. */
   unaligned: 8,
+  /** An aligned 4-byte word of data. */
+  half: 9,
 } as const
 
-export const CARRIERS = 9
+export const CARRIERS = 10
 
 export class Candidates {
   #count = 0

@@ -38,13 +38,32 @@ export interface MapInput {
 export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const { code, hints } = input
   const marks = new Uint8Array(code.length)
-  for (const { start, end, kind } of hints.ranges) marks.fill(kind === 'data' ? Mark.forbidden : Mark.given, start, end)
+  for (const { start, end, kind } of hints.ranges)
+    marks.fill(kind === 'data' ? Mark.forbidden : Mark.given, start, end)
   for (const entry of hints.entries) if (entry < code.length) marks[entry] |= Mark.entry
-  const context = { code, view: new DataView(code.buffer, code.byteOffset, code.length), decoder: input.decoder, marks, span: input.span, outside: () => -4, window: input.window }
+  const context = {
+    code,
+    view: new DataView(code.buffer, code.byteOffset, code.length),
+    decoder: input.decoder,
+    marks,
+    span: input.span,
+    outside: () => -4,
+    window: input.window,
+  }
   const first = segment(context, 0, code.length, input.alignment)
   reportProgress(options, code.length >> 1, code.length, 'code map')
   const outside = new OutsideTargets(collect(input, context.view, first, marks))
-  const runs = Uint32Array.from(segment({ ...context, outside: (distance) => Math.max(-64, Math.min(64, Math.round(16 * outside.score(distance)))) }, 0, code.length, input.alignment))
+  const runs = Uint32Array.from(
+    segment(
+      {
+        ...context,
+        outside: (distance) => Math.max(-64, Math.min(64, Math.round(16 * outside.score(distance)))),
+      },
+      0,
+      code.length,
+      input.alignment,
+    ),
+  )
   const levels = new Uint8Array(runs.length / 2).fill(hints.ranged ? CODE_GIVEN : CODE_GUESS)
   return { runs, levels, data: gapsBetween(runs, code.length), outside, marks }
 }
@@ -60,7 +79,13 @@ function collect(input: MapInput, view: DataView, runs: readonly number[], marks
       const next = at + instruction.length
       if (instruction.branchSize !== 0) {
         const field = at + instruction.branchOffset
-        const target = next + (instruction.branchSize === 4 ? view.getInt32(field, true) : instruction.branchSize === 1 ? view.getInt8(field) : view.getInt16(field, true))
+        const target =
+          next +
+          (instruction.branchSize === 4
+            ? view.getInt32(field, true)
+            : instruction.branchSize === 1
+              ? view.getInt8(field)
+              : view.getInt16(field, true))
         if (target >= 0 && target < length) marks[target] |= Mark.target
         else if (target < 0 || target >= input.span) outside.push(target)
       } else if (instruction.memory === Memory.rip) {

@@ -7,9 +7,10 @@
  * difference that changes when only one of its ends moves. The table's address is what most `lea`/`movabs`/`add` triples agree on; then
  * every other movabs whose sum with it lies where addresses of this blob lie is such a difference.
  */
-import { type AddressRange, findRange } from '../core/range.ts'
-import { readField, viewOf } from '../core/bytes.ts'
+
 import { wrapAddress } from '../core/address.ts'
+import { readField, viewOf } from '../core/bytes.ts'
+import { type AddressRange, findRange } from '../core/range.ts'
 import type { TableBuilder } from '../table/builder.ts'
 import { DIFF64 } from '../table/kinds.ts'
 import { ADDRESS_FLOW, packEvidence } from '../table/site.ts'
@@ -18,7 +19,7 @@ import { type Instruction, Memory, Prefix } from '../x86/instruction.ts'
 /** Instructions between the parts of a triple, at the most. */
 const REACH = 12
 /** Outside targets this near to one another are of one section. */
-const NEAR = 1n << 20n
+const NEAR = 1n << 16n
 
 interface WideConstant {
   /** Offset of the imm64. */
@@ -44,7 +45,9 @@ export class GotWatcher {
   /** The last `lea r,[rip+x]` into each register: label and when. */
   readonly #labels = new Float64Array(16)
   readonly #labelOrder = new Int32Array(16).fill(-REACH - 1)
-  readonly #lastConstant: (WideConstant | undefined)[] = new Array<WideConstant | undefined>(16).fill(undefined)
+  readonly #lastConstant: (WideConstant | undefined)[] = new Array<WideConstant | undefined>(16).fill(
+    undefined,
+  )
   #order = 0
 
   constructor(code: Uint8Array) {
@@ -54,16 +57,26 @@ export class GotWatcher {
   /** @param code code evidence of the instruction */
   watch(instruction: Instruction, code: number): void {
     this.#order++
-    if (instruction.modrmOffset !== 0 && (instruction.modrm & 7) === 4 && instruction.modrm < 0xc0) this.#address(instruction)
+    if (instruction.modrmOffset !== 0 && (instruction.modrm & 7) === 4 && instruction.modrm < 0xc0)
+      this.#address(instruction)
     if (instruction.map !== 0 || (instruction.prefixes & Prefix.w) === 0) return
     const { opcode, prefixes, modrm } = instruction
     if (opcode === 0x8d && instruction.memory === Memory.rip) {
       const register = ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) !== 0 ? 8 : 0)
-      this.#labels[register] = instruction.offset + instruction.length + this.#view.getInt32(instruction.offset + instruction.displacementOffset, true)
+      this.#labels[register] =
+        instruction.offset +
+        instruction.length +
+        this.#view.getInt32(instruction.offset + instruction.displacementOffset, true)
       this.#labelOrder[register] = this.#order
     } else if (opcode >= 0xb8 && opcode <= 0xbf) {
       const register = (opcode & 7) | ((prefixes & Prefix.rexB) !== 0 ? 8 : 0)
-      const constant = { offset: instruction.offset + instruction.immediateOffset, register, code, order: this.#order, added: false }
+      const constant = {
+        offset: instruction.offset + instruction.immediateOffset,
+        register,
+        code,
+        order: this.#order,
+        added: false,
+      }
       this.#constants.push(constant)
       this.#lastConstant[register] = constant
     } else if ((opcode === 0x01 || opcode === 0x03) && modrm >= 0xc0) {
@@ -102,17 +115,25 @@ export class GotWatcher {
   finish(builder: TableBuilder): void {
     const { base, covered } = builder.blob
     const value = (constant: WideConstant): bigint => readField(this.#view, constant.offset, 8)
-    const sums = this.#triples.map((triple) => wrapAddress(base + BigInt(triple.label) + value(triple.constant)))
+    const sums = this.#triples.map((triple) =>
+      wrapAddress(base + BigInt(triple.label) + value(triple.constant)),
+    )
     const got = mostFrequent(sums)
     if (got === undefined) return
-    const anchors = new Map(this.#triples.filter((_, i) => sums[i] === got).map((triple) => [triple.constant, triple.label]))
+    const anchors = new Map(
+      this.#triples.filter((_, i) => sums[i] === got).map((triple) => [triple.constant, triple.label]),
+    )
     const targets = this.#constants.map((constant) => wrapAddress(got + value(constant)))
-    const outside = BigUint64Array.from(targets.filter((target, i) => !anchors.has(this.#constants[i]) && findRange(covered, target) < 0)).sort()
+    const outside = BigUint64Array.from(
+      targets.filter((_, i) => this.#constants[i].added && !anchors.has(this.#constants[i])),
+    ).sort()
     this.#constants.forEach((constant, i) => {
       const evidence = packEvidence(constant.code, ADDRESS_FLOW)
       const label = anchors.get(constant)
-      if (label !== undefined) builder.addDifference(constant.offset, DIFF64, got, wrapAddress(base + BigInt(label)), evidence)
-      else if (constant.added && isTarget(targets[i], got, covered, outside)) builder.addDifference(constant.offset, DIFF64, targets[i], got, evidence)
+      if (label !== undefined)
+        builder.addDifference(constant.offset, DIFF64, got, wrapAddress(base + BigInt(label)), evidence)
+      else if (isTarget(targets[i], got, covered, outside))
+        builder.addDifference(constant.offset, DIFF64, targets[i], got, evidence)
     })
   }
 }
@@ -126,21 +147,15 @@ function mostFrequent(sums: readonly bigint[]): bigint | undefined {
   return best !== undefined && counts.get(best)! * 2 > sums.length ? best : undefined
 }
 
-/** Whether GOT + constant is where an address lies: in a covered range, or outside among others of its sort. */
-function isTarget(target: bigint, got: bigint, covered: readonly AddressRange[], outside: BigUint64Array): boolean {
-  const place = findRange(covered, target)
-  if (place >= 0) return true
+/** Whether GOT + constant is where an address lies: in a covered range, or outside among others that are added to a register. */
+function isTarget(
+  target: bigint,
+  got: bigint,
+  covered: readonly AddressRange[],
+  added: BigUint64Array,
+): boolean {
+  if (findRange(covered, target) >= 0) return true
   // Hash constants are all over the 64 bits; addresses are in this code's half of the 48-bit space.
-  if (findRange(covered, got) < 0 || BigInt.asUintN(64, target) >> 47n !== got >> 47n) return false
-  let low = 0
-  let high = outside.length
-  while (low < high) {
-    const middle = (low + high) >> 1
-    if (outside[middle] < target) low = middle + 1
-    else high = middle
-  }
-  const before = low > 0 && target - outside[low - 1] < NEAR
-  let next = low
-  while (next < outside.length && outside[next] === target) next++
-  return before || next - low > 1 || (next < outside.length && outside[next] - target < NEAR)
+  if (findRange(covered, got) < 0 || target >> 47n !== got >> 47n) return false
+  return added.some((other) => other - target < NEAR && target - other < NEAR)
 }

@@ -9,7 +9,11 @@ export const SLOT_BITS = 15
 
 /** Legacy opcodes whose ModRM.reg selects the operation: bit per opcode of map 0 and of map 1. */
 const GROUPS = new Uint8Array(512)
-for (const opcode of [0x80, 0x81, 0x83, 0x8f, 0xc0, 0xc1, 0xc6, 0xc7, 0xd0, 0xd1, 0xd2, 0xd3, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xf6, 0xf7, 0xfe, 0xff]) GROUPS[opcode] = 1
+for (const opcode of [
+  0x80, 0x81, 0x83, 0x8f, 0xc0, 0xc1, 0xc6, 0xc7, 0xd0, 0xd1, 0xd2, 0xd3, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd,
+  0xde, 0xdf, 0xf6, 0xf7, 0xfe, 0xff,
+])
+  GROUPS[opcode] = 1
 for (const opcode of [0x00, 0x01, 0x0d, 0x18, 0x71, 0x72, 0x73, 0xae, 0xba, 0xc7]) GROUPS[256 + opcode] = 1
 
 const RARE = Prefix.lock | Prefix.fs | Prefix.gs | Prefix.p67
@@ -24,7 +28,12 @@ export function opcodeSlot(instruction: Instruction): number {
     const mod = modrm >> 6
     const rm = modrm & 7
     shape = mod === 3 ? 1 : 2 + 3 * mod + (rm === 4 ? 1 : rm === 5 && mod === 0 ? 2 : 0)
-    if (instruction.encoding === Encoding.legacy && instruction.map < 2 && GROUPS[(instruction.map << 8) | opcode] !== 0) group = 1 + ((modrm >> 3) & 7)
+    if (
+      instruction.encoding === Encoding.legacy &&
+      instruction.map < 2 &&
+      GROUPS[(instruction.map << 8) | opcode] !== 0
+    )
+      group = 1 + ((modrm >> 3) & 7)
   }
   const wide = ((prefixes & Prefix.w) !== 0 ? 2 : 0) | ((prefixes & RARE) !== 0 ? 1 : 0)
   const key = (((space * 256 + opcode) * 8 + (prefixes & 7)) * 4 + wide) * 128 + shape * 9 + group

@@ -5,7 +5,7 @@
 import { wrapAddress } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
 import type { TableBuilder } from '../table/builder.ts'
-import { ABS32, ABS32S, ABS64, EIP32, PC16, PC32, PC8 } from '../table/kinds.ts'
+import { ABS32, ABS32S, ABS64, EIP32, PC8, PC16, PC32 } from '../table/kinds.ts'
 import { ADDRESS_NONE, packEvidence } from '../table/site.ts'
 import { Encoding, type Instruction, Memory, Prefix } from '../x86/instruction.ts'
 import { type Candidates, Carrier } from './candidates.ts'
@@ -18,9 +18,11 @@ export function immediateCarrier(instruction: Instruction): number {
   if (instruction.encoding !== Encoding.legacy || instruction.map !== 0) return -1
   if (opcode >= 0xb8 && opcode <= 0xbf) return instruction.immediateSize === 8 ? Carrier.wide : Carrier.move
   if (opcode === 0x68) return Carrier.move
-  if (opcode === 0xc7) return instruction.immediateWidth === 8 || instruction.modrm >= 0xc0 ? Carrier.move : Carrier.store
+  if (opcode === 0xc7)
+    return instruction.immediateWidth === 8 || instruction.modrm >= 0xc0 ? Carrier.move : Carrier.store
   if (instruction.immediateWidth !== 8) return -1
-  const operation = opcode === 0x81 ? (instruction.modrm >> 3) & 7 : opcode === 0x05 ? 0 : opcode === 0x3d ? 7 : -1
+  const operation =
+    opcode === 0x81 ? (instruction.modrm >> 3) & 7 : opcode === 0x05 ? 0 : opcode === 0x3d ? 7 : -1
   return operation === 0 || operation === 7 ? Carrier.arithmetic : -1
 }
 
@@ -29,7 +31,9 @@ const isLea = (instruction: Instruction): boolean =>
 
 /** Whether the base register is rsp: a frame's displacement is a size. */
 const isFrame = (instruction: Instruction, view: DataView): boolean =>
-  (instruction.modrm & 7) === 4 && (view.getUint8(instruction.offset + instruction.modrmOffset + 1) & 7) === 4 && (instruction.prefixes & Prefix.rexB) === 0
+  (instruction.modrm & 7) === 4 &&
+  (view.getUint8(instruction.offset + instruction.modrmOffset + 1) & 7) === 4 &&
+  (instruction.prefixes & Prefix.rexB) === 0
 
 /** Takes the sites of one instruction after another. */
 export class OperandCollector {
@@ -40,7 +44,13 @@ export class OperandCollector {
   readonly #background: Background
   readonly #span: number
 
-  constructor(code: Uint8Array, builder: TableBuilder, window: Window, candidates: Candidates, background: Background) {
+  constructor(
+    code: Uint8Array,
+    builder: TableBuilder,
+    window: Window,
+    candidates: Candidates,
+    background: Background,
+  ) {
     this.#view = viewOf(code)
     this.#builder = builder
     this.#window = window
@@ -52,7 +62,8 @@ export class OperandCollector {
   /** @param code code evidence of the instruction */
   collect(instruction: Instruction, code: number): void {
     if (instruction.branchSize !== 0) this.#branch(instruction, code)
-    else if (instruction.memory === Memory.rip || instruction.memory === Memory.eip) this.#ipRelative(instruction, code)
+    else if (instruction.memory === Memory.rip || instruction.memory === Memory.eip)
+      this.#ipRelative(instruction, code)
     else if (instruction.displacementSize >= 4) this.#displacement(instruction, code)
     if (instruction.immediateSize >= 4) this.#immediate(instruction, code)
   }
@@ -66,7 +77,12 @@ export class OperandCollector {
     const at = instruction.offset + instruction.branchOffset
     const size = instruction.branchSize
     const next = instruction.offset + instruction.length
-    const value = size === 4 ? this.#view.getInt32(at, true) : size === 1 ? this.#view.getInt8(at) : this.#view.getInt16(at, true)
+    const value =
+      size === 4
+        ? this.#view.getInt32(at, true)
+        : size === 1
+          ? this.#view.getInt8(at)
+          : this.#view.getInt16(at, true)
     const distance = next + value
     if (this.#internal(distance)) return
     const kind = size === 4 ? PC32 : size === 1 ? PC8 : PC16
@@ -103,7 +119,13 @@ export class OperandCollector {
     const { memory } = instruction
     if (memory === Memory.base && isFrame(instruction, this.#view)) return
     const alone = memory === Memory.absolute || memory === Memory.moffs
-    const carrier = alone ? (lea ? Carrier.move : Carrier.absolute) : memory === Memory.index ? Carrier.table : Carrier.field
+    const carrier = alone
+      ? lea
+        ? Carrier.move
+        : Carrier.absolute
+      : memory === Memory.index
+        ? Carrier.table
+        : Carrier.field
     if (instruction.displacementSize === 8) this.#add64(at, carrier, code)
     else this.#add32(at, (instruction.prefixes & Prefix.p67) === 0, carrier, code)
   }
@@ -120,7 +142,8 @@ export class OperandCollector {
     const low = this.#view.getUint32(at, true)
     const high = signed && low >= 0x8000_0000 ? 0xffff_ffff : 0
     this.#background.count(carrier, this.#window.side(low, high), low)
-    if (this.#window.has(low, high)) this.#candidates.add(at, signed ? ABS32S : ABS32, low, high, carrier, code)
+    if (this.#window.has(low, high))
+      this.#candidates.add(at, signed ? ABS32S : ABS32, low, high, carrier, code)
   }
 
   #add64(at: number, carrier: number, code: number): void {
@@ -130,9 +153,13 @@ export class OperandCollector {
     if (this.#window.has(low, high)) this.#candidates.add(at, ABS64, low, high, carrier, code)
   }
 
-  /** Takes the aligned 8-byte words of the data in [start, end). */
+  /** Takes the words of the data in [start, end): 8 bytes at every offset, 4 bytes at aligned ones. */
   collectPointers(start: number, end: number, code: number): void {
-    const first = start + ((8 - ((this.#window.baseLow + start) & 7)) & 7)
-    for (let at = first; at + 8 <= end; at += 8) this.#add64(at, Carrier.word, code)
+    const alignment = this.#window.baseLow
+    for (let at = start; at + 4 <= end; at++) {
+      const aligned = (alignment + at) & 7
+      if (at + 8 <= end) this.#add64(at, aligned === 0 ? Carrier.word : Carrier.unaligned, code)
+      if ((aligned & 3) === 0) this.#add32(at, false, Carrier.half, code)
+    }
   }
 }

@@ -10,10 +10,28 @@ const PRIOR = 0.02
 
 export class OutsideTargets {
   readonly #sorted: Float64Array
+  /** What a target without any other near it is worth: the fewer there are of them, the less. */
+  readonly #lonely: number
 
   /** @param targets distances from the base, one for each relative field that points outside */
   constructor(targets: readonly number[]) {
     this.#sorted = Float64Array.from(targets).sort()
+    const { length } = this.#sorted
+    let alone = 0
+    for (let i = 0; i < length; i++) {
+      const before = i === 0 || this.#sorted[i] - this.#sorted[i - 1] >= NEAR
+      if (before && (i === length - 1 || this.#sorted[i + 1] - this.#sorted[i] >= NEAR)) alone++
+    }
+    this.#lonely = -Math.log(1 + length / (1 + alone))
+  }
+
+  /** Number of targets near `distance`, and whether it is one of them. */
+  near(distance: number): { readonly count: number; readonly exact: boolean } {
+    const at = this.#below(distance)
+    return {
+      count: this.#below(distance + NEAR) - this.#below(distance - NEAR),
+      exact: this.#sorted[at] === distance,
+    }
   }
 
   #below(value: number): number {
@@ -30,7 +48,8 @@ export class OutsideTargets {
   /** Natural-logarithmic score of a field that points at `distance`; it may be among the targets itself. */
   score(distance: number): number {
     const others = this.#below(distance + NEAR) - this.#below(distance - NEAR) - 1
+    if (others <= 0) return this.#lonely
     const chance = (this.#sorted.length * 2 * NEAR) / 2 ** 32
-    return Math.log((Math.max(others, 0) + PRIOR) / (chance + PRIOR))
+    return Math.log((others + PRIOR) / (chance + PRIOR))
   }
 }

@@ -1,5 +1,5 @@
 /** What lies at an offset, as far as a pointer to it is concerned. */
-import { Flow, endsFlow, Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import { endsFlow, Flow, Instruction, type InstructionDecoder } from '../x86/instruction.ts'
 
 /** What a pointer can find. */
 export const Place = {
@@ -39,7 +39,14 @@ export class Places {
   readonly #span: number
 
   /** @param labels a byte for each offset; `labelBit` of it says that a branch lands there */
-  constructor(code: Uint8Array, span: number, runs: Uint32Array, decoder: InstructionDecoder, labels: Uint8Array, labelBit: number) {
+  constructor(
+    code: Uint8Array,
+    span: number,
+    runs: Uint32Array,
+    decoder: InstructionDecoder,
+    labels: Uint8Array,
+    labelBit: number,
+  ) {
     this.#code = code
     this.#span = span
     this.#labels = labels
@@ -52,7 +59,8 @@ export class Places {
       for (let at = runs[run]; at < runs[run + 1]; at += instruction.length) {
         decoder.decode(at, instruction)
         this.#kinds[at] |= fresh ? START | ENTRY : START
-        fresh = endsFlow(instruction.flow) || instruction.flow === Flow.int3 || (fresh && isPadding(instruction))
+        fresh =
+          endsFlow(instruction.flow) || instruction.flow === Flow.int3 || (fresh && isPadding(instruction))
       }
     }
   }

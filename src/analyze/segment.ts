@@ -12,8 +12,8 @@
  */
 import { endsFlow, Flow, Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import { opcodeSlot } from './opcode-key.ts'
-import type { Window } from './window.ts'
 import { opcodeScores } from './opcode-stats.ts'
+import type { Window } from './window.ts'
 
 /** What is known of an offset beside its bytes; bits of `Evidence.marks`. */
 export const Mark = {
@@ -27,6 +27,8 @@ export const Mark = {
   forbidden: 8,
   /** Given as code by hint. */
   given: 16,
+  /** Held by a site. */
+  field: 32,
 } as const
 
 export interface SegmentContext {
@@ -64,6 +66,7 @@ export const WEIGHTS = {
   inRange64: 64,
   pointer: 48,
   givenFloor: -24,
+  unreached: 12,
 }
 
 /** The score of the instruction that was decoded into `instruction`, without what follows it. */
@@ -87,7 +90,13 @@ function scoreInstruction(context: SegmentContext, scores: Int8Array, instructio
   if (instruction.branchSize !== 0) {
     const at = offset + instruction.branchOffset
     const next = offset + length
-    const distance = next + (instruction.branchSize === 4 ? view.getInt32(at, true) : instruction.branchSize === 1 ? view.getInt8(at) : view.getInt16(at, true))
+    const distance =
+      next +
+      (instruction.branchSize === 4
+        ? view.getInt32(at, true)
+        : instruction.branchSize === 1
+          ? view.getInt8(at)
+          : view.getInt16(at, true))
     if (distance >= 0 && distance < span) {
       if (instruction.branchSize === 4) score += WEIGHTS.insideFar
     } else if (instruction.branchSize === 1) score += WEIGHTS.rel8Outside
@@ -98,15 +107,25 @@ function scoreInstruction(context: SegmentContext, scores: Int8Array, instructio
   } else if (instruction.memory === Memory.rip) {
     const distance = offset + length + view.getInt32(offset + instruction.displacementOffset, true)
     score += distance >= 0 && distance < span ? WEIGHTS.ripInside : context.outside(distance)
-  } else if (instruction.displacementSize >= 4 && inRange(context, offset + instruction.displacementOffset, instruction.displacementSize)) score += WEIGHTS.inRange32
-  if (instruction.immediateSize >= 4 && inRange(context, offset + instruction.immediateOffset, instruction.immediateSize)) score += instruction.immediateSize === 8 ? WEIGHTS.inRange64 : WEIGHTS.inRange32
+  } else if (
+    instruction.displacementSize >= 4 &&
+    inRange(context, offset + instruction.displacementOffset, instruction.displacementSize)
+  )
+    score += WEIGHTS.inRange32
+  if (
+    instruction.immediateSize >= 4 &&
+    inRange(context, offset + instruction.immediateOffset, instruction.immediateSize)
+  )
+    score += instruction.immediateSize === 8 ? WEIGHTS.inRange64 : WEIGHTS.inRange32
   return score
 }
 
 /** Whether the constant at `at` is an address of a covered range, read as the CPU would. */
 function inRange(context: SegmentContext, at: number, size: number): boolean {
   const low = context.view.getInt32(at, true)
-  return size === 8 ? context.window.has(low >>> 0, context.view.getUint32(at + 4, true)) : context.window.has(low >>> 0, low < 0 ? 0xffff_ffff : 0)
+  return size === 8
+    ? context.window.has(low >>> 0, context.view.getUint32(at + 4, true))
+    : context.window.has(low >>> 0, low < 0 ? 0xffff_ffff : 0)
 }
 
 /** What it costs to go on as data behind this instruction. */
@@ -115,6 +134,25 @@ function leaveCost(instruction: Instruction, mark: number): number {
   const { flow } = instruction
   if (endsFlow(flow) || flow === Flow.int3 || flow === Flow.halt) return WEIGHTS.leaveEnded
   return flow === Flow.call || flow === Flow.indirectCall ? WEIGHTS.leaveCall : WEIGHTS.leaveOpen
+}
+
+/** What it costs to go on as code: behind a jump or return, code is what something reaches, or begins at a round address, or pads. */
+function stayCost(
+  context: SegmentContext,
+  instruction: Instruction,
+  next: number,
+  alignment: number,
+): number {
+  if (!endsFlow(instruction.flow) || ((alignment + next) & 7) === 0) return 0
+  if (
+    (context.marks[next] & (Mark.target | Mark.entry)) !== 0 ||
+    context.code[next] === 0x90 ||
+    context.code[next] === 0xcc ||
+    context.code[next] === 0x66 ||
+    context.code[next] === 0x0f
+  )
+    return 0
+  return WEIGHTS.unreached
 }
 
 function enterCost(mark: number, address: number): number {
@@ -136,18 +174,28 @@ export function segment(context: SegmentContext, start: number, end: number, ali
     if (length === 0 || i + length > size) code[i] = IMPOSSIBLE
     else {
       const leave = data[i + length] - leaveCost(instruction, marks[offset])
-      const stay = i + length < size ? code[i + length] : 0
+      const stay =
+        (i + length < size ? code[i + length] : 0) -
+        stayCost(context, instruction, offset + length, alignment)
       code[i] = Math.max(IMPOSSIBLE, scoreInstruction(context, scores, instruction) + Math.max(stay, leave))
     }
     const enter = code[i] - enterCost(marks[offset], alignment + offset)
     data[i] = Math.max(data[i + 1], enter)
-    if (((alignment + offset) & 7) === 0 && i + 8 <= size && inRange(context, offset, 8)) data[i] = Math.max(data[i], data[i + 8] + WEIGHTS.pointer)
+    if (((alignment + offset) & 7) === 0 && i + 8 <= size && inRange(context, offset, 8))
+      data[i] = Math.max(data[i], data[i + 8] + WEIGHTS.pointer)
   }
   return trace(context, start, size, code, data, alignment)
 }
 
 /** Walks the best reading forwards. */
-function trace(context: SegmentContext, start: number, size: number, code: Int32Array, data: Int32Array, alignment: number): number[] {
+function trace(
+  context: SegmentContext,
+  start: number,
+  size: number,
+  code: Int32Array,
+  data: Int32Array,
+  alignment: number,
+): number[] {
   const { decoder, marks } = context
   const runs: number[] = []
   const instruction = new Instruction()
@@ -156,8 +204,18 @@ function trace(context: SegmentContext, start: number, size: number, code: Int32
   let from = 0
   while (i < size) {
     if (!inCode) {
-      if (data[i] > data[i + 1] && ((alignment + start + i) & 7) === 0 && i + 8 <= size && data[i] === data[i + 8] + WEIGHTS.pointer && inRange(context, start + i, 8)) i += 8
-      else if (code[i] - enterCost(marks[start + i], alignment + start + i) >= data[i + 1] && code[i] > IMPOSSIBLE) {
+      if (
+        data[i] > data[i + 1] &&
+        ((alignment + start + i) & 7) === 0 &&
+        i + 8 <= size &&
+        data[i] === data[i + 8] + WEIGHTS.pointer &&
+        inRange(context, start + i, 8)
+      )
+        i += 8
+      else if (
+        code[i] - enterCost(marks[start + i], alignment + start + i) >= data[i + 1] &&
+        code[i] > IMPOSSIBLE
+      ) {
         inCode = true
         from = i
       } else i++
@@ -165,7 +223,7 @@ function trace(context: SegmentContext, start: number, size: number, code: Int32
     }
     const length = decoder.decode(start + i, instruction)
     const next = i + length
-    const stay = next < size ? code[next] : 0
+    const stay = (next < size ? code[next] : 0) - stayCost(context, instruction, start + next, alignment)
     const leave = data[next] - leaveCost(instruction, marks[start + i])
     i = next
     if (leave > stay || next >= size) {

@@ -1,0 +1,46 @@
+/**
+ * 4-byte words of data that hold the distance from themselves to something outside: type tables of exception handling, link tables. A single
+ * one looks like any number. What tells them is that their targets are places that code refers to as well, or that several of them share.
+ */
+import { wrapAddress } from '../core/address.ts'
+import type { TableBuilder } from '../table/builder.ts'
+import { DIFF32 } from '../table/kinds.ts'
+import { ADDRESS_RANGE, packEvidence } from '../table/site.ts'
+import type { OutsideTargets } from './outside.ts'
+
+/** Adds the self-relative words of the data in `data` (pairs of offsets). `alignment` is the low bits of the base. */
+export function addSelfRelative(
+  view: DataView,
+  data: Uint32Array,
+  alignment: number,
+  outside: OutsideTargets,
+  taken: (offset: number) => boolean,
+  code: number,
+  builder: TableBuilder,
+): void {
+  const { span, base } = builder.blob
+  const words: { readonly offset: number; readonly target: number; readonly exact: boolean }[] = []
+  const counts = new Map<number, number>()
+  for (let i = 0; i < data.length; i += 2) {
+    const first = data[i] + ((4 - ((alignment + data[i]) & 3)) & 3)
+    for (let offset = first; offset + 4 <= data[i + 1]; offset += 4) {
+      const target = offset + view.getInt32(offset, true)
+      if (target >= 0 && target <= span) continue
+      const { count, exact } = outside.near(target)
+      if (count === 0 || taken(offset)) continue
+      words.push({ offset, target, exact })
+      counts.set(target, (counts.get(target) ?? 0) + 1)
+    }
+  }
+  for (const { offset, target, exact } of words) {
+    if (!exact && counts.get(target)! < 2) continue
+    const anchor = wrapAddress(base + BigInt(offset))
+    builder.addDifference(
+      offset,
+      DIFF32,
+      wrapAddress(base + BigInt(target)),
+      anchor,
+      packEvidence(code, ADDRESS_RANGE),
+    )
+  }
+}
