@@ -8,14 +8,15 @@ import { CODE_GIVEN } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { type Cpu, type DecoderKind, endsFlow, Flow, Instruction } from '../x86/instruction.ts'
 import { createTableDecoder } from '../x86/scanner.ts'
+import { Background } from './background.ts'
 import { Candidates } from './candidates.ts'
 import { mapCode } from './code-map.ts'
 import { GotWatcher } from './got.ts'
 import { checkHints, type Hints } from './hints.ts'
-import { Background, isTaken, judge } from './judge.ts'
+import { Judge } from './judge.ts'
+import { isTaken, Mark } from './marks.ts'
 import { OperandCollector } from './operands.ts'
 import { Places } from './places.ts'
-import { Mark } from './segment.ts'
 import { addSelfRelative } from './self-relative.ts'
 import { Window } from './window.ts'
 
@@ -103,7 +104,7 @@ export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTa
     for (let i = 0; i < map.data.length; i += 2)
       operands.collectPointers(map.data[i], map.data[i + 1], CODE_GIVEN)
     const places = new Places(code, blob.span, map.runs, decoder, map.marks, Mark.target)
-    judge(candidates, background, places, window, viewOf(code), map.marks, builder)
+    new Judge({ candidates, background, places, window, view: viewOf(code), marks: map.marks, builder }).run()
     got.finish(builder)
     addSelfRelative(
       viewOf(code),

@@ -7,8 +7,9 @@ import { type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
 import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import type { CheckedHints } from './hints.ts'
+import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
-import { Mark, segment } from './segment.ts'
+import { segment } from './segment.ts'
 import type { Window } from './window.ts'
 
 export interface CodeMap {

@@ -8,8 +8,8 @@ import type { TableBuilder } from '../table/builder.ts'
 import { ABS32, ABS32S, ABS64, EIP32, PC8, PC16, PC32 } from '../table/kinds.ts'
 import { ADDRESS_NONE, packEvidence } from '../table/site.ts'
 import { Encoding, type Instruction, Memory, Prefix } from '../x86/instruction.ts'
+import type { Background } from './background.ts'
 import { type Candidates, Carrier } from './candidates.ts'
-import type { Background } from './judge.ts'
 import type { Window } from './window.ts'
 
 /** The carrier of the immediate operand, or -1 where nobody puts addresses: only mov, push, and 64-bit add and cmp take them. */

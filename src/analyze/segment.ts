@@ -11,25 +11,10 @@
  * lead into the same code share its score. Scores are in sixteenths of a natural logarithm.
  */
 import { endsFlow, Flow, Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
+import { Mark } from './marks.ts'
 import { opcodeSlot } from './opcode-key.ts'
 import { opcodeScores } from './opcode-stats.ts'
 import type { Window } from './window.ts'
-
-/** What is known of an offset beside its bytes; bits of `Evidence.marks`. */
-export const Mark = {
-  /** Certain code starts here: an entry. */
-  entry: 1,
-  /** A branch of likely code lands here. */
-  target: 2,
-  /** Likely code reads or writes data here. */
-  data: 4,
-  /** Never code, by hint. */
-  forbidden: 8,
-  /** Given as code by hint. */
-  given: 16,
-  /** Held by a site. */
-  field: 32,
-} as const
 
 export interface SegmentContext {
   readonly code: Uint8Array

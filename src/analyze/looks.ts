@@ -1,0 +1,50 @@
+/** What a value looks like, apart from where it points: round numbers, text, pairs of small numbers, and what stands beside a word of data. */
+import type { Window } from './window.ts'
+
+/** Evidence that a value is a number for people: a power of two, or one less, or a multiple of 2^16. */
+export function roundness(low: number, high: number): number {
+  if (high !== 0 || low < 0x1_0000) return 0
+  if ((low & (low - 1)) === 0 || (low & (low + 1)) === 0) return low <= 0x40_0000 ? -9.5 : -6
+  if ((low & 0xffff) === 0 || ((low + 1) & 0xffff) === 0) return -4
+  return (low & 0xfff) === 0 ? -1 : 0
+}
+
+const isPrintable = (byte: number): boolean => byte >= 0x20 && byte < 0x7f
+
+/** Whether the three low bytes are printable, and the fourth is or is zero. */
+function isText(low: number): boolean {
+  const last = low >>> 24
+  const low3 = isPrintable(low & 0xff) && isPrintable((low >>> 8) & 0xff) && isPrintable((low >>> 16) & 0xff)
+  return low3 && (last === 0 || isPrintable(last))
+}
+
+/** Evidence against words that are text, equal 16-bit halves, equal bytes, or two small numbers. */
+export function wordLooks(
+  view: DataView,
+  offset: number,
+  low: number,
+  high: number,
+  aligned: boolean,
+): number {
+  if (high !== 0) return high < 0x100 && low < 0x1_0000 ? -6 : 0
+  let evidence = 0
+  // Packed records put pointers right behind strings; aligned words with printable bytes before them are the string.
+  const behindText =
+    offset > 1 && isPrintable(view.getUint8(offset - 1)) && isPrintable(view.getUint8(offset - 2))
+  if (aligned && behindText && isText(low)) evidence -= 6
+  const [b0, b1, b2] = [low & 0xff, (low >>> 8) & 0xff, (low >>> 16) & 0xff]
+  if (low >>> 16 === (low & 0xffff) || (b0 === b1 && b1 === b2)) evidence -= 10
+  return evidence
+}
+
+/** Evidence of the neighbours: pointers stand beside pointers. `size` is 8 or 4 bytes. */
+export function neighbours(view: DataView, window: Window, offset: number, size: number): number {
+  let beside = 0
+  for (const step of [-2 * size, -size, size, 2 * size]) {
+    const at = offset + step
+    if (at < 0 || at + size > view.byteLength) continue
+    if (window.has(view.getUint32(at, true), size === 8 ? view.getUint32(at + 4, true) : 0)) beside += 2
+  }
+  if (beside === 0) return size === 8 ? -1.5 : 0
+  return Math.min(beside, size === 8 ? 4 : 8)
+}
