@@ -35,12 +35,18 @@ export interface MapInput {
   readonly window: Window
 }
 
+/** Blobs up to this many bytes are code unless something says otherwise. */
+const SHORT = 512
+
 /** Maps a blob. */
 export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const { code, hints } = input
   const marks = new Uint8Array(code.length)
   for (const { start, end, kind } of hints.ranges)
     marks.fill(kind === 'data' ? Mark.forbidden : Mark.given, start, end)
+  // Who hands over a few hundred bytes hands over code.
+  const short = !hints.ranged && code.length <= SHORT
+  if (short) marks.fill(Mark.given)
   for (const entry of hints.entries) if (entry < code.length) marks[entry] |= Mark.entry
   const context = {
     code,
@@ -50,6 +56,8 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
     span: input.span,
     outside: () => -4,
     window: input.window,
+    reread: false,
+    givenFloor: short ? 0 : -24,
   }
   const first = segment(context, 0, code.length, input.alignment)
   reportProgress(options, code.length >> 1, code.length, 'code map')
@@ -57,8 +65,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const runs = Uint32Array.from(
     segment(
       {
-        ...context,
-        outside: (distance) => Math.max(-64, Math.min(64, Math.round(16 * outside.score(distance)))),
+        ...context, reread: true, outside: (distance) => Math.max(-64, Math.min(64, Math.round(16 * outside.score(distance)))),
       },
       0,
       code.length,
@@ -77,6 +84,7 @@ function collect(input: MapInput, view: DataView, runs: readonly number[], marks
   for (let run = 0; run < runs.length; run += 2) {
     for (let at = runs[run]; at < runs[run + 1]; at += instruction.length) {
       input.decoder.decode(at, instruction)
+      marks[at] |= Mark.start
       const next = at + instruction.length
       if (instruction.branchSize !== 0) {
         const field = at + instruction.branchOffset

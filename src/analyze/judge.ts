@@ -47,6 +47,11 @@ export interface JudgeInput {
 export class Judge {
   readonly #in: JudgeInput
   readonly #span: number
+  /**
+   * What evidence against an address is worth, 0 to 1: the more code there is, the surer it holds numbers that look like addresses; in
+   * a few instructions that somebody wants to move, a value in the range is one.
+   */
+  readonly #doubt: number
   /** Of each class. */
   readonly #prior: readonly number[]
   /** Of each place: for operands, for words. */
@@ -55,6 +60,7 @@ export class Judge {
   constructor(input: JudgeInput) {
     this.#in = input
     this.#span = input.builder.blob.span
+    this.#doubt = Math.max(0, Math.min(1, Math.log(input.view.byteLength / 64) / Math.log(64)))
     const base = input.window.baseHigh * 2 ** 32 + input.window.baseLow
     const own = Array.from({ length: CARRIERS }, (_, carrier) =>
       Math.max(-1, input.background.logOdds(carrier, base, this.#span)),
@@ -128,7 +134,7 @@ export class Judge {
         odds: wordLooks(view, offset, low, high, carrier === Carrier.word),
       })
     }
-    return reasons
+    return reasons.map(({ what, odds }) => ({ what, odds: odds < 0 ? odds * this.#doubt : odds }))
   }
 
   /** What it says for an address that it points at a place of each sort: learnt from where this blob's candidates point, against chance. */

@@ -27,6 +27,10 @@ export interface SegmentContext {
   /** Scores a relative target outside the blob (distance from the base); positive where others cluster. */
   readonly outside: (distance: number) => number
   readonly window: Window
+  /** The second reading: `marks` say where instructions started in the first. */
+  readonly reread: boolean
+  /** The least that an instruction of given code counts for by its form. */
+  readonly givenFloor: number
 }
 
 const IMPOSSIBLE = -(1 << 28)
@@ -39,6 +43,7 @@ export const WEIGHTS = {
   enter: 128,
   enterAligned: 64,
   enterTarget: 0,
+  enterGiven: 48,
   entry: 4000,
   target: 40,
   through: -80,
@@ -46,12 +51,14 @@ export const WEIGHTS = {
   insideFar: 40,
   jccOutside: -64,
   ripInside: 30,
-  rel8Outside: -96,
+  rel8Outside: -16,
   inRange32: 40,
   inRange64: 64,
   pointer: 48,
-  givenFloor: -24,
   unreached: 12,
+  toStart: 16,
+  toMiddle: -24,
+  beginAsData: 240,
 }
 
 /** The score of the instruction that was decoded into `instruction`, without what follows it. */
@@ -60,13 +67,13 @@ function scoreInstruction(context: SegmentContext, scores: Int8Array, instructio
   const { offset, length } = instruction
   let score: number = scores[opcodeSlot(instruction)]
   const mark = marks[offset]
-  if ((mark & Mark.given) !== 0 && score < WEIGHTS.givenFloor) score = WEIGHTS.givenFloor
+  if ((mark & Mark.given) !== 0 && score < context.givenFloor) score = context.givenFloor
   if ((mark & Mark.entry) !== 0) score += WEIGHTS.entry
   if ((mark & Mark.target) !== 0) score += WEIGHTS.target
   if ((mark & Mark.data) !== 0) score += WEIGHTS.data
   for (let i = offset + 1; i < offset + length; i++) {
     const inner = marks[i]
-    if (inner < 16 && inner === 0) continue
+    if (inner === 0) continue
     if ((inner & Mark.forbidden) !== 0) return IMPOSSIBLE
     if ((inner & Mark.entry) !== 0) score -= WEIGHTS.entry
     if ((inner & Mark.target) !== 0) score += WEIGHTS.through
@@ -83,6 +90,7 @@ function scoreInstruction(context: SegmentContext, scores: Int8Array, instructio
           ? view.getInt8(at)
           : view.getInt16(at, true))
     if (distance >= 0 && distance < span) {
+      if (context.reread && distance < marks.length) score += (marks[distance] & Mark.start) !== 0 ? WEIGHTS.toStart : WEIGHTS.toMiddle
       if (instruction.branchSize === 4) score += WEIGHTS.insideFar
     } else if (instruction.branchSize === 1) score += WEIGHTS.rel8Outside
     else {
@@ -142,6 +150,7 @@ function stayCost(
 
 function enterCost(mark: number, address: number): number {
   if ((mark & (Mark.entry | Mark.target)) !== 0) return WEIGHTS.enterTarget
+  if ((mark & Mark.given) !== 0) return WEIGHTS.enterGiven
   return (address & 15) === 0 ? WEIGHTS.enterAligned : WEIGHTS.enter
 }
 
@@ -185,7 +194,7 @@ function trace(
   const runs: number[] = []
   const instruction = new Instruction()
   let i = 0
-  let inCode = code[0] >= data[0]
+  let inCode = code[0] >= data[0] - WEIGHTS.beginAsData
   let from = 0
   while (i < size) {
     if (!inCode) {
