@@ -16,15 +16,17 @@ export const Carrier = {
   field: 5,
   /** mov m32,imm32: half a pointer at best, or a 32-bit one. */
   store: 6,
+  /** add, sub, cmp r32 or m32,imm32, and sub r64: hardly ever an address. */
+  narrow: 7,
   /** An aligned 8-byte word of data. */
-  word: 7,
+  word: 8,
   /** An 8-byte word that is not aligned. */
-  unaligned: 8,
+  unaligned: 9,
   /** An aligned 4-byte word of data. */
-  half: 9,
+  half: 10,
 } as const
 
-export const CARRIERS = 10
+export const CARRIERS = 11
 
 export class Candidates {
   #count = 0

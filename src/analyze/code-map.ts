@@ -35,6 +35,9 @@ export interface MapInput {
   readonly window: Window
 }
 
+const GIVEN_CODE = { form: -24, least: -(1 << 20), leave: 200, leaveForced: 200, skip: 0, enter: 48 }
+const SHORT_CODE = { form: 0, least: 4, leave: 200, leaveForced: 16, skip: 160, enter: 16 }
+
 /** Blobs up to this many bytes are code unless something says otherwise. */
 const SHORT = 512
 
@@ -44,9 +47,11 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const marks = new Uint8Array(code.length)
   for (const { start, end, kind } of hints.ranges)
     marks.fill(kind === 'data' ? Mark.forbidden : Mark.given, start, end)
+  // A code range begins with code.
+  for (const { start, kind } of hints.ranges) if (kind === 'code') marks[start] |= Mark.target
   // Who hands over a few hundred bytes hands over code.
-  const short = !hints.ranged && code.length <= SHORT
-  if (short) marks.fill(Mark.given)
+  const short = code.length <= SHORT
+  if (short && !hints.ranged) marks.fill(Mark.given)
   for (const entry of hints.entries) if (entry < code.length) marks[entry] |= Mark.entry
   const context = {
     code,
@@ -57,7 +62,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
     outside: () => -4,
     window: input.window,
     reread: false,
-    givenFloor: short ? 0 : -24,
+    given: short ? SHORT_CODE : GIVEN_CODE,
   }
   const first = segment(context, 0, code.length, input.alignment)
   reportProgress(options, code.length >> 1, code.length, 'code map')
@@ -65,7 +70,9 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const runs = Uint32Array.from(
     segment(
       {
-        ...context, reread: true, outside: (distance) => Math.max(-64, Math.min(64, Math.round(16 * outside.score(distance)))),
+        ...context,
+        reread: true,
+        outside: (distance) => Math.max(-64, Math.min(64, Math.round(16 * outside.score(distance)))),
       },
       0,
       code.length,

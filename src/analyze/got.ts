@@ -109,6 +109,8 @@ export class GotWatcher {
     if (constant === undefined || this.#order - this.#labelOrder[labelled] > REACH) return
     this.#triples.push({ constant, label: this.#labels[labelled] })
     this.#lastConstant[register] = undefined
+    // The sum is the table's address; what is added to it next is an offset in it.
+    this.#labelOrder[labelled] = -REACH - 1
   }
 
   /** Adds the differences to the table. */

@@ -26,6 +26,9 @@ const MASS = 30
 /** log-odds from which on an address is corroborated: what it points at, and how its class is used here, agree. */
 const CORROBORATED = 6
 
+/** In-range values of 32-bit add, sub and cmp: none of 120 was an address. */
+const NARROW = -20
+
 const isWord = (carrier: number): boolean => carrier >= Carrier.word
 
 /** One reason for or against, in log-odds. */
@@ -91,7 +94,7 @@ export class Judge {
     if (isTaken(marks, offset, KIND_ROWS[kind].width)) return
     const odds =
       carrier === Carrier.absolute ? 0 : this.weigh(i).reduce((sum, reason) => sum + reason.odds, 0)
-    if (odds < 0) return
+    if (odds < this.#doubt - 1) return
     take(marks, offset, KIND_ROWS[kind].width)
     const level =
       carrier === Carrier.absolute ? ADDRESS_ENCODING : odds >= CORROBORATED ? ADDRESS_FLOW : ADDRESS_RANGE
@@ -122,6 +125,8 @@ export class Judge {
         what: 'what it points at',
         odds: this.#points[isWord(carrier) ? 1 : 0][places.at(distance)],
       })
+    if (carrier === Carrier.narrow)
+      reasons.push({ what: '32-bit arithmetic, where addresses are rare', odds: NARROW })
     reasons.push({ what: 'a round number', odds: roundness(low, high) })
     if (isWord(carrier)) {
       const offset = candidates.offset(i)

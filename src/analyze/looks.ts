@@ -5,7 +5,7 @@ import type { Window } from './window.ts'
 export function roundness(low: number, high: number): number {
   if (high !== 0 || low < 0x1_0000) return 0
   if ((low & (low - 1)) === 0 || (low & (low + 1)) === 0) return low <= 0x40_0000 ? -9.5 : -6
-  if ((low & 0xffff) === 0 || ((low + 1) & 0xffff) === 0) return -4
+  if ((low & 0xffff) === 0 || ((low + 1) & 0xffff) === 0) return low < 0x100_0000 ? -4 : -1.5
   return (low & 0xfff) === 0 ? -1 : 0
 }
 

@@ -12,7 +12,9 @@ import type { Background } from './background.ts'
 import { type Candidates, Carrier } from './candidates.ts'
 import type { Window } from './window.ts'
 
-/** The carrier of the immediate operand, or -1 where nobody puts addresses: only mov, push, and 64-bit add and cmp take them. */
+const [ADD, SUB, CMP] = [0, 5, 7]
+
+/** The carrier of the immediate operand, or -1 where nobody puts addresses: mov, push, add, sub and cmp take them. */
 export function immediateCarrier(instruction: Instruction): number {
   const { opcode } = instruction
   if (instruction.encoding !== Encoding.legacy || instruction.map !== 0) return -1
@@ -20,10 +22,10 @@ export function immediateCarrier(instruction: Instruction): number {
   if (opcode === 0x68) return Carrier.move
   if (opcode === 0xc7)
     return instruction.immediateWidth === 8 || instruction.modrm >= 0xc0 ? Carrier.move : Carrier.store
-  if (instruction.immediateWidth !== 8) return -1
   const operation =
-    opcode === 0x81 ? (instruction.modrm >> 3) & 7 : opcode === 0x05 ? 0 : opcode === 0x3d ? 7 : -1
-  return operation === 0 || operation === 7 ? Carrier.arithmetic : -1
+    opcode === 0x81 ? (instruction.modrm >> 3) & 7 : (opcode & 0xc7) === 0x05 ? opcode >> 3 : -1
+  if (operation !== ADD && operation !== SUB && operation !== CMP) return -1
+  return instruction.immediateWidth === 8 && operation !== SUB ? Carrier.arithmetic : Carrier.narrow
 }
 
 const isLea = (instruction: Instruction): boolean =>

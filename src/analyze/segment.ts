@@ -29,8 +29,16 @@ export interface SegmentContext {
   readonly window: Window
   /** The second reading: `marks` say where instructions started in the first. */
   readonly reread: boolean
-  /** The least that an instruction of given code counts for by its form. */
-  readonly givenFloor: number
+  /** How given code is read: the least that a form counts for, the least that an instruction counts for, what leaving and entering cost. */
+  readonly given: {
+    readonly form: number
+    readonly least: number
+    readonly leave: number
+    /** For each byte read as data. */
+    readonly skip: number
+    readonly leaveForced: number
+    readonly enter: number
+  }
 }
 
 const IMPOSSIBLE = -(1 << 28)
@@ -39,11 +47,9 @@ export const WEIGHTS = {
   leaveEnded: 24,
   leaveOpen: 120,
   leaveCall: 60,
-  leaveGiven: 200,
   enter: 128,
   enterAligned: 64,
   enterTarget: 0,
-  enterGiven: 48,
   entry: 4000,
   target: 40,
   through: -80,
@@ -63,11 +69,17 @@ export const WEIGHTS = {
 
 /** The score of the instruction that was decoded into `instruction`, without what follows it. */
 function scoreInstruction(context: SegmentContext, scores: Int8Array, instruction: Instruction): number {
+  const score = weighInstruction(context, scores, instruction)
+  const given = (context.marks[instruction.offset] & Mark.given) !== 0
+  return given && score > IMPOSSIBLE && score < context.given.least ? context.given.least : score
+}
+
+function weighInstruction(context: SegmentContext, scores: Int8Array, instruction: Instruction): number {
   const { marks, span, view } = context
   const { offset, length } = instruction
   let score: number = scores[opcodeSlot(instruction)]
   const mark = marks[offset]
-  if ((mark & Mark.given) !== 0 && score < context.givenFloor) score = context.givenFloor
+  if ((mark & Mark.given) !== 0 && score < context.given.form) score = context.given.form
   if ((mark & Mark.entry) !== 0) score += WEIGHTS.entry
   if ((mark & Mark.target) !== 0) score += WEIGHTS.target
   if ((mark & Mark.data) !== 0) score += WEIGHTS.data
@@ -90,7 +102,8 @@ function scoreInstruction(context: SegmentContext, scores: Int8Array, instructio
           ? view.getInt8(at)
           : view.getInt16(at, true))
     if (distance >= 0 && distance < span) {
-      if (context.reread && distance < marks.length) score += (marks[distance] & Mark.start) !== 0 ? WEIGHTS.toStart : WEIGHTS.toMiddle
+      if (context.reread && distance < marks.length)
+        score += (marks[distance] & Mark.start) !== 0 ? WEIGHTS.toStart : WEIGHTS.toMiddle
       if (instruction.branchSize === 4) score += WEIGHTS.insideFar
     } else if (instruction.branchSize === 1) score += WEIGHTS.rel8Outside
     else {
@@ -121,13 +134,17 @@ function inRange(context: SegmentContext, at: number, size: number): boolean {
     : context.window.has(low >>> 0, low < 0 ? 0xffff_ffff : 0)
 }
 
-/** What it costs to go on as data behind this instruction. */
-function leaveCost(instruction: Instruction, mark: number): number {
-  if ((mark & Mark.given) !== 0) return WEIGHTS.leaveGiven
+/** What it costs to go on as data behind this instruction; `forced`: what follows is no instruction. */
+function leaveCost(context: SegmentContext, instruction: Instruction, mark: number, forced: boolean): number {
+  if ((mark & Mark.given) !== 0) return forced ? context.given.leaveForced : context.given.leave
   const { flow } = instruction
   if (endsFlow(flow) || flow === Flow.int3 || flow === Flow.halt) return WEIGHTS.leaveEnded
   return flow === Flow.call || flow === Flow.indirectCall ? WEIGHTS.leaveCall : WEIGHTS.leaveOpen
 }
+
+/** What a byte of data costs. */
+const skipCost = (context: SegmentContext, mark: number): number =>
+  (mark & Mark.given) !== 0 ? context.given.skip : 0
 
 /** What it costs to go on as code: behind a jump or return, code is what something reaches, or begins at a round address, or pads. */
 function stayCost(
@@ -148,9 +165,9 @@ function stayCost(
   return WEIGHTS.unreached
 }
 
-function enterCost(mark: number, address: number): number {
+function enterCost(context: SegmentContext, mark: number, address: number): number {
   if ((mark & (Mark.entry | Mark.target)) !== 0) return WEIGHTS.enterTarget
-  if ((mark & Mark.given) !== 0) return WEIGHTS.enterGiven
+  if ((mark & Mark.given) !== 0) return context.given.enter
   return (address & 15) === 0 ? WEIGHTS.enterAligned : WEIGHTS.enter
 }
 
@@ -167,14 +184,15 @@ export function segment(context: SegmentContext, start: number, end: number, ali
     const length = (marks[offset] & Mark.forbidden) !== 0 ? 0 : decoder.decode(offset, instruction)
     if (length === 0 || i + length > size) code[i] = IMPOSSIBLE
     else {
-      const leave = data[i + length] - leaveCost(instruction, marks[offset])
+      const leave =
+        data[i + length] - leaveCost(context, instruction, marks[offset], code[i + length] <= IMPOSSIBLE)
       const stay =
         (i + length < size ? code[i + length] : 0) -
         stayCost(context, instruction, offset + length, alignment)
       code[i] = Math.max(IMPOSSIBLE, scoreInstruction(context, scores, instruction) + Math.max(stay, leave))
     }
-    const enter = code[i] - enterCost(marks[offset], alignment + offset)
-    data[i] = Math.max(data[i + 1], enter)
+    const enter = code[i] - enterCost(context, marks[offset], alignment + offset)
+    data[i] = Math.max(data[i + 1] - skipCost(context, marks[offset]), enter)
     if (((alignment + offset) & 7) === 0 && i + 8 <= size && inRange(context, offset, 8))
       data[i] = Math.max(data[i], data[i + 8] + WEIGHTS.pointer)
   }
@@ -207,7 +225,8 @@ function trace(
       )
         i += 8
       else if (
-        code[i] - enterCost(marks[start + i], alignment + start + i) >= data[i + 1] &&
+        code[i] - enterCost(context, marks[start + i], alignment + start + i) >=
+          data[i + 1] - skipCost(context, marks[start + i]) &&
         code[i] > IMPOSSIBLE
       ) {
         inCode = true
@@ -218,7 +237,7 @@ function trace(
     const length = decoder.decode(start + i, instruction)
     const next = i + length
     const stay = (next < size ? code[next] : 0) - stayCost(context, instruction, start + next, alignment)
-    const leave = data[next] - leaveCost(instruction, marks[start + i])
+    const leave = data[next] - leaveCost(context, instruction, marks[start + i], code[next] <= IMPOSSIBLE)
     i = next
     if (leave > stay || next >= size) {
       runs.push(start + from, start + next)
