@@ -63,7 +63,7 @@ export class Judge {
   constructor(input: JudgeInput) {
     this.#in = input
     this.#span = input.builder.blob.span
-    this.#doubt = Math.max(0, Math.min(1, Math.log(input.view.byteLength / 64) / Math.log(64)))
+    this.#doubt = Math.max(0, Math.min(1, Math.log(input.view.byteLength / 512) / Math.log(32)))
     const base = input.window.baseHigh * 2 ** 32 + input.window.baseLow
     const own = Array.from({ length: CARRIERS }, (_, carrier) =>
       Math.max(-1, input.background.logOdds(carrier, base, this.#span)),
