@@ -5,6 +5,7 @@ import { analyze } from '../src/analyze/analyze.ts'
 import { RelocError } from '../src/core/errors.ts'
 import { filterTable, move } from '../src/move.ts'
 import { relocate } from '../src/relocate/relocate.ts'
+import type { SiteInput } from '../src/table/from-sites.ts'
 import type { SiteKind } from '../src/table/kinds.ts'
 import type { SplitPiece } from '../src/table/site.ts'
 import { RelocationTable } from '../src/table/table.ts'
@@ -45,13 +46,12 @@ const moving = fc
   .filter((one) => one.moves !== undefined)
   .map(({ made, by, moves }) => ({ made, by, moves: moves!, to: moves![0].to, also: moves!.slice(1) }))
 
-/** A move that every field can serve. */
-const moved = moving
-  .filter(({ made, by }) => canMove(made, by))
-  .map((one) => {
-    const table = tableOf(one.made)
-    return { ...one, table, result: relocate(one.made.code, table, one) }
-  })
+/** Moves that every field can serve. */
+const movable = moving.filter(({ made, by }) => canMove(made, by))
+const moved = movable.map((one) => {
+  const table = tableOf(one.made)
+  return { ...one, table, result: relocate(one.made.code, table, one) }
+})
 
 const check = <T>(arbitrary: fc.Arbitrary<T>, property: (value: T) => void, numRuns = 300): void =>
   fc.assert(
@@ -226,6 +226,52 @@ describe('any program', () => {
       tampered[at % tampered.length] ^= flip
       expect(verify(made.code, tampered, { moves, claim: table }).ok).toBe(false)
     })
+  })
+
+  it('keeps every relative target, where verify accepts the claim, whatever is wrong with that', () => {
+    const deed = fc.constantFrom('drop', 'pc32', 'abs32', 'eip32', 'before', 'behind')
+    let [wrong, accepted] = [0, 0]
+    check(
+      fc.tuple(movable, fc.dictionary(fc.nat(15).map(String), deed, { maxKeys: 2 })),
+      ([{ made, by, moves, to, also }, deeds]) => {
+        const sites = trueSites(made).flatMap((site, i): SiteInput[] => {
+          const what = deeds[i]
+          if (what === 'drop') return []
+          if (what === undefined) return [site]
+          if (what === 'before' || what === 'behind')
+            return [{ ...site, offset: site.offset! + (what === 'before' ? -1 : 1) }]
+          return [{ ...site, kind: what }]
+        })
+        const options = {
+          base: made.base,
+          span: made.span,
+          moved: made.ranges.slice(1),
+          runs: trueRuns(made),
+        }
+        let bytes: Uint8Array
+        try {
+          const claim = RelocationTable.fromSites(sites, { code: made.code, ...options })
+          bytes = relocate(made.code, claim, { to, also }).bytes
+          if (!verify(made.code, bytes, { moves, claim }).ok) {
+            wrong++
+            return
+          }
+        } catch (error) {
+          if (!(error instanceof RelocError)) throw error
+          return
+        }
+        accepted++
+        const cursor = new IcedCursor(bytes, { base: to })
+        for (const field of made.fields.filter(isRelative))
+          expect(standsFor(cursor, made, bytes, field)).toBe(
+            wrap(field.target + (field.place < 0 ? 0n : by[field.place])),
+          )
+        cursor.dispose()
+      },
+      600,
+    )
+    expect(wrong).toBeGreaterThan(50)
+    expect(accepted).toBeGreaterThan(50)
   })
 
   it('gives the same later moves from two dumps as from its analysis', () => {
