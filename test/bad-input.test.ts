@@ -8,6 +8,7 @@ import { relocate } from '../src/relocate/relocate.ts'
 import type { SiteInput } from '../src/table/from-sites.ts'
 import { RelocationTable } from '../src/table/table.ts'
 import { verify } from '../src/verify/verify.ts'
+import { sweep } from '../src/x86/sweep.ts'
 import { BASE, bytes, CODE, codeOf, OPTIONS, SITES, TABLE } from './support/bad-input.ts'
 
 vi.setConfig({ testTimeout: 60_000 })
@@ -30,6 +31,7 @@ describe('numbers', () => {
     // Left out, `target` and `to` mean something; null is not left out.
     for (const work of [
       () => analyze(CODE, { base: address }),
+      () => sweep(CODE, { base: address }),
       () => move(CODE, { from: address, to: 0 }),
       () => move(CODE, { from: BASE, to: address }),
       () => relocate(CODE, TABLE, { to: address }),
@@ -169,6 +171,7 @@ describe('bytes', () => {
       const code = value as unknown as Uint8Array
       for (const work of [
         () => analyze(code, { base: BASE }),
+        () => sweep(code, { base: BASE }),
         () => move(code, { from: BASE, to: 0 }),
         () => move(code, { from: BASE, to: 0, table: TABLE }),
         () => relocate(code, TABLE, { to: 0x500000 }),

@@ -17,7 +17,7 @@ import {
   siteValue,
 } from '../table/groups.ts'
 import { EIP32, KIND_ROWS, type KindRow } from '../table/kinds.ts'
-import { solvePieces } from '../table/split.ts'
+import { movedValue, solvePieces } from '../table/split.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { coveredDeltas } from './deltas.ts'
 
@@ -40,8 +40,9 @@ export interface GroupPlan {
 
 export interface SplitPlan {
   readonly split: SplitSite
-  /** New bits of each piece. */
+  /** New bits of each piece, and what they hold together. */
   readonly bits: readonly bigint[]
+  readonly value: bigint
 }
 
 export interface Plan {
@@ -49,7 +50,7 @@ export interface Plan {
   readonly to: bigint
   /** Signed delta of each covered range. */
   readonly deltas: readonly bigint[]
-  /** Every group of the table, in its order. */
+  /** Every group of the table, in its order; of the split sites those that change. */
   readonly groups: readonly GroupPlan[]
   readonly splits: readonly SplitPlan[]
   readonly problems: readonly Problem[]
@@ -76,9 +77,11 @@ export function planMove(code: Uint8Array, table: RelocationTable, destination: 
   for (const split of table.parts.splits) {
     const change = BigInt.asIntN(64, shiftOf(deltas, split.target) - shiftOf(deltas, split.anchor))
     if (change === 0n) continue
-    const bits = solvePieces(view, split.pieces, splitAddress(table, split), change)
+    const { pieces, value } = split
+    const address = splitAddress(table, split)
+    const bits = solvePieces(view, pieces, address, change)
     if (bits === undefined) problems.push(splitProblem(code, table, split, change))
-    else splits.push({ split, bits })
+    else splits.push({ split, bits, value: movedValue(value, pieces, address, change) })
   }
   return { table, to, deltas, groups, splits, problems }
 }

@@ -1,7 +1,7 @@
 /** relocate: a table, a destination, and the bytes as they must be there. */
 import { toBytes } from '../core/bytes.ts'
 import { formatProblem, type Problem, RelocError } from '../core/errors.ts'
-import type { SiteGroup } from '../table/groups.ts'
+import { movedSum, type SiteGroup } from '../table/groups.ts'
 import { RelocationTable } from '../table/table.ts'
 import { applyPlan } from './apply.ts'
 import { type Destination, type Plan, planMove } from './plan.ts'
@@ -71,10 +71,14 @@ export function refusal(problems: readonly Problem[]): RelocError {
   )
 }
 
-/** The table for the new place: the same columns, other intervals and shifts. */
+/** The table for the new place: the same columns, other intervals, sums and shifts. */
 export function movedTable(plan: Plan): RelocationTable {
   const { table, deltas } = plan
-  const groups = plan.groups.map(({ group, bounds }): SiteGroup => ({ ...group, bounds }))
+  const groups = plan.groups.map(
+    ({ group, bounds, change }): SiteGroup => ({ ...group, bounds, sum: movedSum(group, change) }),
+  )
+  const values = new Map(plan.splits.map(({ split, value }) => [split, value]))
+  const splits = table.parts.splits.map((split) => ({ ...split, value: values.get(split) ?? split.value }))
   const shifts = table.parts.shifts.map((shift, i) => BigInt.asIntN(64, shift + deltas[i]))
-  return RelocationTable.create({ ...table.parts, groups, shifts, problems: [] })
+  return RelocationTable.create({ ...table.parts, groups, splits, shifts, problems: [] })
 }

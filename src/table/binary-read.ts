@@ -51,6 +51,7 @@ export function readTable(bytes: Uint8Array, code: Uint8Array): RelocationTable 
   try {
     const table = readParts(input, code)
     table.check(code)
+    checkEnds(table)
     return table
   } catch (error) {
     if (error instanceof RelocError && error.code === 'bad-argument')
@@ -123,7 +124,7 @@ function readGroups(input: ByteReader, blob: Blob, pointed: Pointed): SiteGroup[
     if (list === undefined) members.set(key, [stream])
     else list.push(stream)
   }
-  return [...members.values()].map(joinStreams)
+  return [...members.values()].map((streams) => ({ ...joinStreams(streams), sum: input.wide('a sum') }))
 }
 
 function readPlace(input: ByteReader, blob: Blob): Place {
@@ -136,6 +137,14 @@ function readEvidence(input: ByteReader, relative: boolean): number {
   if (!isEvidence(evidence) || (!relative && addressLevel(evidence) === ADDRESS_NONE))
     throw damagedTable(`${evidence} is no evidence for a site`)
   return evidence
+}
+
+/** What targets are follows from the code in part, so this can be asked only of code that is known to be the right one. */
+function checkEnds({ parts: { blob, groups } }: RelocationTable): void {
+  for (const { kind, target, anchor, targets, anchors } of groups) {
+    for (const address of targets) checkEnd(blob, target, address, KIND_ROWS[kind].anchor === 'next')
+    for (const address of anchors ?? []) checkEnd(blob, anchor, address, false)
+  }
 }
 
 function checkEnd(blob: Blob, place: Place, address: bigint, relative: boolean): bigint {
@@ -168,8 +177,6 @@ function readStream(input: ByteReader, blob: Blob, pointed: Pointed): StreamSite
   const targets = readColumn(input, offsets.length, (head & CONSTANT_TARGET) !== 0, (i) =>
     pointed.target(stream, offsets[i], anchors?.[i] ?? 0n),
   )
-  for (const address of targets) checkEnd(blob, target, address, relative)
-  for (const address of anchors ?? []) checkEnd(blob, anchor, address, false)
   return { ...stream, offsets, targets, anchors }
 }
 
@@ -203,7 +210,7 @@ function readColumn(
 }
 
 /** Streams of one kind and direction as one group, by offset. */
-function joinStreams(streams: readonly StreamSites[]): SiteGroup {
+function joinStreams(streams: readonly StreamSites[]): Omit<SiteGroup, 'sum'> {
   const { kind, target, anchor, anchors: first } = streams[0]
   const count = streams.reduce((sum, { offsets }) => sum + offsets.length, 0)
   const offsets = new Uint32Array(count)
@@ -240,6 +247,7 @@ function readSplit(input: ByteReader, blob: Blob): SplitSite {
   const targetAddress = checkEnd(blob, target, input.wide('an address'), false)
   const anchored = input.byte() === 1
   const anchorAddress = anchored ? checkEnd(blob, anchor, input.wide('an address'), false) : undefined
+  const value = input.wide('a value')
   if (target === anchor || (!anchored && anchor !== FIXED))
     throw damagedTable('a split site moves with the wrong ranges')
   const pieces = Array.from({ length: input.number(input.left, 'the number of pieces') }, () =>
@@ -252,6 +260,7 @@ function readSplit(input: ByteReader, blob: Blob): SplitSite {
     targetAddress,
     anchorAddress,
     evidence,
+    value,
   }
 }
 

@@ -67,6 +67,7 @@ function writeStreams(out: ByteWriter, groups: readonly SiteGroup[], blob: Blob,
   }
   out.number(streams.length)
   for (const write of streams) write()
+  for (const { offsets, sum } of groups) if (offsets.length > 0) out.wide(sum)
 }
 
 function writeStream(
@@ -150,6 +151,7 @@ function writeSplit(out: ByteWriter, split: SplitSite): void {
   out.wide(split.targetAddress)
   out.byte(split.anchorAddress === undefined ? 0 : 1)
   if (split.anchorAddress !== undefined) out.wide(split.anchorAddress)
+  out.wide(split.value)
   out.number(split.pieces.length)
   for (const { offset, width, shift, operation } of split.pieces) {
     out.number(offset)

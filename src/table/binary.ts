@@ -4,9 +4,9 @@
  *
  * Sites that share kind, ends, evidence and tail form a stream, and of each site only the distance from the field before it is
  * written. What the field points at is in the code, so targets are written only where they differ from what the bytes say: reading a
- * table takes the code that it describes (at any base), and checks that it is the same.
+ * table takes the code that it describes, where it describes it, and checks that it is that.
  *
- *     "X64T"  version 1
+ *     "X64T"  version 2
  *     length  span - length  base                        of the blob when the table was built
  *     count of covered ranges, index of the blob's own, then for each: shift, and but for the own one start, length
  *     content hash: 8 bytes
@@ -20,8 +20,9 @@
  *         count of sites, then for each: offset - end of the field before
  *         anchors   for diff kinds only: a column; by default the field's own address
  *         targets   a column; by default what the field's value says
+ *     for each kind and ends that streams have, as they come first: the sum of the fields' values
  *     count of split sites, then for each: target and anchor as above, evidence, target address, 1 and anchor address or 0,
- *         count of pieces, and for each: offset, width + 16 * operation, shift
+ *         value, count of pieces, and for each: offset, width + 16 * operation, shift
  *     checksum of all before: 4 bytes
  *
  *     column: the constant, if the head says so; count of exceptions, then for each: sites skipped, value - expected (signed)
@@ -36,7 +37,7 @@ import { EIP32, KIND_ROWS } from './kinds.ts'
 import { ByteReader } from './varint.ts'
 
 export const MAGIC = [0x58, 0x36, 0x34, 0x54] as const
-export const VERSION = 1
+export const VERSION = 2
 export const CHECKSUM = 4
 export const CONSTANT_TARGET = 16
 export const CONSTANT_ANCHOR = 32

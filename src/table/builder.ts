@@ -14,11 +14,11 @@ import {
   sortDisjoint,
   toRange,
 } from '../core/range.ts'
-import { FIXED, groupBounds, type Place, type SiteGroup, type SplitSite } from './groups.ts'
+import { FIXED, groupBounds, groupSum, type Place, type SiteGroup, type SplitSite } from './groups.ts'
 import { canonicalHash } from './hash.ts'
 import { EIP32, KIND_ROWS, SPLIT } from './kinds.ts'
 import type { SplitPiece } from './site.ts'
-import { checkPieces } from './split.ts'
+import { checkPieces, joinPieces } from './split.ts'
 import { RelocationTable } from './table.ts'
 
 /** A range that may move, as callers give it. */
@@ -172,8 +172,10 @@ export class TableBuilder {
     const place = rangeOfTarget(this.blob.covered, target, true)
     const against = anchor === undefined ? FIXED : findRange(this.blob.covered, anchor)
     if (place === against) return
+    const checked = checkPieces(pieces, this.blob.length, 'a split site')
     this.#splits.push({
-      pieces: checkPieces(pieces, this.blob.length, 'a split site'),
+      pieces: checked,
+      value: joinPieces(viewOf(this.#code), checked),
       target: place,
       anchor: against,
       targetAddress: target,
@@ -290,6 +292,7 @@ export class TableBuilder {
       anchors,
       evidence,
       bounds: groupBounds(view, kind, offsets, targets, 0n),
+      sum: groupSum(view, kind, offsets),
     }
   }
 }

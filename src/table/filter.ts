@@ -1,6 +1,6 @@
 /** A table of only those sites whose evidence is strong enough. */
 import { viewOf } from '../core/bytes.ts'
-import { groupBounds, type SiteGroup } from './groups.ts'
+import { groupBounds, groupSum, type SiteGroup } from './groups.ts'
 import { canonicalHash } from './hash.ts'
 import { ADDRESS_NONE, addressLevel } from './site.ts'
 import { RelocationTable } from './table.ts'
@@ -37,6 +37,7 @@ function subset(
   const offsets = Uint32Array.from(keep, (i) => group.offsets[i])
   const targets = BigUint64Array.from(keep, (i) => group.targets[i])
   const { anchors } = group
+  const view = viewOf(code)
   return {
     ...group,
     offsets,
@@ -44,6 +45,7 @@ function subset(
     tails: Uint8Array.from(keep, (i) => group.tails[i]),
     anchors: anchors === undefined ? undefined : BigUint64Array.from(keep, (i) => anchors[i]),
     evidence: Uint8Array.from(keep, (i) => group.evidence[i]),
-    bounds: groupBounds(viewOf(code), group.kind, offsets, targets, table.shiftOf(group.target)),
+    bounds: groupBounds(view, group.kind, offsets, targets, table.shiftOf(group.target)),
+    sum: groupSum(view, group.kind, offsets),
   }
 }

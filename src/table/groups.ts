@@ -31,6 +31,8 @@ export interface SiteGroup {
   readonly evidence: Uint8Array
   /** Of what the kind's range rule judges, as it is now. Not known of a table that was read: then the bytes say it at the next move. */
   readonly bounds: Bounds | undefined
+  /** Of the fields' values as they are now, modulo 2^64 (`eip32`: 2^32): says whether code is where the table describes it. */
+  readonly sum: bigint
 }
 
 /** Least and greatest of some values. */
@@ -46,6 +48,8 @@ export interface SplitSite {
   readonly targetAddress: bigint
   readonly anchorAddress: bigint | undefined
   readonly evidence: number
+  /** What the pieces hold together now. */
+  readonly value: bigint
 }
 
 /** Least and greatest value (for `eip32`: target, which has moved by `shift` since the table was built) of a group's sites in `code`. */
@@ -74,6 +78,35 @@ export function groupBounds(
     if (value > max) max = value
   }
   return { min: BigInt(min), max: BigInt(max) }
+}
+
+/** `SiteGroup.sum` of a group's sites in `code`. */
+export function groupSum(view: DataView, kind: number, offsets: Uint32Array): bigint {
+  const { width, signed } = KIND_ROWS[kind]
+  if (width === 8)
+    return reduceSum(
+      kind,
+      sumSmall(view, offsets, 0, 4, false) + (sumSmall(view, offsets, 4, 4, false) << 32n),
+    )
+  return reduceSum(kind, sumSmall(view, offsets, 0, width, signed))
+}
+
+/** The sum after a move that changes each of a group's sites by `change`. */
+export const movedSum = ({ kind, sum, offsets }: SiteGroup, change: bigint): bigint =>
+  reduceSum(kind, sum + BigInt(offsets.length) * change)
+
+/** Values never leave their range, so their sum changes by exactly that; those of `eip32` are known modulo 2^32 only. */
+const reduceSum = (kind: number, sum: bigint): bigint => BigInt.asUintN(kind === EIP32 ? 32 : 64, sum)
+
+/** Exact: values below 2^32 in fields that do not overlap, halved so that the sums of 2^30 of them stay below 2^53. */
+function sumSmall(view: DataView, offsets: Uint32Array, at: number, width: number, signed: boolean): bigint {
+  let [low, high] = [0, 0]
+  for (let i = 0; i < offsets.length; i++) {
+    const value = readSmall(view, offsets[i] + at, width, signed)
+    low += value & 0xffff
+    high += Math.floor(value / 0x1_0000)
+  }
+  return BigInt(low) + (BigInt(high) << 16n)
 }
 
 function readSmall(view: DataView, offset: number, width: number, signed: boolean): number {

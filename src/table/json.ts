@@ -21,7 +21,7 @@ import { checkPieces } from './split.ts'
 import { RelocationTable } from './table.ts'
 
 export const JSON_FORMAT = 'x64-reloc-table'
-export const JSON_VERSION = 1
+export const JSON_VERSION = 2
 
 /** [offset, target, tail, code evidence, address evidence or '-', anchor of a diff kind] */
 type SiteRow = readonly [number, string, number, CodeEvidence, AddressEvidence | '-', string?]
@@ -31,6 +31,8 @@ interface GroupJson {
   /** Index into `coverage` of what targets (anchors) move with; -1: nothing. */
   readonly target: Place
   readonly anchor: Place
+  /** Of the fields' values as they are now, modulo 2^64. */
+  readonly sum: string
   readonly sites: readonly SiteRow[]
 }
 
@@ -39,6 +41,8 @@ interface SplitJson {
   readonly anchor: Place
   readonly targetAddress: string
   readonly anchorAddress?: string
+  /** What the pieces hold together now. */
+  readonly value: string
   readonly code: CodeEvidence
   readonly address: AddressEvidence | '-'
   readonly pieces: readonly SplitPiece[]
@@ -83,6 +87,7 @@ function serializeGroup(group: SiteGroup): GroupJson {
     kind: KIND_ROWS[group.kind].name,
     target: group.target,
     anchor: group.anchor,
+    sum: hex(group.sum),
     sites: Array.from(group.offsets, (offset, i): SiteRow => {
       const { code, address } = unpackEvidence(group.evidence[i])
       const row = [offset, hex(group.targets[i]), group.tails[i], code, address ?? '-'] as const
@@ -97,6 +102,7 @@ function serializeSplit(split: SplitSite): SplitJson {
     target: split.target,
     anchor: split.anchor,
     targetAddress: hex(split.targetAddress),
+    value: hex(split.value),
     code,
     address: address ?? '-',
     pieces: split.pieces,
@@ -278,6 +284,7 @@ function parseGroup(reader: Reader, blob: Blob): SiteGroup {
         : undefined,
     evidence: Uint8Array.from(rows, (item) => parseEvidence(item.at(3), item.at(4), relative)),
     bounds: undefined,
+    sum: reader.at('sum').address(),
   }
 }
 
@@ -300,5 +307,6 @@ function parseSplit(reader: Reader, blob: Blob): SplitSite {
     targetAddress: parseEnd(reader.at('targetAddress'), places.target, blob, false),
     anchorAddress: anchored ? parseEnd(reader.at('anchorAddress'), places.anchor, blob, false) : undefined,
     evidence: parseEvidence(reader.at('code'), reader.at('address'), false),
+    value: reader.at('value').address(),
   }
 }

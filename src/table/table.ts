@@ -8,7 +8,7 @@
  * and `anchors` are addresses at building time and `shift` is how far the range that each moves with has moved since.
  */
 import { type AddressLike, hex, wrapAddress } from '../core/address.ts'
-import { toBytes } from '../core/bytes.ts'
+import { toBytes, viewOf } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import type { AddressRange } from '../core/range.ts'
 import { readTable } from './binary-read.ts'
@@ -16,11 +16,12 @@ import { writeTable } from './binary-write.ts'
 import type { Blob } from './builder.ts'
 import { type FromPairOptions, tableFromPair } from './from-pair.ts'
 import { type FromSitesOptions, type SiteInput, tableFromSites } from './from-sites.ts'
-import { FIXED, type Place, type SiteGroup, type SplitSite } from './groups.ts'
+import { FIXED, groupSum, type Place, type SiteGroup, type SplitSite } from './groups.ts'
 import { canonicalHash } from './hash.ts'
 import { parseTable, serializeTable, type TableJson } from './json.ts'
 import { KIND_ROWS } from './kinds.ts'
 import { type Site, unpackEvidence } from './site.ts'
+import { joinPieces } from './split.ts'
 
 /** Code that decodes linearly from `start` to exactly `end`; offsets in bytes from the blob's start. */
 export interface CodeRun {
@@ -114,8 +115,8 @@ export class RelocationTable {
   }
 
   /**
-   * Reads the binary form. `code` is the blob that the table describes, at any base: what its fields point at is not in the table.
-   * Throws `bad-input` where the table is damaged, foreign or of another version, and `bad-table` where it belongs to other code.
+   * Reads the binary form. `code` is the blob that the table describes, at its base: what the fields point at is in the code alone.
+   * Throws `bad-input` where the table is damaged, foreign or of another version, and `bad-table` where it belongs to other code, or to this code elsewhere.
    */
   static fromBinary(bytes: Uint8Array, code: Uint8Array): RelocationTable {
     return readTable(bytes, code)
@@ -138,7 +139,7 @@ export class RelocationTable {
     return code.length === this.length && canonicalHash(code, groups, splits) === this.hash
   }
 
-  /** Throws `bad-table` unless `code` is the blob that this table describes. */
+  /** Throws `bad-table` unless `code` is the blob that this table describes, at this base. */
   check(code: Uint8Array): void {
     if (toBytes(code, 'code').length !== this.length)
       throw new RelocError(
@@ -150,6 +151,20 @@ export class RelocationTable {
         'bad-table',
         'The code differs from what the table describes outside its site fields: the table belongs to another blob, or the code was changed. Analyse it again.',
       )
+    const elsewhere = this.#misplaced(viewOf(code))
+    if (elsewhere !== undefined)
+      throw new RelocError(
+        'bad-table',
+        `The code is not where the table says: its ${elsewhere} fields do not hold what they hold at ${hex(this.base)}. Take the bytes that the table describes, or the table of these bytes.`,
+      )
+  }
+
+  /** A kind of site whose fields do not hold what the table says. */
+  #misplaced(view: DataView): string | undefined {
+    const { groups, splits } = this.parts
+    const group = groups.find(({ kind, offsets, sum }) => groupSum(view, kind, offsets) !== sum)
+    if (group !== undefined) return KIND_ROWS[group.kind].name
+    return splits.some(({ pieces, value }) => joinPieces(view, pieces) !== value) ? 'split' : undefined
   }
 
   /** Every site, by offset, with addresses as they are now. */

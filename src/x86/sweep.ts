@@ -8,8 +8,8 @@
  * stream found before that is dropped. (x86 code falls into step within a few instructions; where it does not, the
  * second stream was for nothing and nothing is wrong.)
  */
-import { toOffset } from '../core/address.ts'
-import { viewOf } from '../core/bytes.ts'
+import { type AddressLike, toAddress, toOffset } from '../core/address.ts'
+import { toBytes, viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type FastTables, fastTablesFor, HEADS, hasFastTables, NO_BASE } from './fast.ts'
@@ -18,6 +18,8 @@ import { type DecoderKind, Instruction, type InstructionDecoder, Memory } from '
 import { createTableDecoder } from './scanner.ts'
 
 export interface SweepOptions extends DecoderOptions, ProgressOptions {
+  /** Address of byte 0. What is found are offsets, the same at every base. */
+  readonly base?: AddressLike | undefined
   /** Default `tables`. */
   readonly decoder?: DecoderKind | undefined
   /** Offset of the first instruction, default 0. */
@@ -38,9 +40,11 @@ export interface SweepResult {
 
 /**
  * Decodes from `start` to `end`, one instruction after the other; a byte that begins none is passed over. Throws
- * `bad-argument` where the range is not in the blob, `stopped` where the caller stops it.
+ * `bad-argument` where the range is not in the blob, or `base` is no address, `stopped` where the caller stops it.
  */
 export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult {
+  toBytes(code, 'code')
+  if (options.base !== undefined) toAddress(options.base, 'base')
   const end = toOffset(options.end ?? code.length, 'end', code.length)
   const start = toOffset(options.start ?? 0, 'start', end)
   if (code.length > 0x7fffffff)
@@ -99,7 +103,7 @@ function larger(list: Uint32Array): Uint32Array {
 }
 
 function sweepWithIced(bytes: Uint8Array, start: number, found: Found, options: SweepOptions): void {
-  const cursor = new IcedCursor(bytes, options)
+  const cursor = new IcedCursor(bytes, { cpu: options.cpu })
   try {
     for (let position = start; position < bytes.length; ) {
       reportProgress(options, position, bytes.length, 'sweep')

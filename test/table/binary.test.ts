@@ -88,6 +88,6 @@ describe('the binary form of a table', () => {
     expect(codeOf(() => RelocationTable.fromBinary(longer, code))).toBe('bad-input')
     const version = bytes.slice()
     version[4] = 9
-    expect(() => RelocationTable.fromBinary(version, code)).toThrow(/version 9; this program reads version 1/)
+    expect(() => RelocationTable.fromBinary(version, code)).toThrow(/version 9; this program reads version 2/)
   })
 })
