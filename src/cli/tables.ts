@@ -1,5 +1,6 @@
 /** Tables as files: JSON, or the binary form (.tbl), which is told apart by its first bytes. */
 import { describedLength, isBinaryTable } from '../table/binary.ts'
+import { binaryTableBase } from '../table/binary-read.ts'
 import { RelocationTable } from '../table/table.ts'
 import { type Inputs, parseJson } from './input.ts'
 
@@ -7,6 +8,8 @@ import { type Inputs, parseJson } from './input.ts'
 export interface TableFile {
   /** Whether `bytes` are, by their length, what the table describes. */
   describes(bytes: Uint8Array): boolean
+  /** Where the table says that the code is; throws `bad-input`. */
+  base(): bigint
   /** The table, checked against the code that it describes; throws `bad-input` and `bad-table`. */
   load(code: Uint8Array): RelocationTable
 }
@@ -18,12 +21,14 @@ export async function readTableFile(path: string, inputs: Inputs): Promise<Table
     const length = describedLength(bytes)
     return {
       describes: (code) => code.length === length,
+      base: () => binaryTableBase(bytes),
       load: (code) => RelocationTable.fromBinary(bytes, code),
     }
   }
   const table = RelocationTable.fromJSON(parseJson(bytes, path, 'the table'))
   return {
     describes: (code) => code.length === table.length,
+    base: () => table.base,
     load: (code) => {
       table.check(code)
       return table

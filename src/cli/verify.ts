@@ -81,29 +81,21 @@ function claimOf(
   to: bigint,
   args: Arguments,
 ): RelocationTable {
-  const first = tryLoad(file, before)
-  if (!(first instanceof RelocError) && (first.base === from || first.base !== to)) return first
-  const second = tryLoad(file, after)
-  if (!(second instanceof RelocError) && second.base === to) {
-    const back = args.also().map((move) => ({ from: move.to, to: move.from, length: move.length }))
-    return relocate(after, second, { to: from, also: back }).table
-  }
-  if (first instanceof RelocError && first.code === 'bad-table') throw first
-  if (second instanceof RelocError && second.code === 'bad-table')
-    throw new RelocError(
-      'not-verified',
-      'Not verified: the moved blob differs, outside its sites, from what the table describes. It was changed after the move, or the table is another one.',
-    )
-  if (first instanceof RelocError) throw first
-  return first
+  if (file.base() !== to || from === to) return file.load(before)
+  const table = loadMoved(file, after)
+  const back = args.also().map((move) => ({ from: move.to, to: move.from, length: move.length }))
+  return relocate(after, table, { to: from, also: back }).table
 }
 
-function tryLoad(file: TableFile, code: Uint8Array): RelocationTable | RelocError {
+function loadMoved(file: TableFile, after: Uint8Array): RelocationTable {
   try {
-    return file.load(code)
+    return file.load(after)
   } catch (error) {
-    if (error instanceof RelocError) return error
-    throw error
+    if (!(error instanceof RelocError) || error.code !== 'bad-table') throw error
+    throw new RelocError(
+      'not-verified',
+      'Not verified: the moved blob is not what the table describes. It was changed after the move, or the table is another one.',
+    )
   }
 }
 

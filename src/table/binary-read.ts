@@ -42,8 +42,12 @@ function openTable(bytes: Uint8Array): ByteReader {
 
 const readLength = (input: ByteReader): number => input.number(2 ** 32 - 1, 'the length')
 
-/** How many bytes of code a table in binary form describes. Throws `bad-input`. */
-export const binaryTableLength = (bytes: Uint8Array): number => readLength(openTable(bytes))
+/** Where a table in binary form says that its code is. Throws `bad-input`. */
+export function binaryTableBase(bytes: Uint8Array): bigint {
+  const input = openTable(bytes)
+  const { blob, shifts } = readBlob(input, readLength(input))
+  return wrapAddress(blob.base + shifts[blob.own])
+}
 
 /** See `RelocationTable.fromBinary`. */
 export function readTable(bytes: Uint8Array, code: Uint8Array): RelocationTable {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { RelocError } from '../../src/core/errors.ts'
 import { relocate } from '../../src/relocate/relocate.ts'
 import { isBinaryTable } from '../../src/table/binary.ts'
-import { binaryTableLength } from '../../src/table/binary-read.ts'
+import { binaryTableBase } from '../../src/table/binary-read.ts'
 import type { SiteInput } from '../../src/table/from-sites.ts'
 import { RelocationTable } from '../../src/table/table.ts'
 import { randomTable, tableSeed } from '../support/tables.ts'
@@ -56,7 +56,7 @@ describe('the binary form of a table', () => {
     const bytes = table.toBinary(code)
     expect(table.size).toBe(1000)
     expect(isBinaryTable(bytes)).toBe(true)
-    expect(binaryTableLength(bytes)).toBe(10_000)
+    expect(binaryTableBase(bytes)).toBe(0x40_0000n)
     expect(bytes.length).toBeLessThan(1000 + 50)
   })
 
