@@ -28,6 +28,9 @@ const MAP_ANONYMOUS = 0x20
 const MAP_NORESERVE = 0x4000
 const MAP_FIXED_NOREPLACE = 0x100000
 const MFD_CLOEXEC = 1
+const SYS_MEMBARRIER = 324
+const MEMBARRIER_SYNC_CORE = 1 << 5
+const MEMBARRIER_REGISTER_SYNC_CORE = 1 << 6
 /** Errors that say "this address is taken or not for you", not "this system refuses". */
 const EPERM = 1
 const EINVAL = 22
@@ -48,6 +51,7 @@ interface Libc {
   memfd_create(name: string, flags: number): number
   ftruncate(file: number, length: number): number
   close(file: number): number
+  syscall(number: number, command: number, flags: number, cpu: number): number
 }
 
 type Koffi = typeof import('koffi')
@@ -78,6 +82,8 @@ export class NativeMemory {
   readonly #libc: Libc
   /** Sorted, disjoint. */
   readonly #mappings: Mapping[] = []
+  /** Whether the process is known to membarrier. */
+  #registered = false
 
   /** Throws `unsupported` where the platform is another one or koffi is missing. */
   constructor() {
@@ -92,6 +98,7 @@ export class NativeMemory {
       memfd_create: libc.func('int memfd_create(const char *, unsigned int)'),
       ftruncate: libc.func('int ftruncate(int, int64_t)'),
       close: libc.func('int close(int)'),
+      syscall: libc.func('int64_t syscall(int64_t, int64_t, int64_t, int64_t)'),
     }
   }
 
@@ -182,6 +189,25 @@ export class NativeMemory {
           'bad-argument',
           `${length} bytes at ${hex(start)}: ${formatRange(mapping)} is '${mapping.access}' now, not '${access}'.`,
         )
+    return new Uint8Array(this.#koffi.view(start, length))
+  }
+
+  /**
+   * Every thread of this process executes a serialising instruction before it runs on in user space: what was written through another
+   * address is what it then executes. Throws `unsupported` where the kernel (before 4.16) cannot.
+   */
+  serializeThreads(): void {
+    if (!this.#registered) {
+      this.#check(this.#libc.syscall(SYS_MEMBARRIER, MEMBARRIER_REGISTER_SYNC_CORE, 0, 0), 'membarrier')
+      this.#registered = true
+    }
+    this.#check(this.#libc.syscall(SYS_MEMBARRIER, MEMBARRIER_SYNC_CORE, 0, 0), 'membarrier')
+  }
+
+  /** The bytes of a mapping whatever it allows now: who touches them when it does not allow it ends the process. */
+  window(address: AddressLike, length: number): Uint8Array {
+    const start = toAddress(address, 'address')
+    this.#covering(start, start + BigInt(toOffset(length, 'length')))
     return new Uint8Array(this.#koffi.view(start, length))
   }
 

@@ -1,0 +1,111 @@
+/**
+ * The memory under a heap: one reservation, seen twice. Code is read (and, natively, executed) through one view and written through
+ * another, which exists inside a write scope only.
+ */
+import { hex } from '../core/address.ts'
+import { RelocError } from '../core/errors.ts'
+import { type Extent, GRANULE, type Registry } from './registry.ts'
+
+/** `int3`: what free bytes hold, and the byte behind each object. */
+export const POISON = 0xcc
+
+/** Writes inside one scope. Each is checked against the registry before a byte changes. */
+export interface CodeWriter {
+  /** Writes `bytes` from the start of the allocation at `position`. Throws where none starts there or it is shorter. */
+  write(position: number, bytes: Uint8Array): void
+  /** Fills with `int3` what is not allocated. Throws where something is. */
+  poison(position: number, size: number): void
+}
+
+export interface HeapMemory<T extends Extent = Extent> {
+  /** Address of position 0: a multiple of the page size. */
+  readonly base: bigint
+  /** Bytes reserved, less than 2 GiB, so that any two places reach one another with 32 bits. */
+  readonly size: number
+  /** What is allocated; the heap keeps it, the memory asks it. */
+  readonly registry: Registry<T>
+  /** Bytes from position 0 that were ever in use: further ones are not there yet. */
+  readonly committed: number
+  /** The code as it is, to be read only. `bytes[i]` is the byte at position i; what lies at `committed` and above is not to be touched. */
+  readonly bytes: Uint8Array
+  /**
+   * Opens positions [from, to) for writing while `work` runs, and makes what was written visible to execution. Scopes do not nest.
+   * What the system refuses throws `unsupported` before `work` runs.
+   */
+  write<R>(from: number, to: number, work: (writer: CodeWriter) => R): R
+  /** Calls the System V function at `address` with integers; returns rax. Absent where code cannot run. */
+  call?(address: bigint, args: readonly bigint[]): bigint
+  close(): void
+}
+
+/** The greatest reservation: any two of its bytes, and the end of the last instruction, are within a signed 32-bit displacement. */
+export const LARGEST_RESERVATION: number = 2 ** 31 - 2 ** 16
+
+export const PAGE = 4096
+
+/** Throws `bad-argument` unless `size` can be the size of a reservation at `base`. */
+export function checkReservation(base: bigint, size: number): void {
+  if (!Number.isSafeInteger(size) || size <= 0 || size % PAGE !== 0 || size > LARGEST_RESERVATION)
+    throw new RelocError(
+      'bad-argument',
+      `size is ${size}: a reservation has whole pages of ${PAGE} bytes, at most ${hex(LARGEST_RESERVATION)}, so that every place reaches every other with 32 bits.`,
+    )
+  if (base % BigInt(PAGE) !== 0n || base + BigInt(size) > 1n << 64n)
+    throw new RelocError(
+      'bad-argument',
+      `base is ${hex(base)}: a reservation starts on a page and ends below 2^64.`,
+    )
+}
+
+/** The checks of a writer, for every memory: writes go to one allocation, poison to none. */
+export class CheckedWriter implements CodeWriter {
+  readonly #registry: Registry<Extent>
+  readonly #bytes: Uint8Array
+  readonly #from: number
+  readonly #to: number
+  #open = true
+
+  /** @param bytes writable, `bytes[0]` is position `from` */
+  constructor(registry: Registry<Extent>, bytes: Uint8Array, from: number, to: number) {
+    this.#registry = registry
+    this.#bytes = bytes
+    this.#from = from
+    this.#to = to
+  }
+
+  write(position: number, bytes: Uint8Array): void {
+    const owner = this.#registry.find(position)
+    if (owner === undefined || owner.position !== position || bytes.length > owner.size)
+      throw new RelocError(
+        'bad-argument',
+        `${bytes.length} bytes at position ${hex(position)}: no allocation of that size starts there.`,
+      )
+    this.#check(position, bytes.length)
+    this.#bytes.set(bytes, position - this.#from)
+  }
+
+  poison(position: number, size: number): void {
+    if (!this.#registry.isFree(position, size))
+      throw new RelocError(
+        'bad-argument',
+        `${size} bytes at position ${hex(position)} are in use: they are not poisoned.`,
+      )
+    this.#check(position, size)
+    this.#bytes.fill(POISON, position - this.#from, position - this.#from + size)
+  }
+
+  close(): void {
+    this.#open = false
+  }
+
+  #check(position: number, size: number): void {
+    if (!this.#open || position < this.#from || position + size > this.#to)
+      throw new RelocError(
+        'bad-argument',
+        `${size} bytes at position ${hex(position)} are not open for writing now.`,
+      )
+  }
+}
+
+/** `position` rounded up to granules. */
+export const granules = (size: number): number => Math.ceil(size / GRANULE) * GRANULE
