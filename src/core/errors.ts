@@ -19,6 +19,10 @@ export type RelocErrorCode =
   | 'refused'
   /** The result did not pass verification; `problems` says where. */
   | 'not-verified'
+  /** A heap's handle whose object was freed. */
+  | 'stale'
+  /** The heap has no free range of that size. */
+  | 'no-room'
   /** The caller stopped a long call. */
   | 'stopped'
   /** This machine or this build cannot do it (native execution on another platform, a missing library). */

@@ -1,0 +1,96 @@
+/**
+ * What the heap keeps of an object: a block is bytes at a place with their fields; an object has one block that is entered, and while
+ * code drains, retired ones, which stay where they are and are kept right until nothing runs in them.
+ */
+import type { Fields } from './fields.ts'
+import { granules } from './memory.ts'
+import { type Extent, GRANULE } from './registry.ts'
+import type { Root } from './roots.ts'
+
+/** Names an object. A handle that outlives its object is stale: using it throws. */
+export interface CodeHandle {
+  readonly index: number
+  /** Counts the objects that had this index. */
+  readonly generation: number
+  readonly name: string
+}
+
+export class CodeObject {
+  readonly handle: CodeHandle
+  /** Bytes of code. */
+  readonly length: number
+  /** Of its address; a power of two, at least the granule. */
+  readonly align: number
+  /** Offsets where it is entered. */
+  readonly entries: readonly number[]
+  /** Offsets [start, end) that decode as code, in pairs. */
+  runs: Uint32Array = new Uint32Array(0)
+  roots: readonly Root[] = []
+  /** Hash of the bytes with every field taken relative to its owners: the same at every place. `patchRoot` does not change it. */
+  canonical = ''
+  /** Where it is entered; undefined only while it is made. */
+  block!: Block
+  /** Blocks, of any object, with a field that moves with this object. */
+  readonly callers: Set<Block> = new Set()
+  /** Explicit pins. */
+  pins = 0
+  /** The object was freed; its blocks are still draining. */
+  freed = false
+  /** During a transaction: how far it goes, in bytes. */
+  shift = 0
+  /** Stubs that jump here and never move. */
+  readonly stubs: Map<number, CodeObject> = new Map()
+  /** Set for a stub: what it jumps to. */
+  readonly stubOf: CodeObject | undefined
+
+  constructor(parts: {
+    readonly handle: CodeHandle
+    readonly length: number
+    readonly align: number
+    readonly entries: readonly number[]
+    readonly stubOf?: CodeObject | undefined
+  }) {
+    this.handle = parts.handle
+    this.length = parts.length
+    this.align = parts.align
+    this.entries = parts.entries
+    this.stubOf = parts.stubOf
+  }
+
+  /** Bytes that it takes: the code, at least one trap byte behind it, and what is left of a granule. */
+  get size(): number {
+    return granules(this.length + 1)
+  }
+}
+
+export class Block implements Extent {
+  readonly object: CodeObject
+  /** Bytes from the reservation's start. */
+  position: number
+  readonly size: number
+  readonly fields: Fields
+  /** What its LINK owners are. */
+  readonly links: readonly CodeObject[]
+  /** Nothing enters it any more; it stays until what runs in it has left. */
+  retired = false
+
+  constructor(object: CodeObject, position: number, fields: Fields, links: readonly CodeObject[]) {
+    this.object = object
+    this.position = position
+    this.size = object.size
+    this.fields = fields
+    this.links = links
+  }
+
+  /** Enters this block into the reverse index of what it refers to. */
+  link(): void {
+    for (const target of this.links) target.callers.add(this)
+  }
+
+  unlink(): void {
+    for (const target of this.links) target.callers.delete(this)
+  }
+}
+
+/** The least alignment. */
+export const LEAST_ALIGN: number = GRANULE

@@ -1,0 +1,113 @@
+/**
+ * Roots: the managed addresses that an object's code holds. The table beside the code says what they are, the code is a copy of it; the
+ * set is fixed when the object is added.
+ */
+import { readField, viewOf, writeField } from '../core/bytes.ts'
+import { RelocError } from '../core/errors.ts'
+import { fieldValue, KIND_ROWS } from '../table/kinds.ts'
+import type { SplitPiece } from '../table/site.ts'
+import { joinPieces, movedValue, solvePieces, writePieces } from '../table/split.ts'
+import { measureFields } from './build.ts'
+import type { Block } from './object.ts'
+import type { HeapState } from './state.ts'
+
+/** A field that holds a managed address, or its distance from a place in the code. */
+export interface RootField {
+  /** Kind code. */
+  readonly kind: number
+  readonly offset: number
+  /** `split` only. */
+  readonly pieces?: readonly SplitPiece[] | undefined
+}
+
+/** One managed address; all fields that hold it change together. */
+export interface Root {
+  /** The truth; the fields follow it. */
+  address: bigint
+  readonly fields: readonly RootField[]
+}
+
+/**
+ * The writes that let the fields of `root` follow it to `to`: pairs of offset and new bytes. Nothing is written.
+ * Throws `refused` where a field cannot hold it.
+ */
+export function planRoot(
+  bytes: Uint8Array,
+  root: Root,
+  to: bigint,
+): { readonly offset: number; readonly width: number; readonly bits: bigint }[] {
+  const view = viewOf(bytes)
+  const change = BigInt.asIntN(64, to - root.address)
+  const refused = (limit: string, offset: number): RelocError =>
+    new RelocError(
+      'refused',
+      `The root 0x${root.address.toString(16)} cannot become 0x${to.toString(16)}: the field at offset ${offset} does not hold it; ${limit}.`,
+    )
+  return root.fields.flatMap((field) => {
+    if (field.pieces !== undefined) {
+      const solved = solvePieces(view, field.pieces, root.address, change)
+      if (solved === undefined) throw refused('its pieces are too narrow', field.offset)
+      return field.pieces.map(({ offset, width }, i) => ({ offset, width, bits: solved[i] }))
+    }
+    const row = KIND_ROWS[field.kind]
+    const bits = readField(view, field.offset, row.width)
+    const value = fieldValue(row, bits) + change
+    const judged = row.rule === 'target' ? to : value
+    if (row.rule !== 'any' && (judged < row.min || judged > row.max)) throw refused(row.limit, field.offset)
+    return [{ offset: field.offset, width: row.width, bits: value }]
+  })
+}
+
+/** Takes the root's address out of its fields in `bytes`: what is left is the same wherever it points. */
+export function normaliseRoot(bytes: Uint8Array, root: Root): void {
+  const view = viewOf(bytes)
+  for (const { kind, offset, pieces } of root.fields) {
+    if (pieces !== undefined) {
+      const rest = movedValue(joinPieces(view, pieces), pieces, root.address, -root.address)
+      writePieces(
+        view,
+        pieces,
+        pieces.map(({ shift, width }) => BigInt.asUintN(8 * width, rest >> BigInt(shift))),
+      )
+    } else {
+      const { width } = KIND_ROWS[kind]
+      writeField(view, offset, width, readField(view, offset, width) - root.address)
+    }
+  }
+}
+
+/** Changes roots and every field that holds one, in every block: all or none. Throws `refused`. */
+export function changeRoots(state: HeapState, changes: ReadonlyMap<Root, bigint>): void {
+  const images: { readonly block: Block; readonly code: Uint8Array }[] = []
+  for (const block of state.memory.registry) {
+    const changed = block.object.roots.filter((root) => changes.has(root))
+    if (changed.length === 0) continue
+    checkAtomic(state, block, changed)
+    const code = state.codeOf(block).slice()
+    const view = viewOf(code)
+    for (const root of changed)
+      for (const { offset, width, bits } of planRoot(code, root, changes.get(root)!))
+        writeField(view, offset, width, bits)
+    images.push({ block, code })
+  }
+  if (images.length === 0) return
+  const first = images[0].block
+  const last = images[images.length - 1].block
+  state.memory.write(first.position, last.position + last.size, (writer) => {
+    for (const [root, to] of changes) root.address = to
+    for (const { block, code } of images) {
+      writer.write(block.position, code)
+      measureFields(block.fields, code)
+    }
+  })
+}
+
+/** A root in several pieces changes only while nothing can be between them. */
+function checkAtomic(state: HeapState, block: Block, roots: readonly Root[]): void {
+  if (state.inFlight === 0) return
+  if (roots.some((root) => root.fields.some((field) => field.pieces !== undefined)))
+    throw new RelocError(
+      'refused',
+      `${block.object.handle.name} builds a root from several pieces, and code is running: it may stand between them. Change roots when no call is in flight.`,
+    )
+}

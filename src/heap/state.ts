@@ -1,0 +1,120 @@
+/** What a heap is made of: its memory, which ranges are free, its objects. The parts of the heap share it; users do not see it. */
+import { hex } from '../core/address.ts'
+import { RelocError } from '../core/errors.ts'
+import { canonicalForm, ownerAddress } from './canonical.ts'
+import { LINK, type Owner } from './fields.ts'
+import { FreeList } from './free-list.ts'
+import type { HeapMemory } from './memory.ts'
+import type { Block, CodeHandle, CodeObject } from './object.ts'
+
+export class HeapState {
+  readonly memory: HeapMemory<Block>
+  /** Replaced as a whole when a transaction is published. */
+  free: FreeList
+  /** By index of their handles; undefined: freed. */
+  readonly objects: (CodeObject | undefined)[] = []
+  readonly #generations: number[] = []
+  readonly #vacant: number[] = []
+  /** Blocks that nothing enters any more and that may still be running. */
+  readonly retired: Set<Block> = new Set()
+  /** Calls into the heap that have not returned. */
+  inFlight = 0
+  /** Blocks that a word of the last `pinAmbiguous` may point into. */
+  readonly met: Set<Block> = new Set()
+
+  constructor(memory: HeapMemory<Block>) {
+    this.memory = memory
+    this.free = new FreeList(Number(memory.base & 0xffff_ffffn))
+    this.free.free(0, memory.size)
+  }
+
+  address(block: Block): bigint {
+    return this.memory.base + BigInt(block.position)
+  }
+
+  /** The object of a handle. Throws `stale` where it was freed. */
+  object(handle: CodeHandle): CodeObject {
+    const object = this.objects[handle?.index]
+    if (object === undefined || object.handle !== handle)
+      throw new RelocError(
+        'stale',
+        `The handle of ${handle?.name ?? String(handle)} is stale: its object was freed, or it belongs to another heap.`,
+      )
+    return object
+  }
+
+  /** A handle for a new object; the object is entered by `admit`. */
+  newHandle(name: string | undefined): CodeHandle {
+    const index = this.#vacant.pop() ?? this.objects.push(undefined) - 1
+    const generation = (this.#generations[index] ?? 0) + 1
+    this.#generations[index] = generation
+    return Object.freeze({ index, generation, name: name ?? `object ${index}` })
+  }
+
+  dropHandle({ index }: CodeHandle): void {
+    this.objects[index] = undefined
+    this.#vacant.push(index)
+  }
+
+  /** Position of an address in the reservation, or -1. */
+  position(address: bigint): number {
+    const distance = address - this.memory.base
+    return distance >= 0n && distance < BigInt(this.memory.size) ? Number(distance) : -1
+  }
+
+  /** The block around an address. */
+  blockAt(address: bigint): Block | undefined {
+    const position = this.position(address)
+    return position < 0 ? undefined : this.memory.registry.find(position)
+  }
+
+  /** The code of a block, as it is: not to be written, not to be kept. */
+  codeOf(block: Block): Uint8Array {
+    return this.memory.bytes.subarray(block.position, block.position + block.object.length)
+  }
+
+  /** The canonical form of a block as it is. */
+  canonical(block: Block): string {
+    return this.canonicalAt(this.codeOf(block), block, block.position, (owner) =>
+      this.address(block.links[owner - LINK].block),
+    )
+  }
+
+  /** The canonical form of `bytes` as the block's, at `position` and with its links where `link` says. */
+  canonicalAt(bytes: Uint8Array, block: Block, position: number, link: (owner: Owner) => bigint): string {
+    const self = this.memory.base + BigInt(position)
+    return canonicalForm(bytes, block.fields, block.object.roots, ownerAddress(self, link))
+  }
+
+  /** Takes `size` bytes. Throws `no-room`. */
+  allocate(size: number, align: number, name: string): number {
+    const position = this.free.take(size, align)
+    if (position >= 0) return position
+    const { total, longest } = this.free
+    const remedy =
+      total >= size
+        ? 'Compact the heap; what is pinned or still runs stays in the way.'
+        : 'Free objects, or make the reservation larger.'
+    throw new RelocError(
+      'no-room',
+      `${name} needs ${hex(size)} bytes; ${hex(total)} are free, the longest range has ${hex(longest)}. ${remedy}`,
+    )
+  }
+
+  /** Gives the places of blocks back: poisoned, free, out of the reverse index. */
+  release(blocks: readonly Block[]): void {
+    if (blocks.length === 0) return
+    const from = Math.min(...blocks.map((block) => block.position))
+    const to = Math.max(...blocks.map((block) => block.position + block.size))
+    this.memory.write(from, to, (writer) => {
+      for (const block of blocks) {
+        block.unlink()
+        this.retired.delete(block)
+        this.met.delete(block)
+        this.memory.registry.delete(block)
+        this.free.free(block.position, block.size)
+        writer.poison(block.position, block.size)
+      }
+    })
+  }
+}

@@ -1,0 +1,367 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { RelocError } from '../../src/core/errors.ts'
+import { CodeHeap, type SideTable } from '../../src/heap/heap.ts'
+import type { HeapMemory } from '../../src/heap/memory.ts'
+import type { Block, CodeHandle } from '../../src/heap/object.ts'
+import { simulatedMemory } from '../../src/heap/simulated.ts'
+import {
+  addressOf,
+  expectedBytes,
+  inputOf,
+  makeThing,
+  type RootCell,
+  random,
+  type Thing,
+} from './support/program.ts'
+
+const MANAGED = { start: 0x7000_0000_0000n, length: 0x10000n }
+
+/** A heap, what is in it, and what each of its bytes must be. */
+class World {
+  readonly memory: HeapMemory<Block>
+  readonly heap: CodeHeap
+  readonly things: Thing[] = []
+  readonly roots: RootCell[] = []
+  readonly events: string[] = []
+  readonly next: (below: number) => number
+  /** Where code is made for, and what it refers to outside: within reach of the heap. */
+  readonly #outside: bigint
+  readonly #fixed: bigint
+  #bases = 0
+
+  constructor(seed: number, base = 0x4000_0000n, size = 64 << 10) {
+    this.next = random(seed)
+    const side = base >= 0x1000_0000n ? -1n : 1n
+    this.#outside = base + side * 0x800_0000n
+    this.#fixed = base + side * 0x400_0000n
+    this.memory = simulatedMemory({ base, size })
+    const sideTable: SideTable = {
+      onAdd: ({ handle }) => this.events.push(`add ${handle.index}/${handle.generation}`),
+      onMove: () => {},
+      onDealloc: (handle) => this.events.push(`free ${handle.index}/${handle.generation}`),
+    }
+    this.heap = new CodeHeap(this.memory, { managed: [MANAGED], sideTables: [sideTable] })
+    for (let i = 0; i < 5; i++) this.roots.push({ address: MANAGED.start + BigInt(64 * i) })
+  }
+
+  /** Adds one to three objects that may refer to one another and to what is there. */
+  add(count = 1 + this.next(3)): void {
+    const made: Thing[] = []
+    for (let i = 0; i < count; i++)
+      made.push(
+        makeThing({
+          next: this.next,
+          others: [...this.things, ...made],
+          roots: this.roots,
+          fixed: this.#fixed,
+          base: this.#outside + BigInt(0x1000 * this.#bases++),
+        }),
+      )
+    // The first may refer to the last as well: a cycle.
+    const ranges = made.map(({ base, length }) => ({ start: base, length: BigInt(length) }))
+    const handles = this.heap.addAll(
+      made.map((thing, i) => {
+        const moved = this.heap
+          .moved(thing.base, thing.length)
+          .map(({ start, length }) => ({ start: BigInt(start), length: BigInt(length) }))
+        return inputOf(this.heap, thing, [...moved, ...ranges.filter((_, j) => j !== i)])
+      }),
+    )
+    made.forEach((thing, i) => {
+      thing.handle = handles[i]
+      this.things.push(thing)
+    })
+  }
+
+  bytesOf(thing: Thing): Uint8Array {
+    const at = Number(addressOf(this.heap, thing) - this.memory.base)
+    return this.memory.bytes.slice(at, at + thing.length)
+  }
+
+  /** Frees one object and whatever refers to it. */
+  free(): void {
+    if (this.things.length === 0) return
+    const doomed = new Set([this.things[this.next(this.things.length)]])
+    for (const thing of doomed)
+      for (const other of this.things)
+        if (other.fields.some(({ to }) => 'thing' in to && to.thing === thing)) doomed.add(other)
+    this.heap.free(...[...doomed].map((thing) => thing.handle!))
+    for (const thing of doomed) this.things.splice(this.things.indexOf(thing), 1)
+  }
+
+  /** Leaves holes: every second object goes high. */
+  spread(): void {
+    this.things.forEach((thing, i) => {
+      if (i % 2 === 0) this.heap.move(thing.handle!, { to: this.memory.base + BigInt(0x8000 + 0x400 * i) })
+    })
+  }
+
+  check(): void {
+    expect(this.heap.verify()).toEqual([])
+    for (const thing of this.things)
+      expect(
+        Buffer.compare(this.bytesOf(thing), expectedBytes(this.heap, thing, addressOf(this.heap, thing))),
+      ).toBe(0)
+  }
+}
+
+const codeOf = (error: unknown): string => (error instanceof RelocError ? error.code : String(error))
+const thrown = (work: () => unknown): string => {
+  try {
+    work()
+  } catch (error) {
+    return codeOf(error)
+  }
+  return 'nothing'
+}
+
+describe('CodeHeap over simulated memory', () => {
+  it('every field holds what the places say after any sequence of adds, moves, compactions, frees, pins and root changes', () => {
+    fc.assert(
+      fc.property(fc.integer(), fc.array(fc.nat(7), { minLength: 5, maxLength: 40 }), (seed, operations) => {
+        const world = new World(seed)
+        const { heap, next } = world
+        world.add(3)
+        for (const operation of operations) {
+          const some = world.things[next(Math.max(world.things.length, 1))]
+          if (operation <= 1) world.add()
+          else if (operation === 2) world.free()
+          else if (operation === 3) heap.compact({ mode: next(2) === 0 ? 'slide' : 'drain' })
+          else if (operation === 4 && some !== undefined)
+            heap.move(some.handle!, { mode: next(2) === 0 ? 'slide' : 'drain' })
+          else if (operation === 5) heap.compact({ budget: { objects: 1 + next(3) } })
+          else if (operation === 6 && some !== undefined) {
+            const before = heap.entry(some.handle!)
+            heap.pin(some.handle!)
+            heap.compact()
+            expect(heap.entry(some.handle!)).toBe(before)
+            heap.unpin(some.handle!)
+          } else if (operation === 7) {
+            const by = BigInt(64 * next(100))
+            heap.forwardRoots((address) => address + by)
+            for (const root of world.roots) root.address += by
+          }
+          world.check()
+        }
+        expect(heap.compact().fragmentation.after).toBeLessThan(0.2)
+        world.check()
+        heap.free(...world.things.map((thing) => thing.handle!))
+        expect(heap.verify()).toEqual([])
+        const adds = world.events.filter((event) => event.startsWith('add')).map((event) => event.slice(4))
+        const frees = world.events.filter((event) => event.startsWith('free')).map((event) => event.slice(5))
+        expect(frees.sort()).toEqual(adds.sort())
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  it('a failure at any step before publishing leaves not one byte changed, and the next try succeeds', () => {
+    for (const mode of ['slide', 'drain'] as const) {
+      const world = new World(7)
+      for (let i = 0; i < 6; i++) world.add()
+      world.spread()
+      const before = world.memory.bytes.slice()
+      const map = world.heap.describe()
+      let steps = 0
+      world.heap.verify()
+      for (let failAt = 0; ; failAt++) {
+        let step = 0
+        const end = thrown(() =>
+          world.heap.compact({
+            mode,
+            probe: () => {
+              if (step++ === failAt) throw new Error('injected')
+            },
+          }),
+        )
+        if (end === 'nothing') break
+        expect(end).toBe('Error: injected')
+        expect(Buffer.compare(world.memory.bytes, before)).toBe(0)
+        expect(world.heap.describe()).toBe(map)
+        steps++
+      }
+      expect(steps).toBeGreaterThan(10)
+      expect(world.heap.describe()).not.toBe(map)
+      world.check()
+    }
+  })
+
+  it('moving there and back gives the same bytes, and two moves are one', () => {
+    const world = new World(11)
+    for (let i = 0; i < 4; i++) world.add()
+    const { heap, memory } = world
+    for (const thing of world.things) {
+      const home = heap.entry(thing.handle!)
+      const before = memory.bytes.slice()
+      heap.move(thing.handle!, { to: memory.base + 0xc000n })
+      heap.move(thing.handle!, { to: memory.base + 0xd000n })
+      const twice = memory.bytes.slice(0xd000, 0xd000 + thing.length)
+      heap.move(thing.handle!, { to: home })
+      expect(Buffer.compare(memory.bytes, before)).toBe(0)
+      heap.move(thing.handle!, { to: memory.base + 0xd000n })
+      expect(memory.bytes.slice(0xd000, 0xd000 + thing.length)).toEqual(twice)
+      heap.move(thing.handle!, { to: home })
+    }
+    world.check()
+  })
+
+  it.each([
+    ['low', 0x10000n],
+    ['across 2^31', 0x8000_0000n - 0x8000n],
+    ['across 2^32', 0x1_0000_0000n - 0x8000n],
+    ['at the end of user space', 0x7fff_ffff_0000n - 0x10000n],
+    ['at the end of memory', (1n << 64n) - 0x20000n],
+  ])('holds at any address: %s', (_, base) => {
+    const world = new World(3, base)
+    for (let i = 0; i < 5; i++) world.add()
+    world.spread()
+    const { moves } = world.heap.compact()
+    world.check()
+    expect(moves.length).toBeGreaterThan(0)
+  })
+
+  it('translates every byte, the end included, before and after a move', () => {
+    const world = new World(5)
+    for (let i = 0; i < 5; i++) world.add()
+    const places = (): string[] =>
+      world.things.flatMap((thing) =>
+        [0, 1, thing.length - 1, thing.length].map((offset) => {
+          const place = world.heap.translate(world.heap.entry(thing.handle!) + BigInt(offset))
+          expect(place?.handle).toBe(thing.handle)
+          return `${place!.offset}`
+        }),
+      )
+    const before = places()
+    world.spread()
+    world.heap.compact()
+    expect(world.heap.translate(world.heap.reservation.start - 1n)).toBeUndefined()
+    expect(world.heap.translate(world.heap.reservation.end)).toBeUndefined()
+    expect(places()).toEqual(before)
+  })
+
+  it('a stable entry follows its object and never moves', () => {
+    const world = new World(9)
+    world.add(1)
+    world.add(1)
+    const { heap, memory } = world
+    const { handle } = world.things[1]
+    const stub = heap.stableEntry(handle!)
+    const target = (): bigint => {
+      const at = Number(stub - memory.base)
+      expect(memory.bytes[at]).toBe(0xe9)
+      return stub + 5n + BigInt(new DataView(memory.bytes.buffer).getInt32(at + 1, true))
+    }
+    expect(target()).toBe(heap.entry(handle!))
+    heap.move(handle!, { to: memory.base + 0x8000n })
+    expect(target()).toBe(memory.base + 0x8000n)
+    expect(thrown(() => heap.free(handle!))).toBe('refused')
+    heap.releaseStableEntry(handle!)
+    heap.free(handle!)
+    expect(thrown(() => heap.entry(handle!))).toBe('stale')
+    expect(heap.verify()).toEqual([])
+  })
+
+  it('old copies stay while code runs, are kept right, and go when nothing points into them', () => {
+    const world = new World(21)
+    for (let i = 0; i < 4; i++) world.add()
+    const { heap, memory } = world
+    const release = heap.hold()
+    expect(thrown(() => heap.compact({ mode: 'slide' }))).toBe('refused')
+    const thing = world.things.find(({ fields }) =>
+      fields.some(({ to }) => 'thing' in to && to.thing.handle !== undefined),
+    )!
+    const old = heap.entry(thing.handle!)
+    heap.move(thing.handle!, { mode: 'drain' })
+    expect(heap.translate(old)).toEqual({ handle: thing.handle, offset: 0, retired: true })
+    // What it refers to moves on: the old copy must follow, since it may still run.
+    for (const other of world.things) if (other !== thing) heap.move(other.handle!, { mode: 'drain' })
+    const at = Number(old - memory.base)
+    expect(memory.bytes.slice(at, at + thing.length)).toEqual(expectedBytes(heap, thing, old))
+    world.check()
+    expect(heap.drain([old + BigInt(thing.length)])).toBe(1)
+    world.check()
+    release()
+    expect(heap.drain()).toBe(0)
+    expect(heap.translate(old)).toBeUndefined()
+    expect(memory.bytes.slice(at, at + thing.length).every((byte) => byte === 0xcc)).toBe(true)
+    world.check()
+  })
+
+  it('what a word may point into stays, for one cycle', () => {
+    const world = new World(33)
+    for (let i = 0; i < 4; i++) world.add()
+    world.spread()
+    const { heap } = world
+    const entries = (): bigint[] => world.things.map((thing) => heap.entry(thing.handle!))
+    const before = entries()
+    const words = world.things.map((thing, i) => before[i] + BigInt(world.next(thing.length + 1)))
+    heap.pinAmbiguous([0n, 1n << 63n, heap.reservation.end, ...words])
+    expect(heap.compact().moves).toEqual([])
+    expect(entries()).toEqual(before)
+    heap.pinAmbiguous([])
+    expect(heap.compact().moves.length).toBeGreaterThan(0)
+    world.check()
+  })
+
+  it('an error of a side table comes when all were told, and the moves are made', () => {
+    const world = new World(2)
+    world.add(1)
+    const told: CodeHandle[] = []
+    const heap = new CodeHeap(simulatedMemory({ base: 0x1000_0000n, size: 0x10000 }), {
+      sideTables: [
+        {
+          onAdd() {},
+          onMove: () => {
+            throw new Error('full disk')
+          },
+          onDealloc() {},
+        },
+        { onAdd() {}, onMove: (moves) => told.push(...moves.map((move) => move.handle)), onDealloc() {} },
+      ],
+    })
+    const handle = heap.add({ bytes: Uint8Array.of(0xc3), base: 0x5000n })
+    expect(() => heap.move(handle, { to: 0x1000_4000n })).toThrow('full disk')
+    expect(told).toEqual([handle])
+    expect(heap.entry(handle)).toBe(0x1000_4000n)
+    expect(heap.verify()).toEqual([])
+  })
+
+  it('refuses what would break: dangling references, short reach, foreign and double frees, no room', () => {
+    const base = 0x1000_0000n
+    const heap = new CodeHeap(simulatedMemory({ base, size: 0x4000 }))
+    const call = (to: bigint, from: bigint): Uint8Array => {
+      const bytes = Uint8Array.of(0xe8, 0, 0, 0, 0, 0xc3)
+      new DataView(bytes.buffer).setInt32(1, Number(to - from - 5n), true)
+      return bytes
+    }
+    expect(thrown(() => heap.add({ bytes: call(base + 0x200n, 0x2000_0000n), base: 0x2000_0000n }))).toBe(
+      'bad-argument',
+    )
+    expect(
+      thrown(() => heap.add({ bytes: call(0x2_0000_1000n, 0x2_0000_0000n), base: 0x2_0000_0000n })),
+    ).toBe('refused')
+    expect(
+      thrown(() =>
+        heap.add({
+          bytes: new Uint8Array(0x4000),
+          base: 0x2000_0000n,
+          hints: { ranges: [{ start: 0, end: 0x4000, kind: 'data' }] },
+          entries: [],
+        }),
+      ),
+    ).toBe('no-room')
+    expect(heap.verify()).toEqual([])
+    expect(heap.describe()).toContain('1 holes of 16384 bytes')
+    const callee = heap.add({ bytes: Uint8Array.of(0xc3), base: 0x2000_0000n, name: 'callee' })
+    const caller = heap.add({
+      bytes: call(heap.entry(callee), 0x2000_0000n),
+      base: 0x2000_0000n,
+      name: 'caller',
+    })
+    expect(thrown(() => heap.free(callee))).toBe('refused')
+    heap.free(callee, caller)
+    expect(thrown(() => heap.free(caller))).toBe('stale')
+    expect(heap.verify()).toEqual([])
+  })
+})
