@@ -14,10 +14,12 @@ import { mapCode } from './code-map.ts'
 import { GotWatcher } from './got.ts'
 import { checkHints, type Hints } from './hints.ts'
 import { Judge } from './judge.ts'
+import { LabelWatcher } from './label-operands.ts'
 import { isTaken, Mark } from './marks.ts'
 import { OperandCollector } from './operands.ts'
 import { Places } from './places.ts'
 import { addSelfRelative } from './self-relative.ts'
+import { SliceWatcher } from './slices.ts'
 import { Window } from './window.ts'
 
 export interface AnalyzeOptions extends BlobOptions, ProgressOptions {
@@ -49,6 +51,8 @@ export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTa
     const candidates = new Candidates()
     const background = new Background()
     const got = new GotWatcher(code)
+    const labels = new LabelWatcher(code, builder)
+    const slices = new SliceWatcher(code, builder)
     const operands = new OperandCollector(code, builder, window, candidates, background)
     const problems: Problem[] = [...hints.problems]
     const warn = (offset: number, length: number, kind: string, message: string, remedy: string): void => {
@@ -71,6 +75,8 @@ export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTa
         decoder.decode(at, instruction)
         operands.collect(instruction, map.levels[run])
         got.watch(instruction, map.levels[run])
+        labels.watch(instruction, map.levels[run])
+        slices.watch(instruction, map.levels[run])
         if (!isNop(instruction)) lastReal = at
         if (
           instruction.branchSize !== 0 &&
@@ -104,6 +110,8 @@ export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTa
     for (let i = 0; i < map.data.length; i += 2)
       operands.collectPointers(map.data[i], map.data[i + 1], CODE_GIVEN)
     const places = new Places(code, blob.span, map.runs, decoder, map.marks, Mark.target)
+    labels.finish({ decoder, marks: map.marks, outside: map.outside, places })
+    slices.finish({ decoder, marks: map.marks, places, warn })
     new Judge({ candidates, background, places, window, view: viewOf(code), marks: map.marks, builder }).run()
     got.finish(builder)
     addSelfRelative(

@@ -1,0 +1,215 @@
+/**
+ * Addresses that no instruction holds alone: built of two halves, summed, xored with a key, stored half by half. Nobody looks for them in
+ * every instruction: what may be the last step of one (a constant shifted, two constants joined, the other half stored) marks a short slice
+ * of code, and only there constants are followed.
+ *
+ * The fields of one address are written together or not at all. Where a jump enters between them, or a field serves two addresses, no
+ * value of the field is right on every path, and it is a warning instead.
+ */
+import { hex } from '../core/address.ts'
+import { findRange } from '../core/range.ts'
+import type { TableBuilder } from '../table/builder.ts'
+import { ABS32, ABS32S, ABS64 } from '../table/kinds.ts'
+import { ADDRESS_FLOW, packEvidence } from '../table/site.ts'
+import { baseRegister, indexRegister } from '../x86/effects.ts'
+import {
+  Encoding,
+  endsFlow,
+  Instruction,
+  type InstructionDecoder,
+  Memory,
+  Prefix,
+} from '../x86/instruction.ts'
+import { isTaken, Mark, take } from './marks.ts'
+import { Place, type Places } from './places.ts'
+import { SliceState, type Value } from './slice-values.ts'
+
+/** Instructions from a constant to what is made of it, at the most. */
+const REACH = 16
+/** Bytes of a slice behind the step that marked it. */
+const AFTER = 48
+/** From here on no number is an address by chance. */
+const CLEAR = 1n << 40n
+
+interface Unit extends Value {
+  /** Offset behind the instruction that completes it. */
+  readonly end: number
+  readonly code: number
+}
+
+export interface SliceContext {
+  readonly decoder: InstructionDecoder
+  readonly marks: Uint8Array
+  readonly places: Places
+  readonly warn: (offset: number, length: number, kind: string, message: string, remedy: string) => void
+}
+
+/** Watches the instructions of a blob go by in order. */
+export class SliceWatcher {
+  readonly #code: Uint8Array
+  readonly #builder: TableBuilder
+  /** start, end, code evidence of each slice, ascending. */
+  readonly #slices: number[] = []
+  /** Of each register: the last constant it got, and when. */
+  readonly #constants = new Int32Array(16)
+  readonly #orders = new Int32Array(16).fill(-REACH - 1)
+  /** The last 32-bit constant that was stored. */
+  #stored = 0
+  #storedOrder = -REACH - 1
+  #order = 0
+  #next = -1
+
+  constructor(code: Uint8Array, builder: TableBuilder) {
+    this.#code = code
+    this.#builder = builder
+  }
+
+  /** @param code code evidence of the instruction */
+  watch(instruction: Instruction, code: number): void {
+    // Nothing reaches over a gap between runs.
+    this.#order += instruction.offset === this.#next ? 1 : REACH + 1
+    this.#next = instruction.offset + instruction.length
+    if (instruction.map !== 0 || instruction.encoding !== Encoding.legacy) return
+    const { opcode, modrm, prefixes } = instruction
+    const rm = (modrm & 7) | ((prefixes & Prefix.rexB) >> 5)
+    if (opcode >= 0xb8 && opcode <= 0xbf)
+      this.#load((opcode & 7) | ((prefixes & Prefix.rexB) >> 5), instruction)
+    else if (opcode === 0xc7) {
+      if (modrm >= 0xc0) this.#load(rm, instruction)
+      else this.#store(instruction, code)
+    } else if (opcode === 0x68) this.#store(instruction, code)
+    else if ((prefixes & Prefix.w) === 0) return
+    else if (opcode === 0x8d)
+      this.#sum(baseRegister(instruction), indexRegister(instruction), instruction, code)
+    else if (opcode < 0x40 && (opcode & 7) === 5) this.#sum(0, -1, instruction, code)
+    else if (modrm < 0xc0) return
+    else if (opcode === 0x81 || opcode === 0x83 || opcode === 0xc1) this.#sum(rm, -1, instruction, code)
+    else if (opcode < 0x40 && (opcode & 5) === 1)
+      this.#sum(rm, ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), instruction, code)
+  }
+
+  #load(register: number, instruction: Instruction): void {
+    this.#constants[register] = instruction.offset
+    this.#orders[register] = this.#order
+  }
+
+  #isRecent = (register: number): boolean => this.#order - this.#orders[register] <= REACH
+
+  /** An operation on registers (-1: none) that hold constants marks a slice from the first of those. */
+  #sum(a: number, b: number, instruction: Instruction, code: number): void {
+    if (a < 0 || !this.#isRecent(a) || (b >= 0 && !this.#isRecent(b))) return
+    let start = this.#constants[a]
+    for (let register = 0; register < 16; register++)
+      if (this.#isRecent(register)) start = Math.min(start, this.#constants[register])
+    this.#mark(start, instruction, code)
+  }
+
+  #store(instruction: Instruction, code: number): void {
+    if (this.#order - this.#storedOrder <= REACH && instruction.memory !== Memory.none)
+      this.#mark(this.#stored, instruction, code)
+    this.#stored = instruction.offset
+    this.#storedOrder = this.#order
+  }
+
+  #mark(start: number, instruction: Instruction, code: number): void {
+    const slices = this.#slices
+    const end = instruction.offset + instruction.length + AFTER
+    if (slices.length > 0 && start < slices[slices.length - 2]) slices[slices.length - 2] = end
+    else slices.push(start, end, code)
+  }
+
+  /** Adds the addresses to the table, and takes their fields. */
+  finish(context: SliceContext): void {
+    const units: Unit[] = []
+    for (let i = 0; i < this.#slices.length; i += 3) this.#follow(i, context, units)
+    const owners = new Map<number, Set<string>>()
+    for (const unit of units)
+      for (const { offset } of unit.pieces)
+        owners.set(offset, (owners.get(offset) ?? new Set()).add(nameOf(unit)))
+    const done = new Set<string>()
+    for (const unit of units) {
+      const name = nameOf(unit)
+      if (done.has(name)) continue
+      done.add(name)
+      const isShared = unit.pieces.some(({ offset }) => owners.get(offset)!.size > 1)
+      if (!this.#refuse(unit, isShared, context)) this.#add(unit, context.marks)
+    }
+  }
+
+  /** Follows the constants of one slice. */
+  #follow(slice: number, { decoder, places }: SliceContext, units: Unit[]): void {
+    const state = new SliceState(this.#code)
+    const instruction = new Instruction()
+    const end = Math.min(this.#slices[slice + 1], this.#code.length)
+    for (let at = this.#slices[slice]; at < end; at += instruction.length) {
+      if (!places.isCode(at) || decoder.decode(at, instruction) === 0) return
+      const value = state.step(instruction)
+      if (value !== undefined && this.#isAddress(value, places))
+        units.push({
+          ...value,
+          end: at + instruction.length,
+          code: this.#slices[slice + 2],
+        })
+      if (endsFlow(instruction.flow)) state.forget()
+    }
+  }
+
+  /**
+   * Whether the constants are an address together, and none of them is alone. Below 2^40 a number may be in the range by chance; there the
+   * address is one of something that begins.
+   */
+  #isAddress({ value, constants }: Value, places: Places): boolean {
+    const { covered, base, own } = this.#builder.blob
+    const range = findRange(covered, value)
+    if (range < 0 || constants.some((constant) => findRange(covered, constant) >= 0)) return false
+    if (value >= CLEAR || range !== own) return true
+    const place: number = places.at(Number(value - base))
+    return place === Place.entry || place === Place.label || place === Place.object || place === Place.zero
+  }
+
+  /** Warns of an address whose fields cannot be written. */
+  #refuse(unit: Unit, isShared: boolean, { marks, warn }: SliceContext): boolean {
+    let entered = -1
+    for (let at = unit.first + 1; at < unit.end; at++)
+      if ((marks[at] & (Mark.target | Mark.entry)) !== 0) entered = at
+    if (entered < 0 && !isShared) return false
+    const what = `the address ${hex(unit.value)} is put together from ${unit.pieces.length === 1 ? 'a field and a constant' : `${unit.pieces.length} fields`} here`
+    if (entered >= 0)
+      warn(
+        unit.first,
+        unit.end - unit.first,
+        'split-entered',
+        `${what}, and a jump enters between them at offset ${hex(entered)}: they were left as they are.`,
+        'Say what the fields hold (`sites`), or that the bytes between are not entered.',
+      )
+    else
+      warn(
+        unit.first,
+        unit.end - unit.first,
+        'split-shared',
+        `${what}, and one of them belongs to another address too: they were left as they are.`,
+        'Give each address fields of its own, or say what the fields hold (`sites`).',
+      )
+    return true
+  }
+
+  #add({ pieces, value, code }: Unit, marks: Uint8Array): void {
+    if (pieces.some(({ offset, width }) => isTaken(marks, offset, width))) return
+    for (const { offset, width } of pieces) take(marks, offset, width)
+    const evidence = packEvidence(code, ADDRESS_FLOW)
+    const [{ offset, width, shift, operation }] = pieces
+    if (pieces.length > 1 || shift !== 0 || operation === 'xor')
+      this.#builder.addSplit(pieces, value, undefined, evidence)
+    else {
+      const kind = width === 8 ? ABS64 : operation === 'add' ? ABS32S : ABS32
+      this.#builder.addTarget(offset, kind, value, evidence, 0, true)
+    }
+  }
+}
+
+/** The same for the same fields, joined in the same way. */
+const nameOf = ({ pieces }: Value): string =>
+  pieces
+    .map(({ offset, shift, operation }) => `${offset}.${shift}.${operation}`)
+    .sort()
+    .join()
