@@ -7,29 +7,31 @@
  * value of the field is right on every path, and it is a warning instead.
  */
 import { hex } from '../core/address.ts'
+import { viewOf } from '../core/bytes.ts'
 import { findRange } from '../core/range.ts'
 import type { TableBuilder } from '../table/builder.ts'
 import { ABS32, ABS32S, ABS64 } from '../table/kinds.ts'
 import { ADDRESS_FLOW, packEvidence } from '../table/site.ts'
 import { baseRegister, indexRegister } from '../x86/effects.ts'
-import {
-  Encoding,
-  endsFlow,
-  Instruction,
-  type InstructionDecoder,
-  Memory,
-  Prefix,
-} from '../x86/instruction.ts'
+import { Encoding, endsFlow, Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
 import { isTaken, Mark, take } from './marks.ts'
 import { Place, type Places } from './places.ts'
 import { SliceState, type Value } from './slice-values.ts'
 
-/** Instructions from a constant to what is made of it, at the most. */
-const REACH = 16
+/** Bytes from a constant to what is made of it, at the most. */
+const REACH = 96
 /** Bytes of a slice behind the step that marked it. */
 const AFTER = 48
 /** From here on no number is an address by chance. */
 const CLEAR = 1n << 40n
+
+/** The opcodes of the one-byte map that load, join, shift and store constants. */
+const WATCHED = new Uint8Array(256)
+for (const opcode of [
+  0x05, 0x0d, 0x2d, 0x35, 0x01, 0x03, 0x09, 0x0b, 0x29, 0x2b, 0x31, 0x33, 0x68, 0x81, 0x83, 0x8d, 0xc1, 0xc7,
+])
+  WATCHED[opcode] = 1
+WATCHED.fill(1, 0xb8, 0xc0)
 
 interface Unit extends Value {
   /** Offset behind the instruction that completes it. */
@@ -50,32 +52,31 @@ export class SliceWatcher {
   readonly #builder: TableBuilder
   /** start, end, code evidence of each slice, ascending. */
   readonly #slices: number[] = []
-  /** Of each register: the last constant it got, and when. */
-  readonly #constants = new Int32Array(16)
-  readonly #orders = new Int32Array(16).fill(-REACH - 1)
-  /** The last 32-bit constant that was stored. */
-  #stored = 0
-  #storedOrder = -REACH - 1
-  #order = 0
-  #next = -1
+  /** Offset of the last instruction that gave a register a constant, for each. */
+  readonly #constants = new Int32Array(16).fill(-REACH)
+  /** Offsets of the first and the last of the stores of constants that stand together. */
+  #firstStore = -REACH
+  #lastStore = -REACH
+  readonly #view: DataView
+  /** What the upper half of an address in a covered range is. */
+  readonly #highs: readonly number[]
 
   constructor(code: Uint8Array, builder: TableBuilder) {
     this.#code = code
+    this.#view = viewOf(code)
     this.#builder = builder
+    this.#highs = builder.blob.covered.flatMap(({ start, end }) => [Number(start >> 32n), Number(end >> 32n)])
   }
 
   /** @param code code evidence of the instruction */
   watch(instruction: Instruction, code: number): void {
-    // Nothing reaches over a gap between runs.
-    this.#order += instruction.offset === this.#next ? 1 : REACH + 1
-    this.#next = instruction.offset + instruction.length
-    if (instruction.map !== 0 || instruction.encoding !== Encoding.legacy) return
     const { opcode, modrm, prefixes } = instruction
+    if (WATCHED[opcode] === 0 || instruction.map !== 0 || instruction.encoding !== Encoding.legacy) return
     const rm = (modrm & 7) | ((prefixes & Prefix.rexB) >> 5)
     if (opcode >= 0xb8 && opcode <= 0xbf)
-      this.#load((opcode & 7) | ((prefixes & Prefix.rexB) >> 5), instruction)
+      this.#constants[(opcode & 7) | ((prefixes & Prefix.rexB) >> 5)] = instruction.offset
     else if (opcode === 0xc7) {
-      if (modrm >= 0xc0) this.#load(rm, instruction)
+      if (modrm >= 0xc0) this.#constants[rm] = instruction.offset
       else this.#store(instruction, code)
     } else if (opcode === 0x68) this.#store(instruction, code)
     else if ((prefixes & Prefix.w) === 0) return
@@ -84,31 +85,26 @@ export class SliceWatcher {
     else if (opcode < 0x40 && (opcode & 7) === 5) this.#sum(0, -1, instruction, code)
     else if (modrm < 0xc0) return
     else if (opcode === 0x81 || opcode === 0x83 || opcode === 0xc1) this.#sum(rm, -1, instruction, code)
-    else if (opcode < 0x40 && (opcode & 5) === 1)
-      this.#sum(rm, ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), instruction, code)
+    else this.#sum(rm, ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), instruction, code)
   }
-
-  #load(register: number, instruction: Instruction): void {
-    this.#constants[register] = instruction.offset
-    this.#orders[register] = this.#order
-  }
-
-  #isRecent = (register: number): boolean => this.#order - this.#orders[register] <= REACH
 
   /** An operation on registers (-1: none) that hold constants marks a slice from the first of those. */
   #sum(a: number, b: number, instruction: Instruction, code: number): void {
-    if (a < 0 || !this.#isRecent(a) || (b >= 0 && !this.#isRecent(b))) return
+    const earliest = instruction.offset - REACH
+    if (a < 0 || this.#constants[a] <= earliest || (b >= 0 && this.#constants[b] <= earliest)) return
     let start = this.#constants[a]
-    for (let register = 0; register < 16; register++)
-      if (this.#isRecent(register)) start = Math.min(start, this.#constants[register])
+    for (const constant of this.#constants) if (constant > earliest) start = Math.min(start, constant)
     this.#mark(start, instruction, code)
   }
 
+  /** A store of what can be an upper half marks a slice from the first store near it. Below 2^32 a lower half is an address alone. */
   #store(instruction: Instruction, code: number): void {
-    if (this.#order - this.#storedOrder <= REACH && instruction.memory !== Memory.none)
-      this.#mark(this.#stored, instruction, code)
-    this.#stored = instruction.offset
-    this.#storedOrder = this.#order
+    const { offset } = instruction
+    if (offset - this.#lastStore > REACH / 4 || offset - this.#firstStore > REACH) this.#firstStore = offset
+    this.#lastStore = offset
+    if (instruction.immediateSize !== 4) return
+    const value = this.#view.getUint32(offset + instruction.immediateOffset, true)
+    if (value !== 0 && this.#highs.includes(value)) this.#mark(this.#firstStore, instruction, code)
   }
 
   #mark(start: number, instruction: Instruction, code: number): void {
