@@ -1,0 +1,279 @@
+/**
+ * What stands in for instructions whose address fields leave their reach: planned like everything else, written by apply.
+ *
+ * Each such instruction gets another one in its place, of the same length, so no instruction's address changes; veneers and literals lie in an
+ * area of their own. An instruction that is replaced must be entered at its start alone: a branch into its middle, or a second reading of its
+ * bytes, is refused.
+ */
+import { type AddressLike, hex, signedDelta, toAddress, toOffset, wrapAddress } from '../core/address.ts'
+import { hexBytes } from '../core/bytes.ts'
+import { type Problem, RelocError } from '../core/errors.ts'
+import type { AddressRange } from '../core/range.ts'
+import type { SiteGroup } from '../table/groups.ts'
+import { KIND_ROWS } from '../table/kinds.ts'
+import type { RelocationTable } from '../table/table.ts'
+import type { Replaced } from '../table/veneered.ts'
+import { type AreaPart, VeneerArea } from '../x86/emit.ts'
+import { type FarRules, farForm } from '../x86/emit-far.ts'
+import { type Instruction, isRelativeBranch, Memory } from '../x86/instruction.ts'
+import { walkRuns } from '../x86/walk.ts'
+
+export interface VeneerOptions {
+  /** Address of the veneers; by default the first multiple of 16 behind the blob's new place. */
+  readonly at?: AddressLike | undefined
+  /** Bytes that there are at `at`; by default as many as are needed. */
+  readonly capacity?: number | undefined
+  /** Whether the 128 bytes below rsp are in use, as the System V ABI has it. Default true; Windows and kernels have none. */
+  readonly redZone?: boolean | undefined
+  /** A register that is free at every indirect call and jump; needed for those without a red zone. */
+  readonly scratch?: 'r11' | undefined
+}
+
+/** Veneers and literals, to be written at `at`, executable. */
+export interface VeneerBytes {
+  readonly at: bigint
+  readonly bytes: Uint8Array
+}
+
+/** A field that cannot hold its new value. */
+export interface OutOfReach {
+  readonly group: SiteGroup
+  /** Index in the group. */
+  readonly index: number
+  /** What it shall stand for: an address. */
+  readonly target: bigint
+  /** What to say where no veneer serves it. */
+  readonly problem: () => Problem
+}
+
+/** What the plan holds of veneers. */
+export interface VeneerPlan extends VeneerBytes {
+  /** Instructions before and after, ascending by offset. */
+  readonly replaced: readonly Replaced[]
+  readonly patches: readonly Replaced[]
+  readonly parts: readonly AreaPart[]
+}
+
+/** Where the blob goes and what else is taken. */
+export interface VeneerSetting {
+  readonly to: bigint
+  /** New places of everything that the table covers. */
+  readonly taken: readonly AddressRange[]
+  /** The instruction at `start` as far as fields within reach change it. */
+  readonly moved: (start: number, length: number) => Uint8Array
+}
+
+/** Plans veneers for `fields`; what cannot be served goes into `problems`. Throws `bad-argument`. */
+export function planVeneers(
+  code: Uint8Array,
+  table: RelocationTable,
+  fields: readonly OutOfReach[],
+  options: VeneerOptions,
+  setting: VeneerSetting,
+  problems: Problem[],
+): VeneerPlan {
+  const at = veneerPlace(table, options, setting)
+  const planner = new VeneerPlanner(code, table, fields, rulesOf(options), at, setting)
+  planner.plan(problems)
+  const bytes = planner.area.finish()
+  if (bytes === undefined)
+    problems.push(areaProblem(table, `the veneers at ${hex(at)} are out of the blob's reach themselves.`))
+  const area = bytes ?? new Uint8Array(0)
+  const limit = options.capacity === undefined ? Number.POSITIVE_INFINITY : toOffset(options.capacity, 'veneers.capacity')
+  if (area.length > limit)
+    problems.push(areaProblem(table, `the veneers need ${area.length} bytes, there are ${limit}.`))
+  const range = { start: at, end: at + BigInt(area.length) }
+  if (setting.taken.some((other) => range.start < other.end && other.start < range.end))
+    problems.push(areaProblem(table, `the veneers at ${hex(at)} (${area.length} bytes) lie on what the table covers.`))
+  const { patches } = planner
+  patches.sort((a, b) => a.offset - b.offset)
+  const replaced = patches.map(({ offset, bytes: { length } }) => ({
+    offset,
+    bytes: code.slice(offset, offset + length),
+  }))
+  return { at, bytes: area, replaced, patches, parts: planner.area.parts }
+}
+
+const rulesOf = ({ redZone = true, scratch }: VeneerOptions): FarRules => ({
+  redZone: redZone ? 128 : 0,
+  scratch,
+})
+
+function veneerPlace(table: RelocationTable, { at }: VeneerOptions, { to }: VeneerSetting): bigint {
+  if (at !== undefined) return toAddress(at, 'veneers.at')
+  const end = to + BigInt(Math.max(table.length, table.span))
+  if (end + 15n >= 1n << 64n)
+    throw new RelocError('bad-argument', 'There is no room for veneers behind the blob: say where they shall be (`veneers.at`).')
+  return (end + 15n) & ~15n
+}
+
+const areaProblem = (table: RelocationTable, message: string): Problem => ({
+  severity: 'error',
+  code: 'no-room',
+  offset: 0,
+  address: table.base,
+  bytes: '',
+  message,
+  remedy: 'Give the veneers another place (`veneers: { at, capacity }`), within 2 GB of the blob.',
+})
+
+class VeneerPlanner {
+  readonly area: VeneerArea = new VeneerArea()
+  readonly patches: Replaced[] = []
+  readonly #code: Uint8Array
+  readonly #table: RelocationTable
+  readonly #fields: readonly OutOfReach[]
+  readonly #rules: FarRules
+  readonly #setting: VeneerSetting
+  /** Offset of the blob's new place from the area. */
+  readonly #place: number
+  /** Of `#fields`: 1 where an instruction holds it. */
+  readonly #held: Uint8Array
+  /** Targets of relative operands, and starts of instructions: pairs of offset and the offset of the instruction that says so. */
+  readonly #entries: number[] = []
+
+  constructor(
+    code: Uint8Array,
+    table: RelocationTable,
+    fields: readonly OutOfReach[],
+    rules: FarRules,
+    at: bigint,
+    setting: VeneerSetting,
+  ) {
+    this.#code = code
+    this.#table = table
+    this.#fields = [...fields].sort((a, b) => offsetOf(a) - offsetOf(b))
+    this.#rules = rules
+    this.#setting = setting
+    this.#place = Number(signedDelta(at, setting.to))
+    this.#held = new Uint8Array(fields.length)
+  }
+
+  plan(problems: Problem[]): void {
+    const fields = this.#fields
+    let n = 0
+    walkRuns(
+      this.#code,
+      this.#table.parts.runs,
+      (instruction) => {
+        this.#note(instruction)
+        const end = instruction.offset + instruction.length
+        if (n >= fields.length || offsetOf(fields[n]) >= end) return
+        const first = n
+        while (n < fields.length && offsetOf(fields[n]) < end) n++
+        this.#replace(instruction, first, n, problems)
+      },
+      (start) => {
+        n = this.#firstFrom(start)
+      },
+    )
+    fields.forEach((field, i) => {
+      if (this.#held[i] === 0) problems.push(field.problem())
+    })
+    this.#checkEntries(problems)
+  }
+
+  /** Remembers where this instruction starts and what it refers to, within the blob. */
+  #note(instruction: Instruction): void {
+    const { offset, length, branchSize } = instruction
+    this.#entries.push(offset, offset)
+    const size = isRelativeBranch(instruction.flow) ? branchSize : instruction.memory === Memory.rip ? 4 : 0
+    if (size === 0) return
+    const at = offset + (branchSize > 0 ? instruction.branchOffset : instruction.displacementOffset)
+    const view = new DataView(this.#code.buffer, this.#code.byteOffset + at, size)
+    const distance = size === 4 ? view.getInt32(0, true) : size === 2 ? view.getInt16(0, true) : view.getInt8(0)
+    const target = offset + length + distance
+    if (target >= 0 && target < this.#code.length) this.#entries.push(target, offset)
+  }
+
+  #firstFrom(offset: number): number {
+    let low = 0
+    let high = this.#fields.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (offsetOf(this.#fields[middle]) < offset) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  /** Fields [first, end) lie in `instruction`. */
+  #replace(instruction: Instruction, first: number, end: number, problems: Problem[]): void {
+    const { offset, length } = instruction
+    if (this.#held[first] === 1) return
+    const refuse = (reason: string, remedy: string): void => {
+      problems.push(refusedField(this.#fields[first], this.#table, this.#code, instruction, reason, remedy))
+    }
+    this.#held.fill(1, first, end)
+    if (end - first > 1) {
+      refuse('two of its fields are out of reach', 'Move one of the targets along (`also`).')
+      return
+    }
+    const { target } = this.#fields[first]
+    const field = { at: offsetOf(this.#fields[first]) - offset, target, place: this.#place + offset }
+    if (!isField(instruction, field.at)) {
+      this.#held[first] = 0
+      return
+    }
+    this.area.serve(offset)
+    const form = farForm(this.#setting.moved(offset, length), instruction, field, this.area, this.#rules)
+    if (form instanceof Uint8Array) this.patches.push({ offset, bytes: form })
+    else refuse(form.reason, form.remedy)
+  }
+
+  /** Nothing may enter a replaced instruction but at its start. */
+  #checkEntries(problems: Problem[]): void {
+    const inside = new Int32Array(this.#code.length)
+    for (const { offset, bytes } of this.patches) inside.fill(offset + 1, offset + 1, offset + bytes.length)
+    const refused = new Set<number>()
+    for (let i = 0; i < this.#entries.length; i += 2) {
+      const [target, from] = [this.#entries[i], this.#entries[i + 1]]
+      const start = inside[target] - 1
+      if (start < 0 || refused.has(start) || start === from) continue
+      refused.add(start)
+      problems.push(insideProblem(this.#table, this.#code, start, target, from))
+    }
+  }
+}
+
+const offsetOf = ({ group, index }: OutOfReach): number => group.offsets[index]
+
+/** Whether a field of `instruction` begins `at` bytes behind its start. */
+const isField = (instruction: Instruction, at: number): boolean =>
+  at > 0 &&
+  (at === instruction.displacementOffset || at === instruction.immediateOffset || at === instruction.branchOffset)
+
+function refusedField(
+  field: OutOfReach,
+  table: RelocationTable,
+  code: Uint8Array,
+  { offset, length }: Instruction,
+  reason: string,
+  remedy: string,
+): Problem {
+  return {
+    severity: 'error',
+    code: 'no-veneer',
+    offset,
+    address: wrapAddress(table.base + BigInt(offset)),
+    bytes: hexBytes(code, offset, offset + length),
+    message: `the ${KIND_ROWS[field.group.kind].name} field at ${hex(offsetOf(field))} cannot hold ${hex(field.target)}, and ${reason}.`,
+    remedy,
+  }
+}
+
+const insideProblem = (
+  table: RelocationTable,
+  code: Uint8Array,
+  start: number,
+  target: number,
+  from: number,
+): Problem => ({
+  severity: 'error',
+  code: 'entered-inside',
+  offset: from,
+  address: wrapAddress(table.base + BigInt(from)),
+  bytes: hexBytes(code, from, Math.min(code.length, from + 15)),
+  message: `the code at ${hex(from)} refers to ${hex(target)}, inside the instruction at ${hex(start)}, which a veneer would replace.`,
+  remedy: 'Choose a destination within reach of what that instruction refers to.',
+})
