@@ -35,6 +35,7 @@ export function applyPlan(plan: Plan, code: Uint8Array, into: Uint8Array): void 
     }
   }
   for (const { split, bits } of plan.splits) writePieces(view, split.pieces, bits)
+  for (const { offset, bytes } of plan.veneers?.patches ?? []) into.set(bytes, offset)
 }
 
 function add8(view: DataView, offsets: Uint32Array, change: number): void {

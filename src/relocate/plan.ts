@@ -20,6 +20,7 @@ import { EIP32, KIND_ROWS, type KindRow } from '../table/kinds.ts'
 import { movedValue, solvePieces } from '../table/split.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { coveredDeltas } from './deltas.ts'
+import { type OutOfReach, planVeneers, type VeneerOptions, type VeneerPlan } from './veneers.ts'
 
 /** Where the blob shall go, and what moves with it. */
 export interface Destination {
@@ -27,6 +28,8 @@ export interface Destination {
   readonly to?: AddressLike | undefined
   /** Other ranges that move at the same time. The table must cover them. */
   readonly also?: readonly Move[] | undefined
+  /** What to do where a field cannot hold its new value: by default the move is refused; with `true` or options, veneers serve it. */
+  readonly veneers?: boolean | VeneerOptions | undefined
 }
 
 /** One group's part of a plan: add `change` to each site. */
@@ -53,6 +56,8 @@ export interface Plan {
   /** Every group of the table, in its order; of the split sites those that change. */
   readonly groups: readonly GroupPlan[]
   readonly splits: readonly SplitPlan[]
+  /** What stands in for instructions whose fields are out of reach; undefined where all are within. */
+  readonly veneers: VeneerPlan | undefined
   readonly problems: readonly Problem[]
 }
 
@@ -63,16 +68,36 @@ const shiftOf = (deltas: readonly bigint[], place: Place): bigint => (place === 
 
 /** Plans the move of `code`. Throws `bad-argument` and `not-covered`; what the code makes impossible is in `problems`. */
 export function planMove(code: Uint8Array, table: RelocationTable, destination: Destination): Plan {
+  return planDeltas(code, table, moveDeltas(table, destination), destination.veneers)
+}
+
+/** Signed delta of each covered range. Throws `bad-argument` and `not-covered`. */
+export function moveDeltas(table: RelocationTable, destination: Destination): bigint[] {
   const to = destination.to === undefined ? table.base : toAddress(destination.to, 'to')
-  const moves = [{ from: table.base, to, length: BigInt(table.span) }, ...(destination.also ?? [])]
-  const deltas = coveredDeltas(table, moves)
+  return coveredDeltas(table, [
+    { from: table.base, to, length: BigInt(table.span) },
+    ...(destination.also ?? []),
+  ])
+}
+
+/** The same for covered ranges that go by `deltas`. */
+export function planDeltas(
+  code: Uint8Array,
+  table: RelocationTable,
+  deltas: readonly bigint[],
+  veneers: Destination['veneers'],
+): Plan {
+  const to = wrapAddress(table.base + deltas[table.parts.blob.own])
   const problems: Problem[] = []
+  const outOfReach: OutOfReach[] = []
   const groups: GroupPlan[] = []
   const splits: SplitPlan[] = []
   const view = viewOf(code)
   for (const group of table.parts.groups) {
     const change = BigInt.asIntN(64, shiftOf(deltas, group.target) - shiftOf(deltas, group.anchor))
-    groups.push({ group, change, bounds: checkGroup(code, table, group, change, deltas, problems) })
+    const plan = { group, change, bounds: undefined }
+    const bounds = checkGroup(code, table, plan, deltas, veneers ? outOfReach : undefined, problems)
+    groups.push({ ...plan, bounds })
   }
   for (const split of table.parts.splits) {
     const change = BigInt.asIntN(64, shiftOf(deltas, split.target) - shiftOf(deltas, split.anchor))
@@ -83,7 +108,10 @@ export function planMove(code: Uint8Array, table: RelocationTable, destination: 
     if (bits === undefined) problems.push(splitProblem(code, table, split, change))
     else splits.push({ split, bits, value: movedValue(value, pieces, address, change) })
   }
-  return { table, to, deltas, groups, splits, problems }
+  const plan = { table, to, deltas, groups, splits, problems }
+  if (outOfReach.length === 0) return { ...plan, veneers: undefined }
+  const options = typeof veneers === 'object' ? veneers : {}
+  return { ...plan, veneers: planVeneers(code, plan, outOfReach, options, problems) }
 }
 
 /** target - anchor of a split site, as they are now. */
@@ -94,13 +122,13 @@ const splitAddress = (table: RelocationTable, split: SplitSite): bigint =>
 const judgedChange = (row: KindRow, group: SiteGroup, change: bigint, deltas: readonly bigint[]): bigint =>
   row.rule === 'target' ? shiftOf(deltas, group.target) : change
 
-/** Returns the group's bounds after the move; names the sites that it leaves out of range. */
+/** Returns the group's bounds after the move; the sites that it leaves out of range are collected where veneers are wanted, else named. */
 function checkGroup(
   code: Uint8Array,
   table: RelocationTable,
-  group: SiteGroup,
-  change: bigint,
+  { group, change }: GroupPlan,
   deltas: readonly bigint[],
+  outOfReach: OutOfReach[] | undefined,
   problems: Problem[],
 ): Bounds | undefined {
   const row = KIND_ROWS[group.kind]
@@ -110,40 +138,64 @@ function checkGroup(
   const judged = judgedChange(row, group, change, deltas)
   const { min, max } = group.bounds ?? groupBounds(view, kind, offsets, targets, table.shiftOf(group.target))
   const bounds = { min: min + judged, max: max + judged }
-  if (bounds.min < row.min || bounds.max > row.max) nameFailing(code, table, group, judged, problems)
+  if (bounds.min >= row.min && bounds.max <= row.max) return bounds
+  const failing = failingSites(view, table, group, judged)
+  if (outOfReach === undefined) nameFailing(code, table, group, failing, judged, problems)
+  else
+    for (const index of failing) {
+      const target = wrapAddress(pointsAt(view, table, group, index) + shiftOf(deltas, group.target))
+      const problem = (): Problem => rangeProblem(code, table, group, index, judged)
+      outOfReach.push({ group, index, target, problem })
+    }
   return bounds
+}
+
+/** What the range rule judges of a site, as it is now. */
+const judgedValue = (view: DataView, table: RelocationTable, group: SiteGroup, i: number): bigint =>
+  KIND_ROWS[group.kind].rule === 'target'
+    ? table.now(group.targets[i], group.target)
+    : siteValue(view, group.kind, group.offsets[i])
+
+function failingSites(view: DataView, table: RelocationTable, group: SiteGroup, judged: bigint): number[] {
+  const row = KIND_ROWS[group.kind]
+  const failing: number[] = []
+  for (let i = 0; i < group.offsets.length; i++) {
+    const value = judgedValue(view, table, group, i) + judged
+    if (value < row.min || value > row.max) failing.push(i)
+  }
+  return failing
+}
+
+/** The address that a site's field stands for. */
+function pointsAt(view: DataView, table: RelocationTable, group: SiteGroup, i: number): bigint {
+  const row = KIND_ROWS[group.kind]
+  const value = siteValue(view, group.kind, group.offsets[i])
+  if (row.anchor !== 'next') return value
+  const next = table.base + BigInt(group.offsets[i] + row.width + group.tails[i])
+  return group.kind === EIP32 ? BigInt.asUintN(32, next + value) : next + value
 }
 
 function nameFailing(
   code: Uint8Array,
   table: RelocationTable,
   group: SiteGroup,
+  failing: readonly number[],
   judged: bigint,
   problems: Problem[],
 ): void {
-  const row = KIND_ROWS[group.kind]
-  const view = viewOf(code)
-  let failing = 0
-  for (let i = 0; i < group.offsets.length; i++) {
-    const now =
-      row.rule === 'target'
-        ? table.now(group.targets[i], group.target)
-        : siteValue(view, group.kind, group.offsets[i])
-    if (now + judged >= row.min && now + judged <= row.max) continue
-    if (failing++ < NAMED) problems.push(rangeProblem(code, table, group, i, now, judged))
-  }
-  if (failing > NAMED) {
+  for (const i of failing.slice(0, NAMED)) problems.push(rangeProblem(code, table, group, i, judged))
+  if (failing.length > NAMED) {
     const last = problems[problems.length - 1]
     problems.push({
       ...last,
-      message: `and ${failing - NAMED} more ${row.name} sites like the one at ${hex(last.offset)}.`,
+      message: `and ${failing.length - NAMED} more ${KIND_ROWS[group.kind].name} sites like the one at ${hex(last.offset)}.`,
     })
   }
 }
 
 const REMEDY: Readonly<Record<string, string>> = {
-  next: 'Choose a destination nearer to what the code refers to, or move that along (`also`).',
-  none: 'Choose a destination whose addresses fit the field, or build the code for another code model.',
+  next: 'Choose a destination nearer to what the code refers to, move that along (`also`), or ask for veneers (`veneers`, --veneers).',
+  none: 'Choose a destination whose addresses fit the field, ask for veneers (`veneers`, --veneers), or build the code for another code model.',
   address: 'Move both ends together (`also`), or choose a destination nearer to the end that stays.',
 }
 
@@ -152,10 +204,10 @@ function rangeProblem(
   table: RelocationTable,
   group: SiteGroup,
   i: number,
-  now: bigint,
   change: bigint,
 ): Problem {
   const row = KIND_ROWS[group.kind]
+  const now = judgedValue(viewOf(code), table, group, i)
   const offset = group.offsets[i]
   const target = table.now(group.targets[i], group.target)
   const what =

@@ -4,22 +4,39 @@ import { RelocError } from '../core/errors.ts'
 /** Which neighbour an offset at a boundary sticks to. */
 export type Side = -1 | 1
 
+/** Bytes [start, end) of an area beside the blob that stand for the instruction at `offset`. */
+interface Part {
+  readonly start: number
+  readonly end: number
+  readonly offset: number
+}
+
 /**
- * Where each byte of a blob went. A plain move changes no offset, so this is the identity over the blob; the map exists
- * so that callers written today keep working when code is laid out anew.
+ * Where each byte of a blob went. A move changes no offset, so this is the identity over the blob; the insides of veneers and literals, whose
+ * offsets lie outside it, stand for the instruction that they serve (one that several share: for the first of them).
  */
 export class PositionMap {
   /** Bytes before and after. */
   readonly oldLength: number
   readonly newLength: number
+  /** Offset of the veneers from the blob's new place, and their parts, ascending. */
+  readonly #area: number
+  readonly #parts: readonly Part[]
 
-  private constructor(oldLength: number, newLength: number) {
-    this.oldLength = oldLength
-    this.newLength = newLength
+  private constructor(length: number, area: number, parts: readonly Part[]) {
+    this.oldLength = length
+    this.newLength = length
+    this.#area = area
+    this.#parts = parts
   }
 
   static identity(length: number): PositionMap {
-    return new PositionMap(length, length)
+    return new PositionMap(length, length, [])
+  }
+
+  /** @internal Of a blob of `length` bytes with veneers at offset `area`. */
+  static withVeneers(length: number, area: number, parts: readonly Part[]): PositionMap {
+    return new PositionMap(length, area, parts)
   }
 
   /** New offset of the byte that was at `offset`; the end maps to the end. Throws `bad-argument` outside the blob. */
@@ -27,9 +44,21 @@ export class PositionMap {
     return inside(offset, this.oldLength, 'old')
   }
 
-  /** Old offset of the byte that is at `offset` now. Throws `bad-argument` outside the blob. */
+  /** Old offset of the byte that is at `offset` now; of a byte of a veneer: that of its instruction. Throws `bad-argument` elsewhere. */
   toOld(offset: number, _side: Side = 1): number {
-    return inside(offset, this.newLength, 'new')
+    return this.#served(offset - this.#area) ?? inside(offset, this.newLength, 'new')
+  }
+
+  #served(at: number): number | undefined {
+    let low = 0
+    let high = this.#parts.length - 1
+    while (low <= high) {
+      const middle = (low + high) >> 1
+      if (at < this.#parts[middle].start) high = middle - 1
+      else if (at >= this.#parts[middle].end) low = middle + 1
+      else return this.#parts[middle].offset
+    }
+    return undefined
   }
 }
 

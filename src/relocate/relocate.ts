@@ -1,11 +1,14 @@
 /** relocate: a table, a destination, and the bytes as they must be there. */
+import { signedDelta } from '../core/address.ts'
 import { toBytes } from '../core/bytes.ts'
 import { formatProblem, type Problem, RelocError } from '../core/errors.ts'
 import { movedSum, type SiteGroup } from '../table/groups.ts'
 import { RelocationTable } from '../table/table.ts'
+import type { Veneered } from '../table/veneered.ts'
 import { applyPlan } from './apply.ts'
-import { type Destination, type Plan, planMove } from './plan.ts'
+import { type Destination, moveDeltas, type Plan, planDeltas, planMove } from './plan.ts'
 import { PositionMap } from './positions.ts'
+import type { VeneerBytes } from './veneers.ts'
 
 export interface RelocateOptions extends Destination {
   /** Where to write, at least as long as the code; it may be the code itself. By default a new array. */
@@ -20,6 +23,8 @@ export interface Relocation {
   /** Warnings. */
   readonly problems: readonly Problem[]
   readonly positions: PositionMap
+  /** What to write beside the blob, executable, before the blob runs; undefined where nothing was out of reach. */
+  readonly veneers: VeneerBytes | undefined
 }
 
 /**
@@ -33,17 +38,58 @@ export function relocate(code: Uint8Array, table: RelocationTable, options: Relo
       `The table describes ${table.length} bytes, the code has ${code.length}: it belongs to another blob.`,
     )
   checkInto(code, options.into)
-  const plan = planMove(code, table, options)
+  const plan = planRelocation(code, table, options)
   refuseErrors(plan.problems)
   const bytes =
     options.into === undefined ? new Uint8Array(code.length) : options.into.subarray(0, code.length)
-  applyPlan(plan, code, bytes)
+  applyPlan(plan, plan.code, bytes)
+  const { veneers, problems, to } = plan
+  const positions =
+    veneers === undefined
+      ? PositionMap.identity(code.length)
+      : PositionMap.withVeneers(code.length, Number(signedDelta(to, veneers.at)), veneers.parts)
   return {
     bytes,
     table: movedTable(plan),
-    problems: plan.problems,
-    positions: PositionMap.identity(code.length),
+    problems,
+    positions,
+    veneers: veneers && { at: veneers.at, bytes: veneers.bytes },
   }
+}
+
+/** The plan of a move, and the bytes that it starts from: the originals of what veneers stand in for now. */
+function planRelocation(
+  code: Uint8Array,
+  table: RelocationTable,
+  options: RelocateOptions,
+): Plan & { readonly code: Uint8Array } {
+  const { veneered } = table.parts
+  if (veneered === undefined) return { ...planMove(code, table, options), code }
+  const deltas = moveDeltas(table, options)
+  const original = restoreOriginals(code, table, veneered)
+  const since = deltas.map((delta, i) => BigInt.asIntN(64, delta + veneered.deltas[i]))
+  return { ...planDeltas(original.code, original.table, since, options.veneers), code: original.code }
+}
+
+/** Undoes the move that made veneers, with what the program has written meanwhile: the bytes and the table from which any further move starts. */
+function restoreOriginals(
+  code: Uint8Array,
+  table: RelocationTable,
+  { deltas, replaced }: Veneered,
+): { code: Uint8Array; table: RelocationTable } {
+  const back = planDeltas(
+    code,
+    table,
+    deltas.map((delta) => -delta),
+    false,
+  )
+  const original = new Uint8Array(code.length)
+  applyPlan(back, code, original)
+  for (const { offset, bytes } of replaced) original.set(bytes, offset)
+  const { parts } = movedTable(back)
+  // What the plan made of replaced instructions was no field: bounds are for the next plan to find.
+  const groups = parts.groups.map((group) => ({ ...group, bounds: undefined }))
+  return { code: original, table: RelocationTable.create({ ...parts, groups }) }
 }
 
 /** Throws `bad-argument` unless `code` fits `into`. */
@@ -73,12 +119,18 @@ export function refusal(problems: readonly Problem[]): RelocError {
 
 /** The table for the new place: the same columns, other intervals, sums and shifts. */
 export function movedTable(plan: Plan): RelocationTable {
-  const { table, deltas } = plan
+  const { table, deltas, veneers } = plan
   const groups = plan.groups.map(
     ({ group, bounds, change }): SiteGroup => ({ ...group, bounds, sum: movedSum(group, change) }),
   )
   const values = new Map(plan.splits.map(({ split, value }) => [split, value]))
   const splits = table.parts.splits.map((split) => ({ ...split, value: values.get(split) ?? split.value }))
   const shifts = table.parts.shifts.map((shift, i) => BigInt.asIntN(64, shift + deltas[i]))
-  return RelocationTable.create({ ...table.parts, groups, splits, shifts, problems: [] })
+  const veneered = veneers && {
+    deltas,
+    replaced: veneers.replaced,
+    at: veneers.at,
+    length: veneers.bytes.length,
+  }
+  return RelocationTable.create({ ...table.parts, groups, splits, shifts, veneered, problems: [] })
 }

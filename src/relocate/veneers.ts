@@ -6,9 +6,8 @@
  * bytes, is refused.
  */
 import { type AddressLike, hex, signedDelta, toAddress, toOffset, wrapAddress } from '../core/address.ts'
-import { hexBytes } from '../core/bytes.ts'
+import { hexBytes, readField, viewOf, writeField } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
-import type { AddressRange } from '../core/range.ts'
 import type { SiteGroup } from '../table/groups.ts'
 import { KIND_ROWS } from '../table/kinds.ts'
 import type { RelocationTable } from '../table/table.ts'
@@ -54,44 +53,61 @@ export interface VeneerPlan extends VeneerBytes {
   readonly parts: readonly AreaPart[]
 }
 
-/** Where the blob goes and what else is taken. */
-export interface VeneerSetting {
+/** What is decided of the move already. */
+export interface Fixed {
+  readonly table: RelocationTable
   readonly to: bigint
-  /** New places of everything that the table covers. */
-  readonly taken: readonly AddressRange[]
-  /** The instruction at `start` as far as fields within reach change it. */
-  readonly moved: (start: number, length: number) => Uint8Array
+  readonly deltas: readonly bigint[]
+  readonly groups: readonly { readonly group: SiteGroup; readonly change: bigint }[]
 }
 
 /** Plans veneers for `fields`; what cannot be served goes into `problems`. Throws `bad-argument`. */
 export function planVeneers(
   code: Uint8Array,
-  table: RelocationTable,
+  plan: Fixed,
   fields: readonly OutOfReach[],
   options: VeneerOptions,
-  setting: VeneerSetting,
   problems: Problem[],
 ): VeneerPlan {
-  const at = veneerPlace(table, options, setting)
-  const planner = new VeneerPlanner(code, table, fields, rulesOf(options), at, setting)
+  const { table } = plan
+  const at = veneerPlace(table, options, plan)
+  const planner = new VeneerPlanner(code, plan, fields, rulesOf(options), at)
   planner.plan(problems)
-  const bytes = planner.area.finish()
-  if (bytes === undefined)
-    problems.push(areaProblem(table, `the veneers at ${hex(at)} are out of the blob's reach themselves.`))
-  const area = bytes ?? new Uint8Array(0)
-  const limit = options.capacity === undefined ? Number.POSITIVE_INFINITY : toOffset(options.capacity, 'veneers.capacity')
-  if (area.length > limit)
-    problems.push(areaProblem(table, `the veneers need ${area.length} bytes, there are ${limit}.`))
-  const range = { start: at, end: at + BigInt(area.length) }
-  if (setting.taken.some((other) => range.start < other.end && other.start < range.end))
-    problems.push(areaProblem(table, `the veneers at ${hex(at)} (${area.length} bytes) lie on what the table covers.`))
-  const { patches } = planner
+  const { area, patches } = planner
+  const bytes = finishArea(area, plan, at, options, problems)
   patches.sort((a, b) => a.offset - b.offset)
   const replaced = patches.map(({ offset, bytes: { length } }) => ({
     offset,
     bytes: code.slice(offset, offset + length),
   }))
-  return { at, bytes: area, replaced, patches, parts: planner.area.parts }
+  return { at, bytes, replaced, patches, parts: area.parts }
+}
+
+/** The area's bytes, if they reach the blob and have room. */
+function finishArea(
+  area: VeneerArea,
+  { table, deltas }: Fixed,
+  at: bigint,
+  { capacity = Number.MAX_SAFE_INTEGER }: VeneerOptions,
+  problems: Problem[],
+): Uint8Array {
+  const wrong = (message: string): number => problems.push(areaProblem(table, message))
+  const bytes = area.finish()
+  if (bytes === undefined) {
+    wrong(`the veneers at ${hex(at)} are out of the blob's reach themselves.`)
+    return new Uint8Array(0)
+  }
+  if (bytes.length > toOffset(capacity, 'veneers.capacity'))
+    wrong(`the veneers need ${bytes.length} bytes, there are ${capacity}.`)
+  const end = at + BigInt(bytes.length)
+  for (const [i, range] of table.coverage.entries()) {
+    const start = wrapAddress(range.start + deltas[i])
+    if (at < start + (range.end - range.start) && start < end)
+      wrong(
+        `the veneers at ${hex(at)} (${bytes.length} bytes) would lie on ${hex(start)}, which the table covers.`,
+      )
+  }
+  return bytes
 }
 
 const rulesOf = ({ redZone = true, scratch }: VeneerOptions): FarRules => ({
@@ -99,11 +115,14 @@ const rulesOf = ({ redZone = true, scratch }: VeneerOptions): FarRules => ({
   scratch,
 })
 
-function veneerPlace(table: RelocationTable, { at }: VeneerOptions, { to }: VeneerSetting): bigint {
+function veneerPlace(table: RelocationTable, { at }: VeneerOptions, { to }: Fixed): bigint {
   if (at !== undefined) return toAddress(at, 'veneers.at')
   const end = to + BigInt(Math.max(table.length, table.span))
   if (end + 15n >= 1n << 64n)
-    throw new RelocError('bad-argument', 'There is no room for veneers behind the blob: say where they shall be (`veneers.at`).')
+    throw new RelocError(
+      'bad-argument',
+      'There is no room for veneers behind the blob: say where they shall be (`veneers.at`).',
+    )
   return (end + 15n) & ~15n
 }
 
@@ -124,7 +143,8 @@ class VeneerPlanner {
   readonly #table: RelocationTable
   readonly #fields: readonly OutOfReach[]
   readonly #rules: FarRules
-  readonly #setting: VeneerSetting
+  /** Sites within reach that change all the same: offset of the field to its width and change. */
+  readonly #changes = new Map<number, { readonly width: number; readonly change: bigint }>()
   /** Offset of the blob's new place from the area. */
   readonly #place: number
   /** Of `#fields`: 1 where an instruction holds it. */
@@ -134,19 +154,22 @@ class VeneerPlanner {
 
   constructor(
     code: Uint8Array,
-    table: RelocationTable,
+    { table, to, groups }: Fixed,
     fields: readonly OutOfReach[],
     rules: FarRules,
     at: bigint,
-    setting: VeneerSetting,
   ) {
     this.#code = code
     this.#table = table
     this.#fields = [...fields].sort((a, b) => offsetOf(a) - offsetOf(b))
     this.#rules = rules
-    this.#setting = setting
-    this.#place = Number(signedDelta(at, setting.to))
+    this.#place = Number(signedDelta(at, to))
     this.#held = new Uint8Array(fields.length)
+    for (const { group, change } of groups) {
+      if (change === 0n || KIND_ROWS[group.kind].anchor !== 'none') continue
+      for (const offset of group.offsets)
+        this.#changes.set(offset, { width: KIND_ROWS[group.kind].width, change })
+    }
   }
 
   plan(problems: Problem[]): void {
@@ -181,7 +204,8 @@ class VeneerPlanner {
     if (size === 0) return
     const at = offset + (branchSize > 0 ? instruction.branchOffset : instruction.displacementOffset)
     const view = new DataView(this.#code.buffer, this.#code.byteOffset + at, size)
-    const distance = size === 4 ? view.getInt32(0, true) : size === 2 ? view.getInt16(0, true) : view.getInt8(0)
+    const distance =
+      size === 4 ? view.getInt32(0, true) : size === 2 ? view.getInt16(0, true) : view.getInt8(0)
     const target = offset + length + distance
     if (target >= 0 && target < this.#code.length) this.#entries.push(target, offset)
   }
@@ -216,9 +240,21 @@ class VeneerPlanner {
       return
     }
     this.area.serve(offset)
-    const form = farForm(this.#setting.moved(offset, length), instruction, field, this.area, this.#rules)
+    const form = farForm(this.#moved(offset, length), instruction, field, this.area, this.#rules)
     if (form instanceof Uint8Array) this.patches.push({ offset, bytes: form })
     else refuse(form.reason, form.remedy)
+  }
+
+  /** The instruction at `offset` with its other fields, those within reach, as they must be after the move. */
+  #moved(offset: number, length: number): Uint8Array {
+    const bytes = this.#code.slice(offset, offset + length)
+    for (let i = 1; i < length && this.#changes.size > 0; i++) {
+      const site = this.#changes.get(offset + i)
+      if (site === undefined) continue
+      const view = viewOf(bytes)
+      writeField(view, i, site.width, readField(view, i, site.width) + site.change)
+    }
+    return bytes
   }
 
   /** Nothing may enter a replaced instruction but at its start. */
@@ -226,12 +262,25 @@ class VeneerPlanner {
     const inside = new Int32Array(this.#code.length)
     for (const { offset, bytes } of this.patches) inside.fill(offset + 1, offset + 1, offset + bytes.length)
     const refused = new Set<number>()
+    this.#notePointers()
     for (let i = 0; i < this.#entries.length; i += 2) {
       const [target, from] = [this.#entries[i], this.#entries[i + 1]]
       const start = inside[target] - 1
       if (start < 0 || refused.has(start) || start === from) continue
       refused.add(start)
       problems.push(insideProblem(this.#table, this.#code, start, target, from))
+    }
+  }
+
+  /** Absolute fields that point into the blob: a table of a switch, a stored label. */
+  #notePointers(): void {
+    const { own } = this.#table.parts.blob
+    for (const { kind, target, targets, offsets } of this.#table.parts.groups) {
+      if (target !== own || KIND_ROWS[kind].anchor === 'next') continue
+      targets.forEach((address, i) => {
+        const to = Number(signedDelta(this.#table.base, this.#table.now(address, own)))
+        if (to >= 0 && to < this.#code.length) this.#entries.push(to, offsets[i])
+      })
     }
   }
 }
@@ -241,7 +290,9 @@ const offsetOf = ({ group, index }: OutOfReach): number => group.offsets[index]
 /** Whether a field of `instruction` begins `at` bytes behind its start. */
 const isField = (instruction: Instruction, at: number): boolean =>
   at > 0 &&
-  (at === instruction.displacementOffset || at === instruction.immediateOffset || at === instruction.branchOffset)
+  (at === instruction.displacementOffset ||
+    at === instruction.immediateOffset ||
+    at === instruction.branchOffset)
 
 function refusedField(
   field: OutOfReach,

@@ -4,6 +4,7 @@ import { groupBounds, groupSum, type SiteGroup } from './groups.ts'
 import { canonicalHash } from './hash.ts'
 import { ADDRESS_NONE, addressLevel } from './site.ts'
 import { RelocationTable } from './table.ts'
+import { withReplaced } from './veneered.ts'
 
 /**
  * `table` without the absolute and difference sites whose address evidence is weaker than `weakest` (a number of table/site.ts).
@@ -23,7 +24,7 @@ export function keepEvidence(table: RelocationTable, code: Uint8Array, weakest: 
     ...table.parts,
     groups: left,
     splits,
-    hash: canonicalHash(code, left, splits),
+    hash: canonicalHash(withReplaced(code, table.parts.veneered), left, splits),
   })
 }
 

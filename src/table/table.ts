@@ -22,6 +22,7 @@ import { parseTable, serializeTable, type TableJson } from './json.ts'
 import { KIND_ROWS } from './kinds.ts'
 import { type Site, unpackEvidence } from './site.ts'
 import { joinPieces } from './split.ts'
+import { heldSum, type Veneered, withReplaced } from './veneered.ts'
 
 /** Code that decodes linearly from `start` to exactly `end`; offsets in bytes from the blob's start. */
 export interface CodeRun {
@@ -41,6 +42,8 @@ export interface TableParts {
   readonly problems?: readonly Problem[]
   /** How far each covered range has moved since the table was built. */
   readonly shifts?: readonly bigint[]
+  /** What veneers stand in for; undefined where there are none. */
+  readonly veneered?: Veneered | undefined
 }
 
 export class RelocationTable {
@@ -65,7 +68,7 @@ export class RelocationTable {
     const { blob, groups, splits } = parts
     const shifts = parts.shifts ?? blob.covered.map(() => 0n)
     this.problems = parts.problems ?? []
-    this.parts = { ...parts, shifts, problems: this.problems }
+    this.parts = { ...parts, shifts, problems: this.problems, veneered: parts.veneered }
     this.base = wrapAddress(blob.base + shifts[blob.own])
     this.length = blob.length
     this.span = blob.span
@@ -135,8 +138,10 @@ export class RelocationTable {
 
   /** Whether `code` is the blob that this table describes, at this or any other base. */
   matches(code: Uint8Array): boolean {
-    const { groups, splits } = this.parts
-    return code.length === this.length && canonicalHash(code, groups, splits) === this.hash
+    const { groups, splits, veneered } = this.parts
+    return (
+      code.length === this.length && canonicalHash(withReplaced(code, veneered), groups, splits) === this.hash
+    )
   }
 
   /** Throws `bad-table` unless `code` is the blob that this table describes, at this base. */
@@ -151,7 +156,7 @@ export class RelocationTable {
         'bad-table',
         'The code differs from what the table describes outside its site fields: the table belongs to another blob, or the code was changed. Analyse it again.',
       )
-    const elsewhere = this.#misplaced(viewOf(code))
+    const elsewhere = this.#misplaced(viewOf(withReplaced(code, this.parts.veneered)))
     if (elsewhere !== undefined)
       throw new RelocError(
         'bad-table',
@@ -161,8 +166,10 @@ export class RelocationTable {
 
   /** A kind of site whose fields do not hold what the table says. */
   #misplaced(view: DataView): string | undefined {
-    const { groups, splits } = this.parts
-    const group = groups.find(({ kind, offsets, sum }) => groupSum(view, kind, offsets) !== sum)
+    const { groups, splits, veneered } = this.parts
+    const group = groups.find(
+      (group) => groupSum(view, group.kind, group.offsets) !== heldSum(group, veneered),
+    )
     if (group !== undefined) return KIND_ROWS[group.kind].name
     return splits.some(({ pieces, value }) => joinPieces(view, pieces) !== value) ? 'split' : undefined
   }

@@ -91,7 +91,13 @@ function farBranch(
 }
 
 /** A call or jump to the veneer at `start`, as long as `length` bytes: 67h does nothing to either. */
-export function branchTo(area: VeneerArea, opcode: number, place: number, length: number, start: number): Uint8Array {
+export function branchTo(
+  area: VeneerArea,
+  opcode: number,
+  place: number,
+  length: number,
+  start: number,
+): Uint8Array {
   const patch = new Uint8Array(length).fill(0x67)
   patch[length - 5] = opcode
   area.referToVeneer(patch, length - 4, place + length, start)
@@ -195,7 +201,12 @@ function farAccess(
 }
 
 /** `movabs rax, [target]`, `movabs [target], rax` of 8 bytes, or of 2. */
-const moveAbsolute = (instruction: Instruction, opcode: 0xa1 | 0xa3, size: number, target: bigint): number[] => [
+const moveAbsolute = (
+  instruction: Instruction,
+  opcode: 0xa1 | 0xa3,
+  size: number,
+  target: bigint,
+): number[] => [
   ...segmentPrefix(instruction),
   size === 2 ? 0x66 : 0x48,
   opcode,
@@ -275,4 +286,3 @@ function loadThrough(instruction: Instruction, register: number): number[] {
   const sib = (instruction.sib & 0xf8) | low
   return [...segmentPrefix(instruction), 0x48 | extended | (index >= 8 ? 2 : 0), 0x8b, (low << 3) | 4, sib]
 }
-

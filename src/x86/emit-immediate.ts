@@ -43,7 +43,8 @@ export function farImmediate(
   const isMove = opcode === 0xc7 && memory === Memory.none
   if (opcode >= 0xb8 && opcode <= 0xbf && !isWide)
     return detour(area, place, length, () => area.emit(moveImmediate((opcode & 7) | b, target)))
-  if (isMove && !isWide) return detour(area, place, length, () => area.emit(moveImmediate((modrm & 7) | b, target)))
+  if (isMove && !isWide)
+    return detour(area, place, length, () => area.emit(moveImmediate((modrm & 7) | b, target)))
   if (!isWide) return refused
   const operation = fromMemory(instruction)
   if (operation === undefined) return refused
@@ -113,7 +114,12 @@ function withMemory(
   head[modrmOffset - 1] = store
   return detour(area, place, length, () => {
     area.emit(adjustStack(-redZone), push(scratch), moveImmediate(scratch, target))
-    area.emit(head, operandBytes(bytes, instruction, scratch, redZone + 8), pop(scratch), adjustStack(redZone))
+    area.emit(
+      head,
+      operandBytes(bytes, instruction, scratch, redZone + 8),
+      pop(scratch),
+      adjustStack(redZone),
+    )
   })
 }
 
