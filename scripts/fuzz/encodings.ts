@@ -150,6 +150,7 @@ export function writeEncoding(
   } else {
     const high = ((r >>> 16) & 7) === 0
     const odd = wild && ((r >>> 19) & 15) === 0
+    put(0x62)
     put(((~rxb & 7) << 5) | (high ? (r >>> 20) & 16 : 16) | (odd ? (r >>> 20) & 8 : 0) | page.map)
     put((page.w << 7) | ((~vvvv & 15) << 3) | (odd ? (r >>> 21) & 4 : 4) | page.pp)
     const masked = ((r >>> 22) & 1) === 0

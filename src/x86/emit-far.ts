@@ -213,7 +213,9 @@ const moveAbsolute = (
   ...moveImmediate(0, target).slice(2),
 ]
 
-const stackSize = (instruction: Instruction): number => ((instruction.prefixes & Prefix.p66) === 0 ? 8 : 2)
+/** Bytes that a push or pop moves: 66h makes them 2, and REX.W undoes that. */
+const stackSize = ({ prefixes }: Instruction): number =>
+  (prefixes & Prefix.p66) !== 0 && (prefixes & Prefix.w) === 0 ? 2 : 8
 
 /** `push [m]`: the slot first, then below the red zone. */
 function farPush(
@@ -257,7 +259,7 @@ function farIndirect(
   const form = (instruction.modrm >> 3) & 7
   if (form === 3 || form === 5)
     return { reason: 'a far call or jump is served by no veneer', remedy: KEPT_32 }
-  if ((instruction.prefixes & Prefix.p66) !== 0)
+  if ((instruction.prefixes & (Prefix.p66 | Prefix.w)) === Prefix.p66)
     return { reason: 'the makers execute it differently with a 66h prefix', remedy: KEPT_32 }
   if (redZone === 0 && scratch === undefined)
     return {

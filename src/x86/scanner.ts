@@ -288,7 +288,7 @@ function vectorLayout(
   out.vvvv = v & 15
   const unique = (layout >> UNIQUE_SHIFT) & 3
   if (unique !== NOT_UNIQUE) {
-    const sib = modrm < 0xc0 && (modrm & 7) === 4 ? bytes[at + 1] : -1
+    const sib = (layout & VSIB) !== 0 && modrm < 0xc0 ? bytes[at + 1] : -1
     if (!areUnique(unique, modrm, sib, out.prefixes, v, registers, tables.leaves[leaf + 2])) return NONE
   }
   out.modrmOffset = at - first
