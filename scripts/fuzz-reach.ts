@@ -6,8 +6,16 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { NativeHarness } from '../test/support/native/harness.ts'
 import { randomNumbers } from './fuzz/encodings.ts'
-import { CELLS, type CaseClass, CLASSES, type Template, TemplateMaker } from './fuzz/reach-cases.ts'
-import { DISTANCES, type Distance, makeCase, mapReach, type ReachCase, runCases, type Tamper } from './fuzz/reach-run.ts'
+import { type CaseClass, CELLS, CLASSES, type Template, TemplateMaker } from './fuzz/reach-cases.ts'
+import {
+  DISTANCES,
+  type Distance,
+  makeCase,
+  mapReach,
+  type ReachCase,
+  runCases,
+  type Tamper,
+} from './fuzz/reach-run.ts'
 
 interface Tally {
   executed: number
@@ -50,7 +58,8 @@ export async function fuzzReach({ count, seed, tamper, most = 10 }: ReachOptions
         const template = pick(known, maker, next)
         if (template !== undefined) cases.push(makeCase(template, pickDistance(next), harness, next))
       }
-      for (const [i, outcome] of (await runCases(harness, cases, tamper)).entries()) report.add(cases[i], outcome)
+      for (const [i, outcome] of (await runCases(harness, cases, tamper)).entries())
+        report.add(cases[i], outcome)
     }
     return report.finish(seed, leftOut)
   } finally {
@@ -92,7 +101,9 @@ async function learn(harness: NativeHarness, next: () => number): Promise<{ know
     const { key } = all[i].template
     good.set(key, (good.get(key) ?? 0) + (what === 'faulted' ? 0 : 1))
   })
-  const keys = new Set([...samples].filter(([key, list]) => good.get(key) === list.length).map(([key]) => key))
+  const keys = new Set(
+    [...samples].filter(([key, list]) => good.get(key) === list.length).map(([key]) => key),
+  )
   const cells = new Map<CaseClass, Set<number>>()
   for (const { template, cell } of all) {
     if (!keys.has(template.key)) continue

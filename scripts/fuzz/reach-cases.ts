@@ -55,7 +55,8 @@ const effects = new RegisterEffects()
 function isExcluded({ map, opcode, encoding, modrm, flow }: Instruction): boolean {
   if (encoding !== Encoding.legacy) return false
   const reg = (modrm >> 3) & 7
-  if (map === 0) return opcode === 0x8e || (opcode === 0xff && (reg === 3 || reg === 5)) || flow === Flow.xbegin
+  if (map === 0)
+    return opcode === 0x8e || (opcode === 0xff && (reg === 3 || reg === 5)) || flow === Flow.xbegin
   if (map === 1) return [0x00, 0x01, 0xb2, 0xb4, 0xb5].includes(opcode)
   return false
 }
@@ -164,4 +165,3 @@ export class TemplateMaker {
 
 /** Every page and opcode, as `make` wants them. */
 export const CELLS: number = PAGES.length * 256
-

@@ -2,7 +2,7 @@
  * Runs cases of the reach fuzzer: the instruction where it was and where it was moved to, in the same state, and what differs afterwards.
  */
 import { hexBytes } from '../../src/core/bytes.ts'
-import { relocate, type Relocation } from '../../src/relocate/relocate.ts'
+import { type Relocation, relocate } from '../../src/relocate/relocate.ts'
 import { RelocationTable } from '../../src/table/table.ts'
 import { formatInstruction } from '../../src/x86/iced.ts'
 import { Encoding } from '../../src/x86/instruction.ts'
@@ -125,7 +125,12 @@ function alignment({ caseClass, encoding, map }: Template): number {
 }
 
 /** Operands that do not fault: a quotient that fits, masked exceptions, a target to go to. */
-function prepare({ opcode, map, reg, register, isByte, branch }: Template, state: CpuState, data: Uint8Array, at: number): void {
+function prepare(
+  { opcode, map, reg, register, isByte, branch }: Template,
+  state: CpuState,
+  data: Uint8Array,
+  at: number,
+): void {
   const view = new DataView(data.buffer)
   if (branch !== undefined) view.setBigUint64(at, TARGET, true)
   if (map === 0 && (opcode === 0xf6 || opcode === 0xf7) && reg >= 6) {
@@ -146,7 +151,8 @@ function prepare({ opcode, map, reg, register, isByte, branch }: Template, state
   // A bit string: the register says how far from the operand.
   if (map === 1 && [0xa3, 0xab, 0xb3, 0xbb].includes(opcode) && register !== 4)
     state.set(register, state.get(register) & 0x7fn)
-  if (map === 1 && opcode === 0xae && reg === 2) view.setUint32(at, 0x1f80 | (data[at] << 13 & 0x6000), true)
+  if (map === 1 && opcode === 0xae && reg === 2)
+    view.setUint32(at, 0x1f80 | ((data[at] << 13) & 0x6000), true)
 }
 
 /** The move of a case. Throws `refused`. */
@@ -224,7 +230,8 @@ function nativeCase(
 function compare(item: ReachCase, moved: Relocation, a: NativeResult, b: NativeResult): Outcome {
   const fail = (why: string): Outcome => ({ what: 'differs', why: `${describe(item, moved)}: ${why}` })
   if (a.end !== 'exit' && b.end === a.end && a.signal === b.signal) return { what: 'faulted' }
-  if (a.end !== b.end || a.exit !== b.exit) return fail(`${a.end} ${a.exit} ${a.signalName}, moved ${b.end} ${b.exit} ${b.signalName}`)
+  if (a.end !== b.end || a.exit !== b.exit)
+    return fail(`${a.end} ${a.exit} ${a.signalName}, moved ${b.end} ${b.exit} ${b.signalName}`)
   const differences = diffStates(a.state, b.state)
   if (differences.length > 0)
     return fail(differences.map(({ register, a: x, b: y }) => `${register} ${x}, moved ${y}`).join('; '))

@@ -13,7 +13,7 @@ import {
   SCRATCH_REGISTERS,
   type VeneerArea,
 } from './emit.ts'
-import { detour, type FarField, type FarRules, type NoFarForm } from './emit-far.ts'
+import { detour, type FarField, type FarRules, type NoFarForm } from './emit-detour.ts'
 import { prefixLength } from './emit-operand.ts'
 import { Encoding, type Instruction, Memory, Prefix } from './instruction.ts'
 

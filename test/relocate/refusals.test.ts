@@ -44,7 +44,8 @@ describe('a refused move', () => {
         text: 'jmp short 0x3fffa5',
         message:
           'pc8: the value -97 would become -129 (target 0x3fffa5); a signed 8-bit field holds -2^7 to 2^7-1.',
-        remedy: 'Choose a destination nearer to what the code refers to, move that along (`also`), or ask for veneers (`veneers`, --veneers).',
+        remedy:
+          'Choose a destination nearer to what the code refers to, move that along (`also`), or ask for veneers (`veneers`, --veneers).',
       } satisfies Problem,
     ])
     expect(message).toContain(formatProblem(problems[0]))

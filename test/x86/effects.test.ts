@@ -20,7 +20,7 @@ function decode(text: string): Instruction {
 
 describe('fillEffects', () => {
   it('says what iced says of 40,000 encodings of all cells', () => {
-    const report = fuzzEffects(100_000, 9)
+    const report = fuzzEffects(250_000, 9)
     expect(report.differences).toEqual([])
     expect(report.count).toBeGreaterThan(40_000)
   })

@@ -1,0 +1,179 @@
+/** What instructions become out of reach, byte for byte; what is refused; and that the way back restores every byte. */
+import { describe, expect, it } from 'vitest'
+import { hexBytes } from '../../src/core/bytes.ts'
+import { RelocError } from '../../src/core/errors.ts'
+import { type RelocateOptions, type Relocation, relocate } from '../../src/relocate/relocate.ts'
+import type { SiteInput } from '../../src/table/from-sites.ts'
+import { RelocationTable } from '../../src/table/table.ts'
+import { formatInstruction } from '../../src/x86/iced.ts'
+
+const BASE = 0x400000n
+const FAR = 0x7f00_0000_0000n
+const LOW = { start: 0x500000n, length: 0x1000 }
+const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.replaceAll(' ', ''), 'hex'))
+
+function tableOf(code: Uint8Array, sites: readonly SiteInput[]): RelocationTable {
+  return RelocationTable.fromSites(sites, {
+    code,
+    base: BASE,
+    runs: [{ start: 0, end: code.length }],
+    moved: [LOW],
+  })
+}
+
+const FAR_LOW = { from: LOW.start, to: FAR + 0x100000n, length: LOW.length }
+
+/** Moves one instruction with one site; `also` takes the low data along. */
+function far(text: string, site: SiteInput, options: RelocateOptions = {}): Relocation {
+  const code = bytes(text)
+  const table = tableOf(code, [site])
+  const moved = relocate(code, table, { to: FAR, also: [FAR_LOW], veneers: true, ...options })
+  moved.table.check(moved.bytes)
+  const home = relocate(moved.bytes, moved.table, {
+    to: BASE,
+    also: [{ from: FAR_LOW.to, to: LOW.start, length: LOW.length }],
+  })
+  expect(hexBytes(home.bytes)).toBe(hexBytes(code))
+  home.table.check(home.bytes)
+  return moved
+}
+
+/** Instructions of a move in their order of execution: the replaced one, then the veneer's until it leaves. */
+function listing({ bytes: code, veneers, positions }: Relocation): string[] {
+  const lines = [formatInstruction(code, 0, FAR)]
+  if (veneers === undefined || !/call|jmp|xbegin/.test(lines[0])) return lines
+  const at = Number(veneers.at - FAR)
+  for (let i = 0; i < veneers.bytes.length; ) {
+    const text = formatInstruction(veneers.bytes, i, veneers.at + BigInt(i))
+    if (text.startsWith('int3')) break
+    expect(positions.toOld(at + i)).toBe(0)
+    lines.push(text)
+    if (/\bjmp\b/.test(text)) break
+    i += lengthAt(veneers.bytes, i)
+  }
+  return lines
+}
+
+function lengthAt(code: Uint8Array, at: number): number {
+  for (let length = 1; length <= 15; length++)
+    if (formatInstruction(code.slice(at, at + length), 0, 0n) !== '(bad)') return length
+  return expect.unreachable()
+}
+
+function refusal(work: () => unknown): string {
+  try {
+    work()
+  } catch (error) {
+    if (error instanceof RelocError && error.code === 'refused')
+      return error.problems.map(({ message }) => message).join('; ')
+    throw error
+  }
+  return expect.unreachable()
+}
+
+const pc = (offset: number, end?: number): SiteInput => ({ offset, kind: 'pc32', end })
+
+describe('out of reach', () => {
+  it('the target is in the veneers once, however many ask for it', () => {
+    const code = bytes('e8 fb 0f 00 00  e9 f6 0f 00 00  48 8d 05 ef 0f 00 00  0f 84 e9 0f 00 00')
+    const sites = [pc(1), pc(6), pc(13), pc(19)]
+    const { veneers } = relocate(code, tableOf(code, sites), { to: FAR, veneers: true })
+    // One stub of 7 bytes, padding, one literal.
+    expect(hexBytes(veneers?.bytes ?? code)).toBe('3eff2501000000cc0010400000000000')
+    expect(veneers?.at).toBe((FAR + BigInt(code.length) + 15n) & ~15n)
+  })
+
+  it.each<[string, SiteInput, readonly string[]]>([
+    ['e8 00 00 20 00', pc(1), ['call 0x7f0000000010', 'notrack jmp qword [rel 0x7f0000000018]']],
+    ['f2 e8 00 00 20 00', pc(2), ['bnd call 0x7f0000000010', 'notrack bnd jmp qword [rel 0x7f0000000018]']],
+    ['c7 f8 00 00 20 00', pc(2), ['xbegin 0x7f0000000010', 'notrack jmp qword [rel 0x7f0000000018]']],
+    ['64 48 8d 05 00 00 20 00', pc(4), ['mov rax, [rel 0x7f0000000010]']],
+    ['66 8d 05 00 00 20 00', pc(3), ['mov ax, [rel 0x7f0000000010]']],
+    ['0f 18 0d 00 00 20 00', pc(3), ['prefetcht0 [rel 0x7f0000200007]']],
+  ])('%s', (text, site, expected) => {
+    expect(listing(far(text, site))).toEqual(expected)
+  })
+
+  const low = (offset: number, kind: 'abs32' | 'abs32s'): SiteInput => ({ offset, kind })
+  it.each<[string, string, SiteInput, string]>([
+    ['mov eax, imm32', 'b8 10 00 50 00', low(1, 'abs32'), 'mov rax, 0x7f0000100010'],
+    ['mov r9d, imm32', '41 b9 10 00 50 00', low(2, 'abs32'), 'mov r9, 0x7f0000100010'],
+    ['mov ecx, imm32 (C7)', 'c7 c1 10 00 50 00', low(2, 'abs32'), 'mov rcx, 0x7f0000100010'],
+    ['push imm32', '68 10 00 50 00', low(1, 'abs32s'), 'push qword [rel 0x7f0000000020]'],
+    ['cmp rax, imm32', '48 3d 10 00 50 00', low(2, 'abs32s'), 'cmp rax, [rel 0x7f0000000020]'],
+    ['test rax, imm32', '48 a9 10 00 50 00', low(2, 'abs32s'), 'test [rel 0x7f0000000020], rax'],
+    ['mov [rsp+8], imm32', '48 c7 44 24 08 10 00 50 00', low(5, 'abs32s'), 'mov [rsp+0x90], rax'],
+    ['mov eax, moffs32', '67 a1 10 00 50 00', low(2, 'abs32'), 'mov eax, [qword 0x7f0000100010]'],
+  ])('%s becomes %s', (_, text, site, expected) => {
+    expect(listing(far(text, site))).toContain(expected)
+  })
+
+  it.each<[string, string]>([
+    ['48 81 ff 10 00 50 00', 'cmp rdi, [rel 0x7f0000000010]'],
+    ['49 c7 c5 10 00 50 00', 'mov r13, [rel 0x7f0000000010]'],
+    ['49 f7 c5 10 00 50 00', 'test [rel 0x7f0000000010], r13'],
+  ])('%s becomes %s, in its place', (text, expected) => {
+    expect(listing(far(text, low(3, 'abs32s')))[0]).toBe(expected)
+  })
+
+  it.each<[string, SiteInput, RegExp]>([
+    ['3d 10 00 50 00', low(1, 'abs32'), /keeps 32 bits/],
+    ['c7 03 10 00 50 00', low(2, 'abs32'), /keeps 32 bits/],
+    ['8d 04 25 10 00 50 00', low(3, 'abs32s'), /keeps 32 bits/],
+    ['eb 10', { offset: 1, kind: 'pc8' }, /8-bit branch/],
+    ['48 ff 2d 00 00 20 00', pc(3), /far call or jump/],
+  ])('%s is refused', (text, site, reason) => {
+    expect(refusal(() => far(text, site))).toMatch(reason)
+  })
+
+  it('without a red zone rsp goes no further down; indirect branches want a register', () => {
+    expect(
+      listing(far('81 0d 00 00 20 00 01 00 00 00', pc(2, 10), { veneers: { redZone: false } })).slice(1),
+    ).toEqual(['push rax', 'mov rax, 0x60000a', 'or dword [rax], 1', 'pop rax', 'jmp 0x7f000000000a'])
+    const call = (scratch?: 'r11'): Relocation =>
+      far('ff 15 00 00 20 00', pc(2), { veneers: { redZone: false, scratch } })
+    expect(refusal(() => call())).toMatch(/needs a register/)
+    expect(listing(call('r11')).slice(1)).toEqual(['mov r11, 0x600006', 'mov r11, [r11]', 'jmp r11'])
+  })
+
+  it('refuses to replace what is entered in its middle', () => {
+    // jmp into the immediate of cmp dword [rip+x], 0x90909090
+    const code = bytes('eb 06 81 3d 00 00 20 00 90 90 90 90')
+    const table = tableOf(code, [pc(4, 12)])
+    expect(refusal(() => relocate(code, table, { to: FAR, veneers: true }))).toMatch(
+      /inside the instruction at 0x2/,
+    )
+    const pointer = bytes('81 3d 00 00 20 00 90 90 90 90 06 00 40 00 00 00 00 00')
+    const pointed = RelocationTable.fromSites([pc(2, 10), { offset: 10, kind: 'abs64' }], {
+      code: pointer,
+      base: BASE,
+      runs: [{ start: 0, end: 10 }],
+    })
+    expect(refusal(() => relocate(pointer, pointed, { to: FAR, veneers: true }))).toMatch(
+      /inside the instruction/,
+    )
+  })
+
+  it('says where there is no room for veneers', () => {
+    const code = bytes('8b 0d 00 00 20 00')
+    const move = (veneers: RelocateOptions['veneers']): string =>
+      refusal(() => relocate(code, tableOf(code, [pc(2)]), { to: FAR, veneers }))
+    expect(move({ capacity: 8 })).toMatch(/need \d+ bytes, there are 8/)
+    expect(move({ at: FAR + 0x1_0000_0000n })).toMatch(/out of the blob's reach/)
+    expect(move({ at: FAR })).toMatch(/lie on/)
+    expect(move(false)).toMatch(/pc32: the value/)
+  })
+
+  it('any number of moves, by way of veneers or not, ends with the same bytes as one', () => {
+    const code = bytes(
+      '48 8b 05 00 00 20 00  e8 00 00 20 00  48 8d 3d 00 00 30 00  81 3d 00 00 20 00 10 00 50 00',
+    )
+    const table = tableOf(code, [pc(3), pc(8), pc(15), pc(21, 29), low(25, 'abs32')])
+    const to = [FAR, FAR + 0x1000n, BASE + 0x10000n, 0x1_0000_0000_0000n, BASE + 0x20000n]
+    let now = { bytes: code, table }
+    for (const place of to) now = relocate(now.bytes, now.table, { to: place, veneers: true })
+    const once = relocate(code, table, { to: BASE + 0x20000n })
+    expect(hexBytes(now.bytes)).toBe(hexBytes(once.bytes))
+    expect(now.table.toJSON()).toEqual(once.table.toJSON())
+  })
+})
