@@ -1,5 +1,6 @@
 /** Writes the binary form of a table; its layout is drawn in binary.ts. */
 import { wrapAddress } from '../core/address.ts'
+import { RelocError } from '../core/errors.ts'
 import {
   bytesOfHex,
   CONSTANT_ANCHOR,
@@ -18,6 +19,11 @@ import { ByteWriter } from './varint.ts'
 
 /** See `RelocationTable.toBinary`. */
 export function writeTable(table: RelocationTable, code: Uint8Array): Uint8Array {
+  if (table.parts.veneered !== undefined)
+    throw new RelocError(
+      'bad-argument',
+      'The binary form holds no veneers. Keep the table as JSON (`toJSON`), or write the table of the code where it was.',
+    )
   table.check(code)
   const { blob, groups, splits, shifts } = table.parts
   const out = new ByteWriter()

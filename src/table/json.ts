@@ -4,6 +4,7 @@
  * without the code; `table.check(code)` does the rest.
  */
 import { hex, toAddress } from '../core/address.ts'
+import { hexBytes } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { type Blob, checkFields, checkShifts, placeBlob } from './builder.ts'
 import { packRuns } from './from-sites.ts'
@@ -19,6 +20,7 @@ import {
 } from './site.ts'
 import { checkPieces } from './split.ts'
 import { RelocationTable } from './table.ts'
+import type { Veneered } from './veneered.ts'
 
 export const JSON_FORMAT = 'x64-reloc-table'
 export const JSON_VERSION = 2
@@ -59,11 +61,20 @@ export interface TableJson {
   readonly code: readonly (readonly [start: number, end: number])[]
   readonly groups: readonly GroupJson[]
   readonly splits: readonly SplitJson[]
+  readonly veneers?: VeneersJson
+}
+
+/** What veneers stand in for: see `Veneered`. */
+interface VeneersJson {
+  readonly at: string
+  readonly length: number
+  readonly deltas: readonly string[]
+  readonly replaced: readonly (readonly [offset: number, bytes: string])[]
 }
 
 /** See `RelocationTable.toJSON`. */
 export function serializeTable(table: RelocationTable): TableJson {
-  const { blob, groups, splits, shifts } = table.parts
+  const { blob, groups, splits, shifts, veneered } = table.parts
   return {
     format: JSON_FORMAT,
     version: JSON_VERSION,
@@ -79,8 +90,16 @@ export function serializeTable(table: RelocationTable): TableJson {
     code: table.code().map(({ start, end }) => [start, end]),
     groups: groups.map(serializeGroup),
     splits: splits.map(serializeSplit),
+    ...(veneered === undefined ? {} : { veneers: serializeVeneered(veneered) }),
   }
 }
+
+const serializeVeneered = ({ at, length, deltas, replaced }: Veneered): VeneersJson => ({
+  at: hex(at),
+  length,
+  deltas: deltas.map(hex),
+  replaced: replaced.map(({ offset, bytes }) => [offset, hexBytes(bytes)]),
+})
 
 function serializeGroup(group: SiteGroup): GroupJson {
   return {
@@ -236,7 +255,30 @@ function parseParts(reader: Reader): RelocationTable {
     runs: packRuns(runs, length),
     hash,
     shifts,
+    veneered: reader.has('veneers') ? parseVeneered(reader.at('veneers'), blob) : undefined,
   })
+}
+
+function parseVeneered(reader: Reader, blob: Blob): Veneered {
+  let end = 0
+  const replaced = reader
+    .at('replaced')
+    .items()
+    .map((item) => {
+      const text = item.at(1).text()
+      if (!/^([0-9a-f]{2}){5,15}$/.test(text)) item.fail('holds no instruction')
+      const bytes = Uint8Array.from(text.match(/../g)!, (byte) => Number.parseInt(byte, 16))
+      const offset = item.at(0).integer(end, blob.length - bytes.length)
+      end = offset + bytes.length
+      return { offset, bytes }
+    })
+  const deltas = reader
+    .at('deltas')
+    .items()
+    .map((item) => BigInt.asIntN(64, item.big()))
+  if (deltas.length !== blob.covered.length) reader.fail('does not say how far each covered range has moved')
+  const length = reader.at('length').integer(0, 2 ** 31)
+  return { at: reader.at('at').address(), length, deltas, replaced }
 }
 
 function parsePlaces(reader: Reader, blob: Blob): { target: Place; anchor: Place } {
