@@ -1,25 +1,35 @@
 /** analyze: unannotated bytes in, a relocation table out. */
-import { hex } from '../core/address.ts'
+import { hex, wrapAddress } from '../core/address.ts'
 import { hexBytes, viewOf } from '../core/bytes.ts'
 import type { Problem } from '../core/errors.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
-import { type BlobOptions, TableBuilder, toBlob } from '../table/builder.ts'
-import { CODE_GIVEN } from '../table/site.ts'
+import { type Blob, type BlobOptions, TableBuilder, toBlob } from '../table/builder.ts'
+import { CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
-import { type Cpu, type DecoderKind, endsFlow, Flow, Instruction } from '../x86/instruction.ts'
+import {
+  type Cpu,
+  type DecoderKind,
+  endsFlow,
+  Flow,
+  Instruction,
+  type InstructionDecoder,
+  Prefix,
+} from '../x86/instruction.ts'
 import { createTableDecoder } from '../x86/scanner.ts'
 import { Background } from './background.ts'
 import { Candidates } from './candidates.ts'
-import { mapCode } from './code-map.ts'
+import { type CodeMap, mapCode } from './code-map.ts'
 import { GotWatcher } from './got.ts'
 import { checkHints, type Hints } from './hints.ts'
 import { Judge } from './judge.ts'
 import { LabelWatcher } from './label-operands.ts'
-import { isTaken, Mark } from './marks.ts'
+import { isTaken } from './marks.ts'
 import { OperandCollector } from './operands.ts'
-import { Places } from './places.ts'
+import { isPadding, Places } from './places.ts'
+import { limitProblems } from './problems.ts'
 import { addSelfRelative } from './self-relative.ts'
 import { SliceWatcher } from './slices.ts'
+import { isWatched } from './watched.ts'
 import { Window } from './window.ts'
 
 export interface AnalyzeOptions extends BlobOptions, ProgressOptions {
@@ -30,122 +40,158 @@ export interface AnalyzeOptions extends BlobOptions, ProgressOptions {
   readonly cpu?: Cpu | undefined
 }
 
-/** Warnings of one sort that are listed one by one; the rest is counted. */
-const LISTED = 20
-
 /**
  * Finds every field of `code` that holds an address which moves of the covered ranges could change. `table.problems` has
  * the warnings. `code` is not written. Throws `bad-argument`, `bad-hints`, `stopped`.
  */
 export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTable {
-  const blob = toBlob(code, options)
-  const hints = checkHints(options.hints, code.length, blob.base)
-  const decoder = createTableDecoder(code, { cpu: options.cpu })
-  {
-    const window = new Window(blob)
-    const map = mapCode(
-      { code, span: blob.span, alignment: Number(blob.base & 15n), hints, decoder, window },
-      options,
-    )
-    const builder = new TableBuilder(code, blob)
-    const candidates = new Candidates()
-    const background = new Background()
-    const got = new GotWatcher(code)
-    const labels = new LabelWatcher(code, builder)
-    const slices = new SliceWatcher(code, builder)
-    const operands = new OperandCollector(code, builder, window, candidates, background)
-    const problems: Problem[] = [...hints.problems]
-    const warn = (offset: number, length: number, kind: string, message: string, remedy: string): void => {
-      problems.push({
-        severity: 'warning',
-        code: kind,
-        offset,
-        address: BigInt.asUintN(64, blob.base + BigInt(offset)),
-        bytes: hexBytes(code, offset, offset + length),
-        message,
-        remedy,
-      })
-    }
-    const instruction = new Instruction()
-    let report = PROGRESS_STEP
-    let lastReal = -1
-    for (let run = 0; run < map.levels.length; run++) {
-      const end = map.runs[2 * run + 1]
-      for (let at = map.runs[2 * run]; at < end; at += instruction.length) {
-        decoder.decode(at, instruction)
-        operands.collect(instruction, map.levels[run])
-        got.watch(instruction, map.levels[run])
-        labels.watch(instruction, map.levels[run])
-        slices.watch(instruction, map.levels[run])
-        if (!isNop(instruction)) lastReal = at
-        if (
-          instruction.branchSize !== 0 &&
-          (instruction.prefixes & 1) !== 0 &&
-          instruction.flow !== Flow.xbegin
-        )
-          warn(
-            at,
-            instruction.length,
-            'prefix-66-branch',
-            'a near branch with a 66 prefix: Intel ignores the prefix, AMD truncates the target to 16 bits.',
-            "Say which reading is meant with cpu: 'intel' or 'amd' (command: --cpu).",
-          )
-        if (at >= report) {
-          reportProgress(options, at, code.length, 'operands')
-          report = at + PROGRESS_STEP
-        }
-      }
-    }
-    if (lastReal >= 0 && map.runs[map.runs.length - 1] === code.length) {
-      decoder.decode(lastReal, instruction)
-      if (!endsFlow(instruction.flow) && instruction.flow !== Flow.int3 && instruction.flow !== Flow.halt)
-        warn(
-          lastReal,
-          instruction.length,
-          'falls-through',
-          `execution can run past the end of the blob (offset ${hex(code.length)}), where nothing moves along.`,
-          'End the blob with the branch that continues, or move what follows too.',
-        )
-    }
-    for (let i = 0; i < map.data.length; i += 2)
-      operands.collectPointers(map.data[i], map.data[i + 1], CODE_GIVEN)
-    const places = new Places(code, blob.span, map.runs, decoder, map.marks, Mark.target)
-    labels.finish({ decoder, marks: map.marks, outside: map.outside, places })
-    slices.finish({ decoder, marks: map.marks, places, warn })
-    new Judge({ candidates, background, places, window, view: viewOf(code), marks: map.marks, builder }).run()
-    got.finish(builder)
-    addSelfRelative(
-      viewOf(code),
-      map.data,
-      Number(blob.base & 3n),
-      map.outside,
-      (offset) => isTaken(map.marks, offset, 4),
-      CODE_GIVEN,
-      builder,
-    )
-    return builder.finish(map.runs, limitProblems(problems))
-  }
+  return new Analysis(code, options).run()
 }
 
-/** nop, int3 and multi-byte nops: padding behind code. */
-const isNop = (instruction: Instruction): boolean =>
-  (instruction.map === 0 && (instruction.opcode === 0x90 || instruction.opcode === 0xcc)) ||
-  (instruction.map === 1 && instruction.opcode === 0x1f)
+class Analysis {
+  readonly #code: Uint8Array
+  readonly #options: AnalyzeOptions
+  readonly #blob: Blob
+  readonly #decoder: InstructionDecoder
+  readonly #window: Window
+  readonly #builder: TableBuilder
+  readonly #candidates = new Candidates()
+  readonly #background = new Background()
+  readonly #problems: Problem[] = []
+  /** Code evidence of what is found in data: as good as the hints. */
+  #dataLevel: number = CODE_GUESS
 
-/** The first of each sort, and one line that counts the rest. */
-function limitProblems(problems: readonly Problem[]): Problem[] {
-  const counts = new Map<string, number>()
-  const kept: Problem[] = []
-  for (const problem of problems) {
-    const count = (counts.get(problem.code) ?? 0) + 1
-    counts.set(problem.code, count)
-    if (count <= LISTED) kept.push(problem)
+  constructor(code: Uint8Array, options: AnalyzeOptions) {
+    this.#code = code
+    this.#options = options
+    this.#blob = toBlob(code, options)
+    this.#decoder = createTableDecoder(code, { cpu: options.cpu })
+    this.#window = new Window(this.#blob)
+    this.#builder = new TableBuilder(code, this.#blob)
   }
-  return kept.map((problem, i) => {
-    const count = counts.get(problem.code)!
-    const last = kept.findLastIndex((other) => other.code === problem.code) === i
-    return last && count > LISTED
-      ? { ...problem, message: `${problem.message} (and ${count - LISTED} more like it)` }
-      : problem
-  })
+
+  run(): RelocationTable {
+    const code = this.#code
+    const hints = checkHints(this.#options.hints, code.length, this.#blob.base)
+    this.#problems.push(...hints.problems)
+    if (hints.ranged) this.#dataLevel = CODE_GIVEN
+    const { span } = this.#blob
+    const decoder = this.#decoder
+    const alignment = Number(this.#blob.base & 15n)
+    const map = mapCode(
+      { code, span, alignment, hints, decoder, window: this.#window, cpu: this.#options.cpu },
+      this.#options,
+    )
+    this.#collect(map)
+    this.#checkEnd(map)
+    const places = new Places(code, span, map, decoder)
+    this.#collectSpread(map, places)
+    const view = viewOf(code)
+    new Judge({
+      candidates: this.#candidates,
+      background: this.#background,
+      places,
+      window: this.#window,
+      view,
+      marks: map.marks,
+      builder: this.#builder,
+    }).run()
+    const taken = (offset: number): boolean => isTaken(map.marks, offset, 4)
+    addSelfRelative(view, map.data, alignment & 3, map.outside, taken, this.#dataLevel, this.#builder)
+    return this.#builder.finish(map.runs, limitProblems(this.#problems))
+  }
+
+  /** Sites of the instructions, candidates of instructions and data. */
+  #collect(map: CodeMap): void {
+    const operands = new OperandCollector(
+      this.#code,
+      this.#builder,
+      this.#window,
+      this.#candidates,
+      this.#background,
+    )
+    const instruction = new Instruction()
+    const { notable, runs } = map
+    let run = 0
+    let report = PROGRESS_STEP
+    for (let i = 0; i < notable.length; i++) {
+      const at = notable[i]
+      while (runs[2 * run + 1] <= at) run++
+      this.#decoder.decode(at, instruction)
+      operands.collect(instruction, map.levels[run])
+      if (instruction.branchSize !== 0) this.#checkPrefix(instruction)
+      if (at < report) continue
+      reportProgress(this.#options, at, this.#code.length, 'operands')
+      report = at + PROGRESS_STEP
+    }
+    for (let i = 0; i < map.data.length; i += 2)
+      operands.collectPointers(map.data[i], map.data[i + 1], this.#dataLevel)
+  }
+
+  /** Addresses that no instruction holds alone. In code that takes its own address 64-bit constants may be differences: the large model. */
+  #collectSpread(map: CodeMap, places: Places): void {
+    const code = this.#code
+    const decoder = this.#decoder
+    const { starts, runs, levels, marks, outside } = map
+    const got = map.selfLabels > 0 ? new GotWatcher(code) : undefined
+    const labels = new LabelWatcher(code, this.#builder)
+    const slices = new SliceWatcher(code, this.#builder)
+    const instruction = new Instruction()
+    for (let i = 0, run = 0; i < starts.length; i++) {
+      const at = starts[i]
+      if (got === undefined && !isWatched(code, at)) continue
+      while (runs[2 * run + 1] <= at) run++
+      decoder.decode(at, instruction)
+      got?.watch(instruction, levels[run])
+      labels.watch(instruction, levels[run])
+      slices.watch(instruction, levels[run])
+    }
+    labels.finish({ decoder, marks, outside, places })
+    slices.finish({ decoder, marks, places, warn: (...problem) => this.#warn(...problem) })
+    got?.finish(this.#builder)
+  }
+
+  #checkPrefix(instruction: Instruction): void {
+    if (this.#options.cpu !== undefined) return
+    if ((instruction.prefixes & Prefix.p66) === 0 || instruction.flow === Flow.xbegin) return
+    this.#warn(
+      instruction.offset,
+      instruction.length,
+      'prefix-66-branch',
+      'a near branch with a 66 prefix: Intel ignores the prefix, AMD truncates the target to 16 bits.',
+      "Say which reading is meant with cpu: 'intel' or 'amd' (command: --cpu).",
+    )
+  }
+
+  /** Warns where execution can run past the last byte. */
+  #checkEnd({ starts, runs }: CodeMap): void {
+    const { length } = this.#code
+    if (runs.length === 0 || runs[runs.length - 1] !== length) return
+    const instruction = new Instruction()
+    let i = starts.length - 1
+    for (; i >= 0; i--) {
+      this.#decoder.decode(starts[i], instruction)
+      if (!isPadding(instruction)) break
+    }
+    if (
+      i < 0 ||
+      endsFlow(instruction.flow) ||
+      instruction.flow === Flow.int3 ||
+      instruction.flow === Flow.halt
+    )
+      return
+    this.#warn(
+      instruction.offset,
+      instruction.length,
+      'falls-through',
+      `execution can run past the end of the blob (offset ${hex(length)}), where nothing moves along.`,
+      'End the blob with the branch that continues, or move what follows too.',
+    )
+  }
+
+  #warn(offset: number, length: number, code: string, message: string, remedy: string): void {
+    const address = wrapAddress(this.#blob.base + BigInt(offset))
+    const bytes = hexBytes(this.#code, offset, offset + length)
+    this.#problems.push({ severity: 'warning', code, offset, address, bytes, message, remedy })
+  }
 }

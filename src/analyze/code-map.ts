@@ -1,16 +1,25 @@
 /**
- * Which bytes are instructions. Two readings of the same kind: the first knows only the hints and the statistics of
- * instruction forms; from what it takes for code come the places that branches reach, that memory operands read, and where outside targets
- * cluster; with those as evidence the second decides.
+ * Which bytes are instructions.
+ *
+ * A linear reading comes first: compiled code reads well from its first byte to its last. Where it does not (zones.ts), every offset is
+ * weighed as code and as data (segment.ts), twice: the first time by the hints and the statistics of instruction forms alone; from what that
+ * takes for code come the places that branches reach, that memory operands read, and where outside targets cluster, and with those as evidence the
+ * second reading decides. A short blob is one zone.
  */
 import { type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
+import type { Cpu } from '../x86/instruction.ts'
 import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
+import { findNotable } from '../x86/notable.ts'
+import { sweep } from '../x86/sweep.ts'
 import type { CheckedHints } from './hints.ts'
 import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
-import { segment } from './segment.ts'
+import { findReferences, type References } from './references.ts'
+import { type SegmentContext, segment } from './segment.ts'
+import { StartBits } from './start-bits.ts'
 import type { Window } from './window.ts'
+import { findZones } from './zones.ts'
 
 export interface CodeMap {
   /** Pairs of offsets, ascending: each run decodes linearly from its start to exactly its end. */
@@ -19,6 +28,13 @@ export interface CodeMap {
   readonly levels: Uint8Array
   /** Pairs of offsets of what is not code. */
   readonly data: Uint32Array
+  /** Where each instruction starts, ascending, and as bits. */
+  readonly starts: Uint32Array
+  readonly bits: StartBits
+  /** Starts of what can hold sites: relative operands that leave the blob, constants in or beside the covered ranges, odd ones. */
+  readonly notable: Uint32Array
+  /** Number of instructions that look like large-model position-independent code taking its own address. */
+  readonly selfLabels: number
   readonly outside: OutsideTargets
   /** Bits of `Mark` for each offset. */
   readonly marks: Uint8Array
@@ -33,6 +49,7 @@ export interface MapInput {
   readonly hints: CheckedHints
   readonly decoder: InstructionDecoder
   readonly window: Window
+  readonly cpu: Cpu | undefined
 }
 
 const GIVEN_CODE = { form: -24, least: -(1 << 20), leave: 200, leaveForced: 200, skip: 0, enter: 48 }
@@ -40,79 +57,342 @@ const SHORT_CODE = { form: 0, least: 4, leave: 200, leaveForced: 16, skip: 160, 
 
 /** Blobs up to this many bytes are code unless something says otherwise. */
 const SHORT = 512
-
+/** Blobs up to this many bytes are read with all care everywhere. */
+const CAREFUL = 4096
 /** Maps a blob. */
 export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
-  const { code, hints } = input
+  const marks = markHints(input)
+  const { length } = input.code
+  const swept = length > CAREFUL ? sweepCode(input, options) : EMPTY
+  reportProgress(options, length >> 1, length, 'code map')
+  const bits = new StartBits(length)
+  bits.add(swept.starts)
+  const entries = input.hints.entries
+  const linear = new OutsideTargets(swept.references.outsideTargets)
+  const zones =
+    length > CAREFUL
+      ? alignZones(
+          findZones({ ...swept, bits, length, decoder: input.decoder, entries }, linear),
+          bits,
+          length,
+        )
+      : [0, length]
+  const inZone = zoneTest(zones)
+  const { outsideSources, outsideTargets } = swept.references
+  const outside = outsideTargets.filter((_, i) => !inZone(outsideSources[i]))
+  markReferences(swept.references, marks, inZone)
+  for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
+  const context = contextOf(input, marks)
+  const first = readZones(context, zones, input.alignment)
+  const inside = startsOf(first, input.decoder)
+  bits.add(inside)
+  collect(input, context.view, inside, marks, outside)
+  // A few targets more or less do not change where they cluster.
+  const same = Math.abs(outside.length - outsideTargets.length) * 100 < outsideTargets.length
+  const targets = same ? linear : new OutsideTargets(outside)
+  const score = (distance: number): number =>
+    Math.max(-64, Math.min(64, Math.round(16 * targets.score(distance))))
+  const second =
+    zones.length === 0 ? [] : readZones({ ...context, earlier: bits, outside: score }, zones, input.alignment)
+  return finishMap(input, marks, swept, zones, second, targets)
+}
+
+/** Every instruction start of some runs. */
+function startsOf(runs: readonly number[], decoder: InstructionDecoder): number[] {
+  const instruction = new Instruction()
+  const starts: number[] = []
+  for (let run = 0; run < runs.length; run += 2)
+    for (let at = runs[run]; at < runs[run + 1]; at += decoder.decode(at, instruction)) starts.push(at)
+  return starts
+}
+
+/** What the hints say of each offset. */
+function markHints({ code, hints }: MapInput): Uint8Array {
   const marks = new Uint8Array(code.length)
   for (const { start, end, kind } of hints.ranges)
     marks.fill(kind === 'data' ? Mark.forbidden : Mark.given, start, end)
   // A code range begins with code.
   for (const { start, kind } of hints.ranges) if (kind === 'code') marks[start] |= Mark.target
   // Who hands over a few hundred bytes hands over code.
-  const short = code.length <= SHORT
-  if (short && !hints.ranged) marks.fill(Mark.given)
+  if (code.length <= SHORT && !hints.ranged) marks.fill(Mark.given)
   for (const entry of hints.entries) if (entry < code.length) marks[entry] |= Mark.entry
-  const context = {
-    code,
-    view: new DataView(code.buffer, code.byteOffset, code.length),
-    decoder: input.decoder,
-    marks,
-    span: input.span,
-    outside: () => -4,
-    window: input.window,
-    reread: false,
-    given: short ? SHORT_CODE : GIVEN_CODE,
-  }
-  const first = segment(context, 0, code.length, input.alignment)
-  reportProgress(options, code.length >> 1, code.length, 'code map')
-  const outside = new OutsideTargets(collect(input, context.view, first, marks))
-  const runs = Uint32Array.from(
-    segment(
-      {
-        ...context,
-        reread: true,
-        outside: (distance) => Math.max(-64, Math.min(64, Math.round(16 * outside.score(distance)))),
-      },
-      0,
-      code.length,
-      input.alignment,
-    ),
-  )
-  const levels = new Uint8Array(runs.length / 2).fill(hints.ranged ? CODE_GIVEN : CODE_GUESS)
-  return { runs, levels, data: gapsBetween(runs, code.length), outside, marks }
+  return marks
 }
 
-/** Marks what the code of a reading points at inside the blob, and lists what it points at outside. */
-function collect(input: MapInput, view: DataView, runs: readonly number[], marks: Uint8Array): number[] {
+function contextOf(input: MapInput, marks: Uint8Array): SegmentContext {
+  const { code, decoder, span, window } = input
+  return {
+    code,
+    view: new DataView(code.buffer, code.byteOffset, code.length),
+    decoder,
+    marks,
+    span,
+    outside: () => -4,
+    window,
+    earlier: undefined,
+    given: code.length <= SHORT ? SHORT_CODE : GIVEN_CODE,
+  }
+}
+
+interface Swept {
+  readonly starts: Uint32Array
+  readonly references: References
+  readonly rejected: readonly number[]
+}
+
+const EMPTY: Swept = {
+  starts: new Uint32Array(0),
+  references: findReferences(new Uint8Array(0), 0, new Uint32Array(0), new Uint32Array(0)),
+  rejected: [],
+}
+
+/** The linear reading of everything that the hints allow to be code. */
+function sweepCode(input: MapInput, options: ProgressOptions): Swept {
+  const { code, hints, cpu, span } = input
+  const rejected: number[] = []
+  const starts: Uint32Array[] = []
+  const sites: Uint32Array[] = []
+  let from = 0
+  const data = hints.ranges.filter((range) => range.kind === 'data')
+  for (const { start, end } of [...data, { start: code.length, end: code.length }]) {
+    if (start > from) {
+      const part = sweep(code, {
+        start: from,
+        end: start,
+        cpu,
+        rejected,
+        onProgress: options.onProgress,
+        signal: options.signal,
+      })
+      starts.push(part.starts)
+      sites.push(part.sites)
+    }
+    from = end
+  }
+  const all = concat(starts)
+  return { starts: all, references: findReferences(code, span, all, concat(sites)), rejected }
+}
+
+function concat(parts: readonly Uint32Array[]): Uint32Array {
+  if (parts.length === 1) return parts[0]
+  const whole = new Uint32Array(parts.reduce((sum, part) => sum + part.length, 0))
+  let at = 0
+  for (const part of parts) {
+    whole.set(part, at)
+    at += part.length
+  }
+  return whole
+}
+
+/** Zones whose ends are starts of the linear reading, so that what lies around them can be kept. */
+function alignZones(zones: readonly number[], bits: StartBits, length: number): number[] {
+  const aligned: number[] = []
+  for (let i = 0; i < zones.length; i += 2) {
+    let start = zones[i]
+    while (start > 0 && !bits.has(start)) start--
+    let end = zones[i + 1]
+    while (end < length && !bits.has(end)) end++
+    if (aligned.length > 0 && start <= aligned[aligned.length - 1]) aligned[aligned.length - 1] = end
+    else aligned.push(start, end)
+  }
+  return aligned
+}
+
+/** Whether an offset lies in a zone, asked in ascending or any order. */
+function zoneTest(zones: readonly number[]): (offset: number) => boolean {
+  let last = 0
+  return (offset) => {
+    while (last > 0 && offset < zones[last]) last -= 2
+    while (last + 2 < zones.length && offset >= zones[last + 2]) last += 2
+    return zones.length > 0 && offset >= zones[last] && offset < zones[last + 1]
+  }
+}
+
+function markReferences(
+  references: References,
+  marks: Uint8Array,
+  inZone: (offset: number) => boolean,
+): void {
+  for (let i = 0; i < references.count; i++) {
+    if (inZone(references.sources[i])) continue
+    const target = references.targets[i]
+    if (target >= 0) marks[target] |= Mark.target
+    else marks[-1 - target] |= Mark.data
+  }
+}
+
+function readZones(context: SegmentContext, zones: readonly number[], alignment: number): number[] {
+  const runs: number[] = []
+  for (let i = 0; i < zones.length; i += 2) {
+    const [start, end] = [zones[i], zones[i + 1]]
+    for (const offset of segment(context, start, end, alignment, {
+      before: start > 0,
+      behind: end < context.code.length,
+    }))
+      runs.push(offset)
+  }
+  return runs
+}
+
+/** Marks what the instructions at `starts` point at inside the blob, and lists what they point at outside. */
+function collect(
+  input: MapInput,
+  view: DataView,
+  starts: readonly number[],
+  marks: Uint8Array,
+  outside: number[],
+): void {
   const instruction = new Instruction()
-  const outside: number[] = []
   const { length } = input.code
-  for (let run = 0; run < runs.length; run += 2) {
-    for (let at = runs[run]; at < runs[run + 1]; at += instruction.length) {
-      input.decoder.decode(at, instruction)
-      marks[at] |= Mark.start
-      const next = at + instruction.length
-      if (instruction.branchSize !== 0) {
-        const field = at + instruction.branchOffset
-        const target =
-          next +
-          (instruction.branchSize === 4
-            ? view.getInt32(field, true)
-            : instruction.branchSize === 1
-              ? view.getInt8(field)
-              : view.getInt16(field, true))
-        if (target >= 0 && target < length) marks[target] |= Mark.target
-        else if (target < 0 || target >= input.span) outside.push(target)
-      } else if (instruction.memory === Memory.rip) {
-        const target = next + view.getInt32(at + instruction.displacementOffset, true)
-        if (target >= 0 && target < length) {
-          if (instruction.opcode !== 0x8d || instruction.map !== 0) marks[target] |= Mark.data
-        } else if (target < 0 || target > input.span) outside.push(target)
-      }
+  for (const at of starts) {
+    input.decoder.decode(at, instruction)
+    const size = instruction.branchSize
+    if (size === 0 && instruction.memory !== Memory.rip) continue
+    const field = at + (size === 0 ? instruction.displacementOffset : instruction.branchOffset)
+    const value =
+      size === 1 ? view.getInt8(field) : size === 2 ? view.getInt16(field, true) : view.getInt32(field, true)
+    const target = at + instruction.length + value
+    if (target < 0 || target > input.span) outside.push(target)
+    else if (target < length) {
+      if (size !== 0) marks[target] |= Mark.target
+      else if (instruction.opcode !== 0x8d || instruction.map !== 0) marks[target] |= Mark.data
     }
   }
-  return outside
+}
+
+/** Joins the linear reading around the zones with the careful one in them. */
+function finishMap(
+  input: MapInput,
+  marks: Uint8Array,
+  swept: Swept,
+  zones: readonly number[],
+  inside: readonly number[],
+  outside: OutsideTargets,
+): CodeMap {
+  const { code, hints, decoder } = input
+  const parts: Uint32Array[] = []
+  const careful: number[] = []
+  const runs: number[] = []
+  const addRun = (start: number, end: number): void => {
+    if (runs.length > 0 && runs[runs.length - 1] === start) runs[runs.length - 1] = end
+    else if (end > start) runs.push(start, end)
+  }
+  const addSolid = (start: number, end: number): void => {
+    const first = lowerBound(swept.starts, start)
+    const last = lowerBound(swept.starts, end)
+    if (last === first) return
+    parts.push(swept.starts.subarray(first, last))
+    for (const [begin, stop] of splitAtData(hints, swept.starts[first], end, marks)) addRun(begin, stop)
+  }
+  let from = 0
+  let run = 0
+  for (let zone = 0; zone < zones.length; zone += 2) {
+    addSolid(from, zones[zone])
+    const begin = run
+    for (; run < inside.length && inside[run] < zones[zone + 1]; run += 2)
+      addRun(inside[run], inside[run + 1])
+    const starts = startsOf(inside.slice(begin, run), decoder)
+    parts.push(Uint32Array.from(starts))
+    for (const start of starts) careful.push(start)
+    from = zones[zone + 1]
+  }
+  addSolid(from, code.length)
+  const starts = concat(parts)
+  const bits = new StartBits(code.length)
+  bits.add(starts)
+  const packed = Uint32Array.from(runs)
+  const levels = new Uint8Array(packed.length / 2).fill(hints.ranged ? CODE_GIVEN : CODE_GUESS)
+  const notable = notableOf(input, swept, starts, careful, zoneTest(zones))
+  return {
+    runs: packed,
+    levels,
+    data: gapsBetween(packed, code.length),
+    starts,
+    bits,
+    notable,
+    selfLabels: swept.references.selfLabels,
+    outside,
+    marks,
+  }
+}
+
+/** What an instruction's first byte says of 8-byte constants: nothing; REX, so the opcode follows; a moffs opcode, or a rarer prefix to look behind. */
+const WIDE_FIRST = new Uint8Array(256)
+for (let rex = 0x40; rex < 0x50; rex++) WIDE_FIRST[rex] = 1
+for (const byte of [0xa0, 0xa1, 0xa2, 0xa3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x67]) WIDE_FIRST[byte] = 2
+
+/** Starts of what can hold an 8-byte constant. */
+function findWide(code: Uint8Array, starts: Uint32Array): number[] {
+  const found: number[] = []
+  for (let i = 0; i < starts.length; i++) {
+    const start = starts[i] | 0
+    const first = WIDE_FIRST[code[start]]
+    if (first === 0) continue
+    if (first === 1) {
+      const opcode = code[start + 1]
+      // movabs is B8+ with REX.W; of moffs every form.
+      const movabs = (code[start] & 8) !== 0 && (opcode & 0xf8) === 0xb8
+      if (!movabs && (opcode & 0xfc) !== 0xa0) continue
+    }
+    found.push(start)
+  }
+  return found
+}
+
+/** What the sites are looked for in: instructions that point outside, that hold constants near the covered ranges, odd ones, and all that were read with care. */
+function notableOf(
+  input: MapInput,
+  swept: Swept,
+  starts: Uint32Array,
+  careful: readonly number[],
+  inZone: (offset: number) => boolean,
+): Uint32Array {
+  const { outsideSources, odd } = swept.references
+  const constants = input.window.isHigh
+    ? findWide(input.code, starts)
+    : findNotable(input.code, starts, { cpu: input.cpu, window: input.window.neighbourhood() })
+  const solid = (list: readonly number[]): number[] => list.filter((start) => !inZone(start))
+  return mergeAscending(
+    solid(outsideSources),
+    Uint32Array.from([...solid(odd), ...careful, ...constants]).sort(),
+  )
+}
+
+/** Two ascending lists as one, each offset once. */
+function mergeAscending(a: ArrayLike<number>, b: ArrayLike<number>): Uint32Array {
+  const merged = new Uint32Array(a.length + b.length)
+  let count = 0
+  for (let i = 0, k = 0; i < a.length || k < b.length; ) {
+    const next = k >= b.length || (i < a.length && a[i] <= b[k]) ? a[i++] : b[k++]
+    if (count === 0 || merged[count - 1] !== next) merged[count++] = next
+  }
+  return merged.subarray(0, count)
+}
+
+/** Index of the first start at or behind `offset`. */
+function lowerBound(starts: Uint32Array, offset: number): number {
+  let low = 0
+  let high = starts.length
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (starts[middle] < offset) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+/** [start, end) without the ranges that are data by hint. */
+function splitAtData(hints: CheckedHints, start: number, end: number, marks: Uint8Array): [number, number][] {
+  if (!hints.ranged) return [[start, end]]
+  const pieces: [number, number][] = []
+  let from = start
+  for (const range of hints.ranges) {
+    if (range.kind !== 'data' || range.end <= from || range.start >= end) continue
+    if (range.start > from) pieces.push([from, range.start])
+    from = range.end
+  }
+  if (from < end && (marks[from] & Mark.forbidden) === 0) pieces.push([from, end])
+  return pieces
 }
 
 /** The stretches of [0, length) that no run covers. */

@@ -21,6 +21,17 @@ const REACH = 12
 /** Outside targets this near to one another are of one section. */
 const NEAR = 1n << 16n
 
+/**
+ * Whether the `lea r,[rip+x]` in [start, next) takes an address just before itself and a movabs follows: how position-independent code of the
+ * large model finds the table.
+ */
+export function isSelfLabelAt(code: Uint8Array, start: number, next: number, target: number): boolean {
+  if (target > start || target < start - 16) return false
+  for (let at = next; at < next + 12; at++)
+    if ((code[at] & 0xfe) === 0x48 && (code[at + 1] & 0xf8) === 0xb8) return true
+  return false
+}
+
 interface WideConstant {
   /** Offset of the imm64. */
   readonly offset: number

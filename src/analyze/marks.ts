@@ -13,8 +13,6 @@ export const Mark = {
   given: 16,
   /** Held by a site. */
   field: 32,
-  /** An instruction of the first reading starts here. */
-  start: 64,
 } as const
 
 /** Whether a byte of the field belongs to a site already. */

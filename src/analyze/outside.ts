@@ -15,7 +15,7 @@ export class OutsideTargets {
 
   /** @param targets distances from the base, one for each relative field that points outside */
   constructor(targets: readonly number[]) {
-    this.#sorted = Float64Array.from(targets).sort()
+    this.#sorted = new Float64Array(targets).sort()
     const { length } = this.#sorted
     let alone = 0
     for (let i = 0; i < length; i++) {

@@ -1,5 +1,7 @@
-/** What lies at an offset, as far as a pointer to it is concerned. */
+/** What lies at an offset, as far as a pointer to it is concerned. Asked for few offsets, so nothing is prepared. */
 import { endsFlow, Flow, Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import type { CodeMap } from './code-map.ts'
+import { Mark } from './marks.ts'
 
 /** What a pointer can find. */
 export const Place = {
@@ -26,72 +28,73 @@ export const isPadding = (instruction: Instruction): boolean =>
   (instruction.map === 0 && (instruction.opcode === 0x90 || instruction.opcode === 0xcc)) ||
   (instruction.map === 1 && instruction.opcode === 0x1f)
 
-const CODE = 1
-const START = 2
-const ENTRY = 4
+/** Instructions of padding that are passed over: the bytes to a cache line, one at a time. */
+const MOST_PADDING = 64
+
+/** Offsets looked at to learn how often each place occurs. */
+const CENSUS = 1 << 13
 
 export class Places {
-  /** Bits of CODE, START, ENTRY for each offset. */
-  readonly #kinds: Uint8Array
   readonly #code: Uint8Array
-  readonly #labels: Uint8Array
-  readonly #labelBit: number
   readonly #span: number
+  readonly #map: CodeMap
+  readonly #decoder: InstructionDecoder
+  readonly #instruction = new Instruction()
 
-  /** @param labels a byte for each offset; `labelBit` of it says that a branch lands there */
-  constructor(
-    code: Uint8Array,
-    span: number,
-    runs: Uint32Array,
-    decoder: InstructionDecoder,
-    labels: Uint8Array,
-    labelBit: number,
-  ) {
+  constructor(code: Uint8Array, span: number, map: CodeMap, decoder: InstructionDecoder) {
     this.#code = code
     this.#span = span
-    this.#labels = labels
-    this.#labelBit = labelBit
-    this.#kinds = new Uint8Array(code.length)
-    const instruction = new Instruction()
-    for (let run = 0; run < runs.length; run += 2) {
-      this.#kinds.fill(CODE, runs[run], runs[run + 1])
-      let fresh = true
-      for (let at = runs[run]; at < runs[run + 1]; at += instruction.length) {
-        decoder.decode(at, instruction)
-        this.#kinds[at] |= fresh ? START | ENTRY : START
-        fresh =
-          endsFlow(instruction.flow) || instruction.flow === Flow.int3 || (fresh && isPadding(instruction))
-      }
-    }
+    this.#map = map
+    this.#decoder = decoder
   }
 
-  /** How many offsets of the moved range are of each `Place`. */
+  /** How many offsets of the moved range are of each `Place`, estimated from evenly spread ones. */
   census(): Float64Array {
     const counts = new Float64Array(8)
-    for (let offset = 0; offset < this.#code.length; offset++) counts[this.at(offset)]++
-    counts[Place.zero] = this.#span - this.#code.length
+    const { length } = this.#code
+    // An odd stride meets every residue of the alignments that compilers use.
+    const stride = Math.max(1, Math.floor(length / CENSUS) | 1)
+    for (let offset = 0; offset < length; offset += stride) counts[this.at(offset)] += stride
+    counts[Place.zero] = this.#span - length
     counts[Place.end] = 1
     return counts
   }
 
+  /** Whether an instruction holds the byte at `offset`. */
   isCode(offset: number): boolean {
-    return offset >= 0 && offset < this.#kinds.length && this.#kinds[offset] !== 0
-  }
-
-  isStart(offset: number): boolean {
-    return (this.#kinds[offset] & START) !== 0
+    return this.#map.bits.has(offset) || this.#isInside(offset)
   }
 
   /** One of `Place` for an offset in [0, span]. */
   at(offset: number): number {
     if (offset >= this.#span) return Place.end
     if (offset >= this.#code.length) return Place.zero
-    const kind = this.#kinds[offset]
-    if (kind !== 0) {
-      if ((kind & ENTRY) !== 0) return Place.entry
-      if ((kind & START) === 0) return Place.inside
-      return (this.#labels[offset] & this.#labelBit) !== 0 ? Place.label : Place.instruction
+    const { bits } = this.#map
+    if (bits.has(offset)) {
+      if (this.#isEntry(offset)) return Place.entry
+      return (this.#map.marks[offset] & Mark.target) !== 0 ? Place.label : Place.instruction
     }
+    if (this.#isInside(offset)) return Place.inside
     return (offset & 7) === 0 || this.#code[offset - 1] === 0 ? Place.object : Place.data
+  }
+
+  /** Whether the offset is in the instruction that starts before it. */
+  #isInside(offset: number): boolean {
+    const start = this.#map.bits.lastUpTo(offset - 1)
+    return start >= 0 && start + this.#decoder.decode(start, this.#instruction) > offset
+  }
+
+  /** Whether nothing falls through to the instruction at `offset`: behind a flow end, padding passed over. */
+  #isEntry(offset: number): boolean {
+    const instruction = this.#instruction
+    let at = offset
+    for (let steps = 0; steps < MOST_PADDING; steps++) {
+      const start = at === 0 ? -1 : this.#map.bits.lastUpTo(at - 1)
+      if (start < 0 || start + this.#decoder.decode(start, instruction) !== at) return true
+      if (endsFlow(instruction.flow) || instruction.flow === Flow.int3) return true
+      if (!isPadding(instruction)) return false
+      at = start
+    }
+    return false
   }
 }

@@ -14,6 +14,7 @@ import { endsFlow, Flow, Instruction, type InstructionDecoder, Memory } from '..
 import { Mark } from './marks.ts'
 import { opcodeSlot } from './opcode-key.ts'
 import { opcodeScores } from './opcode-stats.ts'
+import type { StartBits } from './start-bits.ts'
 import type { Window } from './window.ts'
 
 export interface SegmentContext {
@@ -27,8 +28,8 @@ export interface SegmentContext {
   /** Scores a relative target outside the blob (distance from the base); positive where others cluster. */
   readonly outside: (distance: number) => number
   readonly window: Window
-  /** The second reading: `marks` say where instructions started in the first. */
-  readonly reread: boolean
+  /** Where instructions started in the first reading; undefined in that. */
+  readonly earlier: StartBits | undefined
   /** How given code is read: the least that a form counts for, the least that an instruction counts for, what leaving and entering cost. */
   readonly given: {
     readonly form: number
@@ -102,8 +103,8 @@ function weighInstruction(context: SegmentContext, scores: Int8Array, instructio
           ? view.getInt8(at)
           : view.getInt16(at, true))
     if (distance >= 0 && distance < span) {
-      if (context.reread && distance < marks.length)
-        score += (marks[distance] & Mark.start) !== 0 ? WEIGHTS.toStart : WEIGHTS.toMiddle
+      if (context.earlier !== undefined && distance < marks.length)
+        score += context.earlier.has(distance) ? WEIGHTS.toStart : WEIGHTS.toMiddle
       if (instruction.branchSize === 4) score += WEIGHTS.insideFar
     } else if (instruction.branchSize === 1) score += WEIGHTS.rel8Outside
     else {
@@ -171,13 +172,28 @@ function enterCost(context: SegmentContext, mark: number, address: number): numb
   return (address & 15) === 0 ? WEIGHTS.enterAligned : WEIGHTS.enter
 }
 
+/** What lies at the ends of a range: code that goes on, or nothing. */
+export interface Edges {
+  /** Code runs into `start`, and an instruction begins there. */
+  readonly before: boolean
+  /** Code begins at `end`. */
+  readonly behind: boolean
+}
+
 /** The best reading of [start, end) as code runs: pairs of offsets, ascending. `alignment` is the low bits of the base. */
-export function segment(context: SegmentContext, start: number, end: number, alignment: number): number[] {
+export function segment(
+  context: SegmentContext,
+  start: number,
+  end: number,
+  alignment: number,
+  edges: Edges,
+): number[] {
   const scores = opcodeScores()
   const { decoder, marks } = context
   const size = end - start
   const code = new Int32Array(size + 1)
   const data = new Int32Array(size + 1)
+  if (edges.behind) data[size] = -WEIGHTS.enterAligned
   const instruction = new Instruction()
   for (let i = size - 1; i >= 0; i--) {
     const offset = start + i
@@ -196,7 +212,7 @@ export function segment(context: SegmentContext, start: number, end: number, ali
     if (((alignment + offset) & 7) === 0 && i + 8 <= size && inRange(context, offset, 8))
       data[i] = Math.max(data[i], data[i + 8] + WEIGHTS.pointer)
   }
-  return trace(context, start, size, code, data, alignment)
+  return trace(context, start, size, code, data, alignment, edges)
 }
 
 /** Walks the best reading forwards. */
@@ -207,12 +223,14 @@ function trace(
   code: Int32Array,
   data: Int32Array,
   alignment: number,
+  edges: Edges,
 ): number[] {
   const { decoder, marks } = context
   const runs: number[] = []
   const instruction = new Instruction()
   let i = 0
-  let inCode = code[0] >= data[0] - WEIGHTS.beginAsData
+  let inCode =
+    code[0] > IMPOSSIBLE && code[0] >= data[0] - (edges.before ? WEIGHTS.leaveOpen : WEIGHTS.beginAsData)
   let from = 0
   while (i < size) {
     if (!inCode) {

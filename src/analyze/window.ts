@@ -1,4 +1,6 @@
 /** Which 64-bit values lie in or beside a covered range, asked of two 32-bit halves: no bigint per question. */
+import { ADDRESS_LIMIT } from '../core/address.ts'
+import type { AddressRange } from '../core/range.ts'
 import type { Blob } from '../table/builder.ts'
 
 export class Window {
@@ -6,6 +8,7 @@ export class Window {
   readonly #high: readonly number[]
   readonly #spans: readonly number[]
   readonly #own: number
+  readonly #blob: Blob
   /** Address of byte 0, as two halves. */
   readonly baseLow: number
   readonly baseHigh: number
@@ -16,6 +19,7 @@ export class Window {
     this.#high = covered.map((range) => Number(range.start >> 32n))
     this.#spans = covered.map((range) => Number(range.end - range.start))
     this.#own = blob.own
+    this.#blob = blob
     this.baseLow = this.#low[blob.own]
     this.baseHigh = this.#high[blob.own]
   }
@@ -27,6 +31,27 @@ export class Window {
       if (distance >= 0 && distance <= this.#spans[i]) return true
     }
     return false
+  }
+
+  /** Whether no 32-bit constant, zero- or sign-extended, lies in or beside a covered range. */
+  get isHigh(): boolean {
+    const { start, end } = this.neighbourhood()
+    return start >= 1n << 32n && end < ADDRESS_LIMIT - (1n << 31n)
+  }
+
+  /** The covered ranges and what `side` calls beside the blob's own, as one range. */
+  neighbourhood(): AddressRange {
+    const { covered, own } = this.#blob
+    const span = covered[own].end - covered[own].start
+    const beside = [covered[own].start - span, covered[own].end + span]
+    const low = [...covered.map((range) => range.start), beside[0] < 0n ? 0n : beside[0]].reduce((a, b) =>
+      a < b ? a : b,
+    )
+    const high = [
+      ...covered.map((range) => range.end),
+      beside[1] > ADDRESS_LIMIT ? ADDRESS_LIMIT : beside[1],
+    ].reduce((a, b) => (a > b ? a : b))
+    return { start: low, end: high }
   }
 
   /** Distance from the blob's base; exact below 2^53. */

@@ -26,6 +26,8 @@ export interface SweepOptions extends DecoderOptions, ProgressOptions {
   readonly start?: number | undefined
   /** Offset past the last byte, default the length: nothing beyond it is read. */
   readonly end?: number | undefined
+  /** Takes the offsets at which no instruction starts; some may lie inside of one, none is missing. */
+  readonly rejected?: number[] | undefined
 }
 
 /** What {@link sweep} found. Offsets count from the blob's start, ascending. */
@@ -114,7 +116,7 @@ function sweepWithIced(bytes: Uint8Array, start: number, found: Found, options: 
           found.starts[found.count++] = position
           const field = cursor.isBranch ? cursor.immediateOffset : cursor.displacementOffset
           if (cursor.isBranch || cursor.isIpRelative) found.sites[found.siteCount++] = position + field
-        }
+        } else options.rejected?.push(position)
         position += length || 1
       }
     }
@@ -157,8 +159,10 @@ class TableSweeper {
   readonly #decoder: InstructionDecoder
   readonly #instruction = new Instruction()
   readonly #fast: FastTables | undefined
+  readonly #rejected: number[] | undefined
 
-  constructor(bytes: Uint8Array, start: number, options: DecoderOptions) {
+  constructor(bytes: Uint8Array, start: number, options: SweepOptions) {
+    this.#rejected = options.rejected
     const cpu = options.cpu ?? 'intel'
     this.#view = viewOf(bytes)
     this.#decoder = createTableDecoder(bytes, options)
@@ -192,7 +196,10 @@ class TableSweeper {
   /** Length | offset of the relative field << 4 of the instruction at `position`, by the decoder; 0: none. */
   #ask(position: number): number {
     const instruction = this.#instruction
-    if (this.#decoder.decode(position, instruction) === 0) return 0
+    if (this.#decoder.decode(position, instruction) === 0) {
+      this.#rejected?.push(position)
+      return 0
+    }
     const field = instruction.memory >= Memory.rip ? instruction.displacementOffset : instruction.branchOffset
     return instruction.length | (field << 4)
   }

@@ -1,0 +1,69 @@
+/**
+ * Where the relative operands of a linear reading point. The reading gives starts and fields; the end of an instruction is the next
+ * start, so the targets follow without decoding anything again:
+ *
+ *     target = next start + displacement;  1 byte behind the field: rel8, else a 4-byte displacement (with an immediate behind it, maybe)
+ *
+ * A RIP operand's field follows a ModRM byte of mod 0, rm 5; no branch opcode looks like one.
+ */
+import { isSelfLabelAt } from './got.ts'
+
+export interface References {
+  /** Operands that stay inside the blob. */
+  readonly count: number
+  /** Starts of their instructions. */
+  readonly sources: Int32Array
+  /** Targets; as -1 - target for those that are read or written as data. */
+  readonly targets: Int32Array
+  /** Starts of the instructions that point outside, and distances from the base of where. */
+  readonly outsideSources: readonly number[]
+  readonly outsideTargets: readonly number[]
+  /** Starts of what needs a look for other reasons: 66-prefixed branches, EIP operands. */
+  readonly odd: readonly number[]
+  /** Number of instructions that take the address of the code they are in, before a movabs. */
+  readonly selfLabels: number
+}
+
+/** Whether the byte before a relative field is the ModRM byte of a RIP operand, not a branch's opcode. */
+const isRipModrm = (byte: number): boolean => (byte & 0xc7) === 5
+
+/** The references of a reading of `code`; `span` is the moved range's length. */
+export function findReferences(
+  code: Uint8Array,
+  span: number,
+  starts: Uint32Array,
+  sites: Uint32Array,
+): References {
+  const view = new DataView(code.buffer, code.byteOffset, code.length)
+  const sources = new Int32Array(sites.length)
+  const targets = new Int32Array(sites.length)
+  const outsideSources: number[] = []
+  const outsideTargets: number[] = []
+  const odd: number[] = []
+  let count = 0
+  let selfLabels = 0
+  let i = 0
+  for (let s = 0; s < sites.length; s++) {
+    const field = sites[s] | 0
+    while (i + 1 < starts.length && starts[i + 1] <= field) i++
+    const start = starts[i] | 0
+    const rip = isRipModrm(code[field - 1])
+    const next = i + 1 < starts.length ? starts[i + 1] | 0 : code.length
+    // Past a gap of the reading the next start is no end; such places are rejected ones, and looked at anyway.
+    const size = next - field
+    if (size === 2 || code[start] === 0x66 || code[start] === 0x67) odd.push(start)
+    const target =
+      next + (size === 1 ? view.getInt8(field) : field + 4 <= code.length ? view.getInt32(field, true) : 0)
+    if (target < 0 || target >= span) {
+      outsideSources.push(start)
+      outsideTargets.push(target)
+      continue
+    }
+    const lea = rip && code[field - 2] === 0x8d
+    if (lea && isSelfLabelAt(code, start, next, target)) selfLabels++
+    if (lea || target >= code.length) continue
+    sources[count] = start
+    targets[count++] = rip ? -1 - target : target
+  }
+  return { count, sources, targets, outsideSources, outsideTargets, odd, selfLabels }
+}

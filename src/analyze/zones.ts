@@ -1,0 +1,93 @@
+/**
+ * Which parts of a linear reading are in doubt. Reading every offset in every way is a hundred times slower than reading on, and
+ * compiled code reads well: its branches land on instructions, nothing is invalid, its forms are those of code. What breaks one of these rules lies in a
+ * zone that is read with all care; the rest is taken as it was swept.
+ */
+import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import { opcodeSlot } from './opcode-key.ts'
+import { opcodeScores } from './opcode-stats.ts'
+import type { OutsideTargets } from './outside.ts'
+import type { References } from './references.ts'
+import type { StartBits } from './start-bits.ts'
+
+const BLOCK_BITS = 8
+/** Instructions looked at in each block, and what they must score together, in sixteenths. */
+const SAMPLE = 6
+const PLAUSIBLE = 64
+/** Natural-logarithmic score below which a target outside is out of place. */
+const STRANGE = -1.5
+
+export interface SweptCode {
+  readonly length: number
+  readonly decoder: InstructionDecoder
+  /** Instruction starts of the linear reading, ascending, and as bits. */
+  readonly starts: Uint32Array
+  readonly bits: StartBits
+  readonly references: References
+  /** Offsets where nothing decodes. */
+  readonly rejected: readonly number[]
+  readonly entries: readonly number[]
+}
+
+/** The zones of doubt: pairs of offsets, ascending, disjoint. */
+export function findZones(swept: SweptCode, outside: OutsideTargets): number[] {
+  const blocks = new Uint8Array((swept.length >>> BLOCK_BITS) + 1)
+  const flag = (offset: number): void => {
+    blocks[offset >>> BLOCK_BITS] = 1
+  }
+  swept.rejected.forEach(flag)
+  for (const entry of swept.entries) if (entry < swept.length && !swept.bits.has(entry)) flag(entry)
+  sampleForms(swept, flag)
+  checkReferences(swept, outside, blocks)
+  return mergeBlocks(blocks, swept.length)
+}
+
+/** Flags the blocks whose first instructions are not of the forms that code has. */
+function sampleForms(swept: SweptCode, flag: (offset: number) => void): void {
+  const { starts, decoder } = swept
+  const scores = opcodeScores()
+  const instruction = new Instruction()
+  for (let i = 0; i < starts.length; ) {
+    const block = starts[i] >>> BLOCK_BITS
+    let score = 0
+    let seen = 0
+    for (; seen < SAMPLE && i < starts.length && starts[i] >>> BLOCK_BITS === block; seen++, i++) {
+      decoder.decode(starts[i], instruction)
+      score += scores[opcodeSlot(instruction)]
+    }
+    if (score < (seen === SAMPLE ? PLAUSIBLE : 0)) flag(block << BLOCK_BITS)
+    const next = (block + 1) << BLOCK_BITS
+    // Starts are at most 15 bytes apart, mostly 4: leap, then search on.
+    if (i < starts.length && starts[i] < next) i += (next - starts[i]) >>> 4
+    while (i < starts.length && starts[i] < next) i++
+  }
+}
+
+/** Flags both ends of what points into the middle of instructions, code that is read as data, and the sources of strange outside targets. */
+function checkReferences({ references, bits }: SweptCode, outside: OutsideTargets, blocks: Uint8Array): void {
+  const { count, sources, targets } = references
+  for (let i = 0; i < count; i++) {
+    const target = targets[i]
+    if (target >= 0) {
+      if (bits.has(target)) continue
+      blocks[sources[i] >>> BLOCK_BITS] = 1
+      blocks[target >>> BLOCK_BITS] = 1
+    } else if (bits.lastUpTo(-1 - target) >= 0) blocks[(-1 - target) >>> BLOCK_BITS] = 1
+  }
+  references.outsideTargets.forEach((target, i) => {
+    if (outside.score(target) < STRANGE) blocks[references.outsideSources[i] >>> BLOCK_BITS] = 1
+  })
+}
+
+/** Flagged blocks with one more on each side, as ranges of offsets. */
+function mergeBlocks(blocks: Uint8Array, length: number): number[] {
+  const zones: number[] = []
+  for (let block = 0; block < blocks.length; block++) {
+    if (blocks[block] === 0) continue
+    const start = Math.max(0, (block - 1) << BLOCK_BITS)
+    const end = Math.min(length, (block + 2) << BLOCK_BITS)
+    if (zones.length > 0 && start <= zones[zones.length - 1]) zones[zones.length - 1] = end
+    else zones.push(start, end)
+  }
+  return zones
+}
