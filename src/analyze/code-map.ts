@@ -12,6 +12,7 @@ import type { Cpu } from '../x86/instruction.ts'
 import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import { findNotable } from '../x86/notable.ts'
 import { sweep } from '../x86/sweep.ts'
+import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
 import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
@@ -86,7 +87,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const first = readZones(context, zones, input.alignment)
   const inside = startsOf(first, input.decoder)
   bits.add(inside)
-  collect(input, context.view, inside, marks, outside)
+  const selfLabels = swept.references.selfLabels + collect(input, context.view, inside, marks, outside)
   // A few targets more or less do not change where they cluster.
   const same = Math.abs(outside.length - outsideTargets.length) * 100 < outsideTargets.length
   const targets = same ? linear : new OutsideTargets(outside)
@@ -94,7 +95,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
     Math.max(-64, Math.min(64, Math.round(16 * targets.score(distance))))
   const second =
     zones.length === 0 ? [] : readZones({ ...context, earlier: bits, outside: score }, zones, input.alignment)
-  return finishMap(input, marks, swept, zones, second, targets)
+  return { ...finishMap(input, marks, swept, zones, second), selfLabels, outside: targets, marks }
 }
 
 /** Every instruction start of some runs. */
@@ -234,16 +235,17 @@ function readZones(context: SegmentContext, zones: readonly number[], alignment:
   return runs
 }
 
-/** Marks what the instructions at `starts` point at inside the blob, and lists what they point at outside. */
+/** Marks what the instructions at `starts` point at inside the blob, and lists what they point at outside. Returns the number of self labels. */
 function collect(
   input: MapInput,
   view: DataView,
   starts: readonly number[],
   marks: Uint8Array,
   outside: number[],
-): void {
+): number {
   const instruction = new Instruction()
   const { length } = input.code
+  let selfLabels = 0
   for (const at of starts) {
     input.decoder.decode(at, instruction)
     const size = instruction.branchSize
@@ -256,8 +258,10 @@ function collect(
     else if (target < length) {
       if (size !== 0) marks[target] |= Mark.target
       else if (instruction.opcode !== 0x8d || instruction.map !== 0) marks[target] |= Mark.data
+      else if (isSelfLabelAt(input.code, at, at + instruction.length, target)) selfLabels++
     }
   }
+  return selfLabels
 }
 
 /** Joins the linear reading around the zones with the careful one in them. */
@@ -267,8 +271,7 @@ function finishMap(
   swept: Swept,
   zones: readonly number[],
   inside: readonly number[],
-  outside: OutsideTargets,
-): CodeMap {
+): Omit<CodeMap, 'selfLabels' | 'outside' | 'marks'> {
   const { code, hints, decoder } = input
   const parts: Uint32Array[] = []
   const careful: number[] = []
@@ -303,17 +306,7 @@ function finishMap(
   const packed = Uint32Array.from(runs)
   const levels = new Uint8Array(packed.length / 2).fill(hints.ranged ? CODE_GIVEN : CODE_GUESS)
   const notable = notableOf(input, swept, starts, careful, zoneTest(zones))
-  return {
-    runs: packed,
-    levels,
-    data: gapsBetween(packed, code.length),
-    starts,
-    bits,
-    notable,
-    selfLabels: swept.references.selfLabels,
-    outside,
-    marks,
-  }
+  return { runs: packed, levels, data: gapsBetween(packed, code.length), starts, bits, notable }
 }
 
 /** What an instruction's first byte says of 8-byte constants: nothing; REX, so the opcode follows; a moffs opcode, or a rarer prefix to look behind. */
