@@ -12,6 +12,23 @@ export type { AddressLike } from './core/address.ts'
 export { formatProblem, type Problem, RelocError, type RelocErrorCode } from './core/errors.ts'
 export type { ProgressOptions } from './core/progress.ts'
 export type { AddressRange, Move } from './core/range.ts'
+export {
+  CodeHeap,
+  type CodeInput,
+  type CodeMove,
+  type CodePlace,
+  type CompactOptions,
+  type CompactReport,
+  type HeapOptions,
+  type SideTable,
+} from './heap/heap.ts'
+export type { Callee, HeapMemory } from './heap/memory.ts'
+export { nativeUnavailable } from './heap/native/memory.ts'
+export { type NativeOptions, nativeMemory } from './heap/native/reservation.ts'
+export type { Block, CodeHandle } from './heap/object.ts'
+export type { Budget, CompactMode } from './heap/plan.ts'
+export { type SimulatedOptions, simulatedMemory } from './heap/simulated.ts'
+export type { Violation } from './heap/verify.ts'
 export { type MoveOptions, type MoveResult, move } from './move.ts'
 export type { PositionMap, Side } from './relocate/positions.ts'
 export { type RelocateOptions, type Relocation, relocate } from './relocate/relocate.ts'

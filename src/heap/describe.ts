@@ -10,7 +10,7 @@ const LINES = 200
 export function describeHeap(state: HeapState): string {
   const { memory, free } = state
   const lines = [
-    `${hex(memory.base)}  ${memory.registry.count} blocks of ${memory.registry.used} bytes, ${free.count} holes of ${free.total} bytes, ${state.inFlight} calls running`,
+    `${hex(memory.base)}  ${memory.registry.count} blocks of ${memory.registry.used} bytes, ${free.count} holes of ${free.total} bytes, ${state.calls + state.holds} calls running`,
   ]
   let at = 0
   let left = 0
@@ -33,7 +33,7 @@ export function describeHeap(state: HeapState): string {
 function describeBlock(state: HeapState, block: Block): string {
   const { object } = block
   const notes: string[] = []
-  const reason = reasonToStay(state, block)
+  const reason = reasonToStay(state, block, 'slide')
   if (block.links.length > 0)
     notes.push(`refers to ${block.links.map((link) => link.handle.name).join(', ')}`)
   if (object.callers.size > 0) notes.push(`${object.callers.size} callers`)

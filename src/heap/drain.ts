@@ -2,14 +2,14 @@
  * Retired blocks: freed objects and old copies. Their bytes are given back when nothing can run in them any more, and not before anything
  * that might call them.
  */
-import type { Block, CodeHandle, CodeObject } from './object.ts'
+import type { Block, CodeObject } from './object.ts'
 import type { HeapState } from './state.ts'
 
 export class Drain {
   readonly #state: HeapState
-  readonly #onDealloc: (handle: CodeHandle) => void
+  readonly #onDealloc: (object: CodeObject) => void
 
-  constructor(state: HeapState, onDealloc: (handle: CodeHandle) => void) {
+  constructor(state: HeapState, onDealloc: (object: CodeObject) => void) {
     this.#state = state
     this.#onDealloc = onDealloc
   }
@@ -22,7 +22,7 @@ export class Drain {
       this.#state.retired.add(object.block)
       this.#state.dropHandle(object.handle)
     }
-    if (this.#state.inFlight === 0) this.all()
+    if (!this.#state.busy) this.all()
   }
 
   /** Nothing runs: everything that was retired is given back. */
@@ -30,13 +30,9 @@ export class Drain {
     this.#release([...this.#state.retired])
   }
 
-  /** Gives back what none of `words` points into and what no block that stays refers to. */
-  except(words: Iterable<bigint>): void {
-    const stay = new Set<Block>()
-    for (const word of words) {
-      const block = this.#state.blockAt(word)
-      if (block?.retired) stay.add(block)
-    }
+  /** Gives back what is not in `running` and what no retired block that is refers to. */
+  except(running: Iterable<Block>): void {
+    const stay = new Set([...running].filter((block) => block.retired))
     // What stays may call what it refers to; a set grows while it is walked, and the walk goes on.
     for (const block of stay)
       for (const { block: callee } of block.links) if (callee.retired) stay.add(callee)
@@ -47,6 +43,6 @@ export class Drain {
     this.#state.release(blocks)
     const left = new Set([...this.#state.retired].map((block) => block.object))
     for (const object of new Set(blocks.map((block) => block.object)))
-      if (object.freed && !left.has(object)) this.#onDealloc(object.handle)
+      if (object.freed && !left.has(object)) this.#onDealloc(object)
   }
 }

@@ -27,11 +27,13 @@ import {
 import { describeHeap } from './describe.ts'
 import { Drain } from './drain.ts'
 import { type Fields, LINK, SELF } from './fields.ts'
-import { type HeapMemory, POISON } from './memory.ts'
+import { type Callee, type HeapMemory, POISON } from './memory.ts'
 import { Block, type CodeHandle, CodeObject, LEAST_ALIGN } from './object.ts'
 import { type Budget, type CompactMode, planCompaction, planMove, reasonToStay } from './plan.ts'
 import { changeRoots } from './roots.ts'
+import { type ReturnSlot, type StackScan, scanStack } from './stack.ts'
 import { HeapState } from './state.ts'
+import { entryStub, exitStub } from './stubs.ts'
 import { type MovedObject, transact } from './transaction.ts'
 import { type Violation, verifyHeap } from './verify.ts'
 
@@ -48,6 +50,8 @@ export interface CodeInput {
   readonly entries?: readonly number[] | undefined
   /** Of its address, a power of two; by default 16. */
   readonly align?: number | undefined
+  /** Every frame of it keeps rbp as a frame pointer; by default where frames are is computed from the code. */
+  readonly framePointers?: boolean | undefined
   /** For people and profilers. */
   readonly name?: string | undefined
 }
@@ -112,6 +116,9 @@ export class CodeHeap {
   readonly #managed: readonly AddressRange[]
   readonly #verify: boolean
   readonly #sideTables: SideTable[]
+  /** Errors of callbacks, which are thrown when the call that met them has returned. */
+  readonly #thrown: unknown[] = []
+  readonly #entry: { readonly stub: CodeObject; readonly returnAddress: bigint } | undefined
 
   constructor(memory: HeapMemory<Block>, options: HeapOptions = {}) {
     this.#state = new HeapState(memory)
@@ -124,9 +131,14 @@ export class CodeHeap {
       [...managed, this.reservation],
       'the reservation and the managed ranges',
     ).filter((range) => managed.includes(range))
-    this.#drain = new Drain(this.#state, (handle) => {
-      for (const table of this.#sideTables) table.onDealloc(handle)
+    this.#drain = new Drain(this.#state, ({ handle, fixed }) => {
+      if (!fixed) for (const table of this.#sideTables) table.onDealloc(handle)
     })
+    if (memory.stack !== undefined) {
+      const { code, returnPoint } = entryStub(memory.stack.control)
+      const stub = this.#addFixed('entry stub', code.length, [], { groups: [], splits: [] }, () => code)
+      this.#entry = { stub, returnAddress: this.#state.address(stub.block) + BigInt(returnPoint) }
+    }
   }
 
   /** The addresses of all places. */
@@ -154,7 +166,7 @@ export class CodeHeap {
    * or none. Throws `refused` where a field does not reach from the new place, `no-room`, `bad-argument`, `not-covered`, `bad-table`.
    */
   addAll(inputs: readonly CodeInput[]): CodeHandle[] {
-    if (this.#state.inFlight === 0) this.#drain.all()
+    this.#release()
     const objects = inputs.map((input) => this.#newObject(input))
     const taken: { readonly position: number; readonly size: number }[] = []
     try {
@@ -177,6 +189,7 @@ export class CodeHeap {
       length,
       align: Math.max(align, LEAST_ALIGN),
       entries,
+      framePointers: input.framePointers,
     })
   }
 
@@ -261,7 +274,7 @@ export class CodeHeap {
     for (const object of objects) {
       object.canonical = this.#state.canonical(object.block)
       const { handle, length } = object
-      if (object.stubOf === undefined)
+      if (!object.fixed)
         for (const table of this.#sideTables)
           table.onAdd({ handle, address: this.#state.address(object.block), length })
     }
@@ -314,25 +327,38 @@ export class CodeHeap {
 
   /** `jmp rel32` as an object of its own: moves of its target change it as they change any caller. */
   #makeStub(target: CodeObject, entry: number): CodeObject {
-    const stub = new CodeObject({
-      handle: this.#state.newHandle(`stub of ${target.handle.name}`),
-      length: 5,
-      align: LEAST_ALIGN,
-      entries: [0],
-      stubOf: target,
-    })
+    const group = { kind: PC32, target: LINK, anchor: SELF, offsets: Uint32Array.of(1), min: 0, max: 0 }
+    return this.#addFixed(
+      `stub of ${target.handle.name}`,
+      5,
+      [target],
+      { groups: [group], splits: [] },
+      (position) => {
+        const distance = target.block.position + entry - (position + 5)
+        return Uint8Array.of(0xe9, distance, distance >> 8, distance >> 16, distance >> 24)
+      },
+    )
+  }
+
+  /** An object of the heap's own that never moves; `make` gives its code for a position. */
+  #addFixed(
+    name: string,
+    length: number,
+    links: readonly CodeObject[],
+    fields: Fields,
+    make: (position: number) => Uint8Array,
+  ): CodeObject {
+    const handle = this.#state.newHandle(name)
+    const object = new CodeObject({ handle, length, align: LEAST_ALIGN, entries: [0], fixed: true })
     try {
-      const position = this.#state.allocate(stub.size, stub.align, stub.handle.name)
-      const distance = target.block.position + entry - (position + 5)
-      const code = Uint8Array.of(0xe9, distance, distance >> 8, distance >> 16, distance >> 24)
-      const group = { kind: PC32, target: LINK, anchor: SELF, offsets: Uint32Array.of(1), min: 0, max: 0 }
-      const fields: Fields = { groups: [group], splits: [] }
+      const position = this.#state.allocate(object.size, object.align, name)
+      const code = make(position)
       measureFields(fields, code)
-      stub.block = new Block(stub, position, fields, [target])
-      this.#enter([stub], [code])
-      return stub
+      object.block = new Block(object, position, fields, links)
+      this.#enter([object], [code])
+      return object
     } catch (error) {
-      this.#state.dropHandle(stub.handle)
+      this.#state.dropHandle(handle)
       throw error
     }
   }
@@ -347,29 +373,71 @@ export class CodeHeap {
     this.#drain.retire(new Set([stub]))
   }
 
-  /** Calls an entry with integer arguments (System V); returns rax. Throws `unsupported` where the memory cannot run code. */
+  /** Calls an entry with up to six integers (System V); returns rax. Throws `unsupported` where the memory cannot run code. */
   call(handle: CodeHandle, args: readonly bigint[] = [], i = 0): bigint {
     const address = this.entry(handle, i)
     const { memory } = this.#state
     if (memory.call === undefined)
       throw new RelocError('unsupported', 'This memory is simulated: code in it cannot be called.')
-    const release = this.hold()
+    if (args.length > 6)
+      throw new RelocError('bad-argument', `${args.length} arguments: the registers hold six integers.`)
+    const { stub } = this.#entry ?? {}
+    const all = [...args, ...new Array<bigint>(6 - args.length).fill(0n), address]
+    const before = this.#thrown.length
+    this.#state.calls++
     try {
-      return memory.call(address, args)
+      const result =
+        stub === undefined ? memory.call(address, args) : memory.call(this.#state.address(stub.block), all)
+      const thrown = this.#thrown.splice(before)
+      if (thrown.length > 0) throw thrown[0]
+      return result
     } finally {
-      release()
+      this.#state.calls--
+      this.#release()
     }
+  }
+
+  /**
+   * Address of a C function, good until `close`, by which code of this heap calls `callee` with `arity` (up to six) integers. Inside, code
+   * that is on the stack can be moved; code that leaves the heap by any other function can be moved by draining only. Where `callee` throws,
+   * the code gets 0 and goes on, and its `call` throws the error when it has returned.
+   */
+  callback(callee: Callee, arity: number): bigint {
+    const { memory } = this.#state
+    if (memory.callback === undefined || memory.stack === undefined)
+      throw new RelocError('unsupported', 'This memory is simulated: code in it calls nothing.')
+    if (!(arity >= 0 && arity <= 6))
+      throw new RelocError('bad-argument', `arity is ${arity}: the registers hold six integers.`)
+    const guarded = (...args: bigint[]): bigint | undefined => {
+      try {
+        return callee(...args)
+      } catch (error) {
+        this.#thrown.push(error)
+        return 0n
+      }
+    }
+    const code = exitStub(memory.stack.control, memory.callback(guarded, arity))
+    const none = { groups: [], splits: [] }
+    return this.#state.address(this.#addFixed('exit stub', code.length, [], none, () => code).block)
   }
 
   /** Says that code of the heap is running until the function returned is called: old copies stay, and slides are refused. */
   hold(): () => void {
-    this.#state.inFlight++
+    this.#state.holds++
     let held = true
     return () => {
       if (!held) return
       held = false
-      if (--this.#state.inFlight === 0) this.#drain.all()
+      this.#state.holds--
+      this.#release()
     }
+  }
+
+  /** Where nothing runs, gives back what was retired. */
+  #release(): void {
+    if (this.#state.busy) return
+    this.#state.running = new Set()
+    this.#drain.all()
   }
 
   /**
@@ -381,11 +449,12 @@ export class CodeHeap {
   ): CodeMove {
     const state = this.#state
     const { block, align } = state.object(handle)
-    const mode = this.#mode(options.mode)
+    const { mode = 'slide' } = options
     const to = options.to === undefined ? undefined : this.#positionOf(toAddress(options.to, 'to'), align)
-    const reason = reasonToStay(state, block)
+    const returns = this.#walk(mode)
+    const reason = reasonToStay(state, block, mode)
     if (reason !== undefined) throw new RelocError('refused', `${handle.name} does not move: ${reason}.`)
-    const { moved, refused } = this.#transact(mode, options, (stay) => {
+    const { moved, refused } = this.#transact(mode, returns, options, (stay) => {
       if (stay.has(block)) return { moves: [], free: state.free }
       const placement = planMove(state, mode, block, to)
       if (placement === undefined)
@@ -410,25 +479,26 @@ export class CodeHeap {
   /** Moves what can move to the low end. Throws `refused` for a slide while code runs. */
   compact(options: CompactOptions = {}): CompactReport {
     const state = this.#state
-    const mode = this.#mode(options.mode)
-    if (state.inFlight === 0) this.#drain.all()
+    const { mode = 'slide' } = options
+    this.#release()
+    const returns = this.#walk(mode)
     const before = this.fragmentation
-    const { moved, refused } = this.#transact(mode, options, (refusedBlocks) =>
+    const { moved, refused } = this.#transact(mode, returns, options, (refusedBlocks) =>
       planCompaction(
         state,
         mode,
         options.budget ?? {},
-        (block) => refusedBlocks.has(block) || reasonToStay(state, block) !== undefined,
+        (block) => refusedBlocks.has(block) || reasonToStay(state, block, mode) !== undefined,
       ),
     )
     const moves = this.#told(moved)
     const kept: { handle: CodeHandle; reason: string }[] = []
     for (const block of state.memory.registry) {
-      const reason = refused.get(block) ?? reasonToStay(state, block)
-      if (reason !== undefined && block.object.stubOf === undefined)
+      const reason = refused.get(block) ?? reasonToStay(state, block, mode)
+      if (reason !== undefined && !block.object.fixed && !block.retired)
         kept.push({ handle: block.object.handle, reason })
     }
-    if (state.inFlight === 0) this.#drain.all()
+    this.#release()
     return {
       moves,
       bytes: moves.reduce((sum, move) => sum + move.length, 0),
@@ -437,21 +507,35 @@ export class CodeHeap {
     }
   }
 
-  #mode(mode: CompactMode = 'slide'): CompactMode {
-    if (mode === 'slide' && this.#state.inFlight > 0)
-      throw new RelocError(
-        'refused',
-        `${this.#state.inFlight} calls into the heap are running: only mode 'drain' moves code under them.`,
-      )
-    return mode
+  /** The return addresses that a slide has to rewrite; draining needs none. Throws `refused` where the stacks cannot be walked. */
+  #walk(mode: CompactMode): readonly ReturnSlot[] {
+    if (mode === 'drain' || !this.#state.busy) return []
+    const scan = this.#scan()
+    if (typeof scan === 'string')
+      throw new RelocError('refused', `Code is running, and ${scan}: only mode 'drain' moves code now.`)
+    this.#state.running = scan.pinned
+    return scan.returns
+  }
+
+  #scan(): StackScan | string {
+    const { calls, holds, memory } = this.#state
+    if (holds > 0) return 'it was said (`hold`) that some of it runs where the heap does not see it'
+    const { stack } = memory
+    if (stack === undefined || this.#entry === undefined) return 'this memory shows no stack'
+    return scanStack(this.#state, stack, calls, this.#entry.returnAddress)
   }
 
   #transact(
     mode: CompactMode,
+    returns: readonly ReturnSlot[],
     options: CompactOptions,
     plan: Parameters<typeof transact>[1],
   ): ReturnType<typeof transact> {
-    return transact(this.#state, plan, { mode, verify: this.#verify, probe: options.probe })
+    const done = transact(this.#state, plan, { mode, verify: this.#verify, probe: options.probe })
+    if (done.moved.length > 0)
+      for (const { slot, block, offset } of returns)
+        this.#state.memory.stack!.write(slot, this.#state.address(block) + BigInt(offset))
+    return done
   }
 
   /** Tells the side tables. The moves are made whatever they throw; the first error is thrown when all were told. */
@@ -518,12 +602,18 @@ export class CodeHeap {
   }
 
   /**
-   * Gives back what was retired and runs no more. While calls are in flight `words` must hold every word that may be a return address or a pointer into
-   * code: all stacks and registers. Returns the number of blocks that still drain.
+   * Gives back what was retired and runs no more, as far as the stacks can be looked at. `words`, in place of them: every word that may be a
+   * return address or a pointer into code, of all stacks and registers. Returns the number of blocks that still drain.
    */
   drain(words?: Iterable<bigint>): number {
-    if (this.#state.inFlight === 0) this.#drain.all()
-    else if (words !== undefined) this.#drain.except(words)
+    if (!this.#state.busy) this.#release()
+    else if (words !== undefined)
+      this.#drain.except([...words].flatMap((word) => this.#state.blockAt(word) ?? []))
+    else {
+      const scan = this.#scan()
+      if (typeof scan !== 'string')
+        this.#drain.except([...scan.pinned, ...scan.returns.map(({ block }) => block)])
+    }
     return this.#state.retired.size
   }
 

@@ -5,6 +5,7 @@
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
 import { type Extent, GRANULE, type Registry } from './registry.ts'
+import type { StackAccess } from './stack.ts'
 
 /** `int3`: what free bytes hold, and the byte behind each object. */
 export const POISON = 0xcc
@@ -16,6 +17,9 @@ export interface CodeWriter {
   /** Fills with `int3` what is not allocated. Throws where something is. */
   poison(position: number, size: number): void
 }
+
+/** A JavaScript function that code calls. What it returns is rax; nothing is 0. */
+export type Callee = (...args: bigint[]) => bigint | undefined
 
 export interface HeapMemory<T extends Extent = Extent> {
   /** Address of position 0: a multiple of the page size. */
@@ -35,6 +39,10 @@ export interface HeapMemory<T extends Extent = Extent> {
   write<R>(from: number, to: number, work: (writer: CodeWriter) => R): R
   /** Calls the System V function at `address` with integers; returns rax. Absent where code cannot run. */
   call?(address: bigint, args: readonly bigint[]): bigint
+  /** A C function that calls `callee` with `arity` integers, until the memory is closed. */
+  callback?(callee: Callee, arity: number): bigint
+  /** The stack that calls run on; absent where they have none. */
+  readonly stack?: StackAccess
   close(): void
 }
 

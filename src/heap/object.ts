@@ -3,6 +3,7 @@
  * code drains, retired ones, which stay where they are and are kept right until nothing runs in them.
  */
 import type { Fields } from './fields.ts'
+import type { FrameState } from './frames.ts'
 import { granules } from './memory.ts'
 import { type Extent, GRANULE } from './registry.ts'
 import type { Root } from './roots.ts'
@@ -40,21 +41,27 @@ export class CodeObject {
   shift = 0
   /** Stubs that jump here and never move. */
   readonly stubs: Map<number, CodeObject> = new Map()
-  /** Set for a stub: what it jumps to. */
-  readonly stubOf: CodeObject | undefined
+  /** A stub of the heap's own: it never moves. */
+  readonly fixed: boolean
+  /** Its frames keep rbp as a frame pointer. */
+  readonly framePointers: boolean
+  /** What is known at its return points; computed when a stack is first walked through it. */
+  returnPoints: ReadonlyMap<number, FrameState> | undefined
 
   constructor(parts: {
     readonly handle: CodeHandle
     readonly length: number
     readonly align: number
     readonly entries: readonly number[]
-    readonly stubOf?: CodeObject | undefined
+    readonly fixed?: boolean | undefined
+    readonly framePointers?: boolean | undefined
   }) {
     this.handle = parts.handle
     this.length = parts.length
     this.align = parts.align
     this.entries = parts.entries
-    this.stubOf = parts.stubOf
+    this.fixed = parts.fixed ?? false
+    this.framePointers = parts.framePointers ?? false
   }
 
   /** Bytes that it takes: the code, at least one trap byte behind it, and what is left of a granule. */

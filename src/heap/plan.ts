@@ -33,12 +33,14 @@ export interface Placement {
 export type Reason = 'pinned' | 'referenced' | 'running' | 'stub' | 'retired' | 'out of reach'
 
 /** Why a block may not move now, whatever the destination; undefined: it may. */
-export function reasonToStay(state: HeapState, block: Block): Reason | undefined {
+export function reasonToStay(state: HeapState, block: Block, mode: CompactMode): Reason | undefined {
   const { object } = block
   if (block.retired) return 'retired'
-  if (object.stubOf !== undefined) return 'stub'
+  if (object.fixed) return 'stub'
   if (object.pins > 0) return 'pinned'
-  return state.met.has(block) ? 'referenced' : undefined
+  if (state.met.has(block)) return 'referenced'
+  // Draining, what runs goes on in the old copy.
+  return mode === 'slide' && state.running.has(block) ? 'running' : undefined
 }
 
 /** A plan for all blocks that `stays` lets go. */

@@ -104,7 +104,7 @@ export function changeRoots(state: HeapState, changes: ReadonlyMap<Root, bigint>
 
 /** A root in several pieces changes only while nothing can be between them. */
 function checkAtomic(state: HeapState, block: Block, roots: readonly Root[]): void {
-  if (state.inFlight === 0) return
+  if (!state.busy) return
   if (roots.some((root) => root.fields.some((field) => field.pieces !== undefined)))
     throw new RelocError(
       'refused',

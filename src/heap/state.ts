@@ -17,15 +17,24 @@ export class HeapState {
   readonly #vacant: number[] = []
   /** Blocks that nothing enters any more and that may still be running. */
   readonly retired: Set<Block> = new Set()
-  /** Calls into the heap that have not returned. */
-  inFlight = 0
+  /** Calls through `CodeHeap.call` that have not returned: their stacks can be walked. */
+  calls = 0
+  /** Whatever else runs code of the heap, by the user's word. */
+  holds = 0
   /** Blocks that a word of the last `pinAmbiguous` may point into. */
   readonly met: Set<Block> = new Set()
+  /** Blocks that a word of the stack, which is no return address for certain, may point into; as of the last walk. */
+  running: ReadonlySet<Block> = new Set()
 
   constructor(memory: HeapMemory<Block>) {
     this.memory = memory
     this.free = new FreeList(Number(memory.base & 0xffff_ffffn))
     this.free.free(0, memory.size)
+  }
+
+  /** Whether code of the heap may be running. */
+  get busy(): boolean {
+    return this.calls + this.holds > 0
   }
 
   address(block: Block): bigint {

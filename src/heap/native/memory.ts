@@ -7,7 +7,6 @@
  * - Every address that is written, read, protected or unmapped lies in a mapping made here: a wrong address is a
  *   `RelocError`, not a crash, and nobody else's memory is touched. Only `call` runs what it is given.
  */
-import { createRequire } from 'node:module'
 import { type AddressLike, hex, toAddress, toOffset } from '../../core/address.ts'
 import { RelocError } from '../../core/errors.ts'
 import { type AddressRange, findRange, formatRange } from '../../core/range.ts'
@@ -72,7 +71,8 @@ export function nativeUnavailable(): string | undefined {
   }
 }
 
-const loadKoffi = (): Koffi => createRequire(import.meta.url)('koffi') as Koffi
+const loadKoffi = (): Koffi =>
+  process.getBuiltinModule('module').createRequire(import.meta.url)('koffi') as Koffi
 
 const roundUp = (length: number): number => Math.ceil(length / PAGE_SIZE) * PAGE_SIZE
 
@@ -82,6 +82,9 @@ export class NativeMemory {
   readonly #libc: Libc
   /** Sorted, disjoint. */
   readonly #mappings: Mapping[] = []
+  readonly #callbacks: ReturnType<Koffi['register']>[] = []
+  /** Types of functions, by their number of arguments. */
+  readonly #types: ReturnType<Koffi['proto']>[] = []
   /** Whether the process is known to membarrier. */
   #registered = false
 
@@ -212,13 +215,32 @@ export class NativeMemory {
   }
 
   /**
-   * Calls the C function at `address` with up to six integers and returns what it leaves in rax. Runs whatever is
+   * Calls the C function at `address` with integers and returns what it leaves in rax. Runs whatever is
    * there in this very process: call what you do not trust in a child process.
    */
   call(address: AddressLike, args: readonly bigint[] = []): bigint {
-    const type = this.#koffi.proto('uint64_t', new Array<string>(args.length).fill('uint64_t'))
+    const type = (this.#types[args.length] ??= this.#koffi.proto(
+      'uint64_t',
+      new Array<string>(args.length).fill('uint64_t'),
+    ))
     const result: number | bigint = this.#koffi.call(toAddress(address, 'address'), type, ...args)
     return BigInt(result)
+  }
+
+  /** A C function that calls `callee` with `arity` integers; it lives until `close`. */
+  callback(callee: (...args: bigint[]) => bigint | undefined, arity: number): bigint {
+    const type = this.#koffi.pointer(this.#koffi.proto('uint64_t', new Array<string>(arity).fill('uint64_t')))
+    const pointer = this.#koffi.register(
+      (...args: (number | bigint)[]) => callee(...args.map(BigInt)) ?? 0n,
+      type,
+    )
+    this.#callbacks.push(pointer)
+    return this.#koffi.address(pointer)
+  }
+
+  /** Memory of this process that was not mapped here (a stack). Whoever names an address that is not there ends the process. */
+  foreign(address: bigint, length: number): DataView {
+    return new DataView(this.#koffi.view(address, length))
   }
 
   /** What is mapped, sorted by address. */
@@ -228,6 +250,7 @@ export class NativeMemory {
 
   /** Unmaps everything. */
   close(): void {
+    for (const callback of this.#callbacks.splice(0)) this.#koffi.unregister(callback)
     for (const { start, end } of this.mappings()) this.unmap(start, Number(end - start))
   }
 

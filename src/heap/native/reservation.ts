@@ -10,8 +10,17 @@
  */
 import { type AddressLike, hex, toAddress } from '../../core/address.ts'
 import { RelocError } from '../../core/errors.ts'
-import { CheckedWriter, type CodeWriter, checkReservation, type HeapMemory, PAGE, POISON } from '../memory.ts'
+import {
+  type Callee,
+  CheckedWriter,
+  type CodeWriter,
+  checkReservation,
+  type HeapMemory,
+  PAGE,
+  POISON,
+} from '../memory.ts'
 import { type Extent, Registry } from '../registry.ts'
+import type { StackAccess } from '../stack.ts'
 import { NativeMemory } from './memory.ts'
 
 export interface NativeOptions {
@@ -56,6 +65,7 @@ class Reservation<T extends Extent> implements HeapMemory<T> {
   readonly #alias: bigint
   readonly #writable: Uint8Array
   readonly #process = process.pid
+  readonly stack: StackAccess
   #writing = false
 
   constructor(memory: NativeMemory, size: number, options: NativeOptions) {
@@ -72,6 +82,7 @@ class Reservation<T extends Extent> implements HeapMemory<T> {
     memory.serializeThreads()
     this.bytes = memory.window(this.base, size)
     this.#writable = memory.window(this.#alias, size)
+    this.stack = stackOf(memory)
   }
 
   write<R>(from: number, to: number, work: (writer: CodeWriter) => R): R {
@@ -102,6 +113,10 @@ class Reservation<T extends Extent> implements HeapMemory<T> {
     return this.#memory.call(address, args)
   }
 
+  callback(callee: Callee, arity: number): bigint {
+    return this.#memory.callback(callee, arity)
+  }
+
   close(): void {
     this.#memory.close()
   }
@@ -116,6 +131,24 @@ class Reservation<T extends Extent> implements HeapMemory<T> {
     this.#memory.protect(place, end - from, 'none')
     this.#memory.protect(this.base + BigInt(from), end - from, 'rx')
     this.committed = end
+  }
+}
+
+/** The stack of this thread, and a page for the control block. */
+function stackOf(memory: NativeMemory): StackAccess {
+  const file = memory.createShared('x64-reloc-control', PAGE)
+  const control = memory.mapShared(file, 0, undefined, PAGE, 'rw')
+  memory.closeShared(file)
+  const shadow = /^x86_Thread_features:.*\bshstk\b/m.test(
+    process.getBuiltinModule('fs').readFileSync('/proc/self/status', 'utf8'),
+  )
+  return {
+    control,
+    fixed: shadow
+      ? 'the system keeps a shadow stack, on which return addresses cannot be changed'
+      : undefined,
+    read: (address) => memory.foreign(address, 8).getBigUint64(0, true),
+    write: (address, value) => memory.foreign(address, 8).setBigUint64(0, value, true),
   }
 }
 

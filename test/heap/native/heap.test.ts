@@ -27,4 +27,49 @@ describe.skipIf(reason !== undefined)(`native heap${reason === undefined ? '' : 
   it('a stable entry leads to its object wherever that is', { timeout: LONG }, async () => {
     expect(await runScenario('stableEntry')).toEqual(['1', '0', '1', '0', '1', '0'])
   })
+
+  it('code that is on the stack moves under a callback and returns the right result: sliding, its return addresses are rewritten', {
+    timeout: LONG,
+  }, async () => {
+    expect(await runScenario('liveSlide')).toEqual({
+      result: '1034',
+      after: '10',
+      moved: 2,
+      old: 'poison',
+      draining: 0,
+      oldAfter: 'poison',
+      violations: 0,
+      kept: [],
+    })
+  })
+
+  it('draining, the old copies run to their end and then go', { timeout: LONG }, async () => {
+    expect(await runScenario('liveDrain')).toEqual({
+      result: '1034',
+      after: '10',
+      moved: 2,
+      old: 'code',
+      draining: 2,
+      oldAfter: 'poison',
+      violations: 0,
+      kept: [],
+    })
+  })
+
+  it('ten thousand frames move at once', { timeout: LONG }, async () => {
+    const { milliseconds, ...rest } = await runScenario('deepSlide')
+    expect(rest).toEqual({ result: '5', moved: 2, violations: 0 })
+    expect(milliseconds).toBeLessThan(2000)
+  })
+
+  it('a frame that cannot be walked pins its caller, a code pointer in a saved register what it points at', {
+    timeout: LONG,
+  }, async () => {
+    expect(await runScenario('pinnedFrames')).toEqual({
+      result: '42',
+      kept: ['pointed: running', 'setup: running'],
+      moved: ['outer', 'inner', 'free'],
+      refused: 'refused',
+    })
+  })
 })

@@ -42,7 +42,7 @@ const refusal = (work: () => unknown): string => {
 function mappings(): { readonly wx: string[]; readonly heap: string[] } {
   const heap = readFileSync('/proc/self/maps', 'utf8')
     .split('\n')
-    .filter((line) => line.includes('memfd:x64-reloc'))
+    .filter((line) => line.includes('memfd:x64-reloc '))
   return { wx: heap.filter((line) => /^\S+ .w.?x/.test(line)), heap }
 }
 
@@ -129,4 +129,165 @@ export function stableEntry(): string[] {
     results.push(memory.call!(stub, [6n]).toString(), memory.call!(stub, [7n]).toString())
   }
   return results
+}
+
+const imm64 = (value: bigint): number[] => [...new Uint8Array(new BigUint64Array([value]).buffer)]
+const rel32 = (bytes: number[], at: number, from: bigint, to: bigint): Uint8Array => {
+  const code = Uint8Array.from(bytes)
+  new DataView(code.buffer).setInt32(at, Number(to - (from + BigInt(at + 4))), true)
+  return code
+}
+
+/** outer(a, b) = inner() + a + b, with a frame by push and sub; inner calls `callee` from a frame that only rbp finds. */
+function outerInner(heap: CodeHeap, callee: bigint): ReturnType<CodeHeap['addAll']> {
+  const outer = [
+    ...[0x53, 0x48, 0x83, 0xec, 0x10], // push rbx; sub rsp, 16
+    ...[0x48, 0x89, 0xfb, 0x48, 0x89, 0x34, 0x24], // mov rbx, rdi; mov [rsp], rsi
+    ...[0xe8, 0, 0, 0, 0], // call inner
+    ...[0x48, 0x01, 0xd8, 0x48, 0x03, 0x04, 0x24], // add rax, rbx; add rax, [rsp]
+    ...[0x48, 0x83, 0xc4, 0x10, 0x5b, 0xc3], // add rsp, 16; pop rbx; ret
+  ]
+  const inner = [
+    ...[0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xe4, 0xf0], // push rbp; mov rbp, rsp; and rsp, -16
+    ...[0x48, 0xb8, ...imm64(callee), 0xff, 0xd0], // mov rax, callee; call rax
+    ...[0xc9, 0xc3], // leave; ret
+  ]
+  return heap.addAll([
+    { bytes: rel32(outer, 13, BASE, BASE + 0x100n), base: BASE, name: 'outer' },
+    { bytes: Uint8Array.from(inner), base: BASE + 0x100n, name: 'inner' },
+  ])
+}
+
+export interface LiveMove {
+  readonly result: string
+  readonly after: string
+  readonly moved: number
+  /** The old places, while the call was running. */
+  readonly old: 'poison' | 'code' | 'mixed'
+  readonly draining: number
+  readonly oldAfter: 'poison' | 'code' | 'mixed'
+  readonly violations: number
+  readonly kept: string[]
+}
+
+/** JavaScript, called back by code of the heap, compacts the heap under it. */
+function liveMove(mode: 'slide' | 'drain'): LiveMove {
+  const memory = nativeMemory<Block>({ size: 1 << 20 })
+  const heap = new CodeHeap(memory)
+  let work: () => bigint = () => 0n
+  const callee = heap.callback(() => work(), 0)
+  const filler = heap.add({ bytes: new Uint8Array(2000).fill(0xc3), base: BASE, name: 'filler' })
+  const [outer, inner] = outerInner(heap, callee)
+  heap.free(filler)
+  const places = [outer, inner].map((handle) => Number(heap.entry(handle) - memory.base))
+  const look = (): LiveMove['old'] => {
+    const bytes = places.map((place) => memory.bytes[place] === 0xcc)
+    return bytes.every(Boolean) ? 'poison' : bytes.some(Boolean) ? 'mixed' : 'code'
+  }
+  const seen = { moved: 0, old: 'mixed' as LiveMove['old'], draining: 0, violations: 0, kept: [] as string[] }
+  work = () => {
+    const report = heap.compact({ mode })
+    seen.moved = report.moves.length
+    seen.kept = report.kept.map(({ handle, reason }) => `${handle.name}: ${reason}`)
+    seen.old = look()
+    seen.draining = heap.drain()
+    seen.violations = heap.verify().length
+    return 1000n
+  }
+  const result = heap.call(outer, [30n, 4n]).toString()
+  work = () => 7n
+  const after = heap.call(outer, [1n, 2n]).toString()
+  const done = { ...seen, result, after, oldAfter: look() }
+  return { ...done, violations: done.violations + heap.verify().length }
+}
+
+export const liveSlide = (): LiveMove => liveMove('slide')
+export const liveDrain = (): LiveMove => liveMove('drain')
+
+/** even and odd, 10,000 frames deep, that call back at the bottom, where the heap is compacted. */
+export function deepSlide(): {
+  readonly result: string
+  readonly moved: number
+  readonly violations: number
+  readonly milliseconds: number
+} {
+  const heap = new CodeHeap(nativeMemory<Block>({ size: 1 << 20 }))
+  const seen = { moved: 0, violations: 0, milliseconds: 0 }
+  const callee = heap.callback(() => {
+    const start = performance.now()
+    seen.moved = heap.compact().moves.length
+    seen.milliseconds = performance.now() - start
+    seen.violations = heap.verify().length
+    return 5n
+  }, 0)
+  const half = (from: bigint, other: bigint): Uint8Array => {
+    const head = [0x48, 0x85, 0xff, 0x74, 0x09, 0x48, 0xff, 0xcf, 0xe8, 0, 0, 0, 0, 0xc3]
+    // At the bottom: push rbx; mov rax, callee; call rax; pop rbx; ret
+    return rel32([...head, 0x53, 0x48, 0xb8, ...imm64(callee), 0xff, 0xd0, 0x5b, 0xc3], 9, from, other)
+  }
+  const filler = heap.add({ bytes: new Uint8Array(2000).fill(0xc3), base: BASE, name: 'filler' })
+  const [even] = heap.addAll([
+    { bytes: half(BASE, BASE + 0x100n), base: BASE, name: 'even' },
+    { bytes: half(BASE + 0x100n, BASE), base: BASE + 0x100n, name: 'odd' },
+  ])
+  heap.free(filler)
+  const result = heap.call(even, [10_000n]).toString()
+  return { result, ...seen }
+}
+
+/**
+ * What pins: a frame that cannot be walked, and a code pointer in a saved register. `outer` keeps the address of `data` in rbx and lowers rsp by a
+ * register, so that nobody knows where its caller's return address is; `inner` calls back.
+ */
+export function pinnedFrames(): {
+  readonly result: string
+  readonly kept: string[]
+  readonly moved: string[]
+  readonly refused: string
+} {
+  const memory = nativeMemory<Block>({ size: 1 << 20 })
+  const heap = new CodeHeap(memory)
+  const seen = { kept: [] as string[], moved: [] as string[], refused: '' }
+  let callee = 0n
+  callee = heap.callback(() => {
+    const { kept, moves } = heap.compact()
+    seen.kept = kept.map(({ handle, reason }) => `${handle.name}: ${reason}`)
+    seen.moved = moves.map(({ handle }) => handle.name)
+    return 1n
+  }, 0)
+  const filler = heap.add({ bytes: new Uint8Array(2000).fill(0xc3), base: BASE, name: 'filler' })
+  const inner = Uint8Array.from([0x53, 0x48, 0xb8, ...imm64(callee), 0xff, 0xd0, 0x5b, 0xc3])
+  const bytes = [
+    ...[0x53, 0x48, 0x8d, 0x1d, 0, 0, 0, 0], // push rbx; lea rbx, [rip + pointed]
+    ...[0x4c, 0x29, 0xe4], // sub rsp, r12
+    ...[0xe8, 0, 0, 0, 0], // call inner
+    ...[0x48, 0x03, 0x03, 0x4c, 0x01, 0xe4, 0x5b, 0xc3], // add rax, [rbx]; add rsp, r12; pop rbx; ret
+  ]
+  const outer = rel32(bytes, 12, BASE, BASE + 0x100n)
+  new DataView(outer.buffer).setInt32(4, 0x200 - 8, true)
+  const setup = rel32(
+    [0x41, 0x54, 0x41, 0xbc, 0x10, 0, 0, 0, 0xe8, 0, 0, 0, 0, 0x41, 0x5c, 0xc3], // push r12; mov r12d, 16; call outer; pop r12; ret
+    9,
+    BASE + 0x300n,
+    BASE,
+  )
+  const [, , , start] = heap.addAll([
+    { bytes: outer, base: BASE, name: 'outer' },
+    { bytes: inner, base: BASE + 0x100n, name: 'inner' },
+    {
+      bytes: Uint8Array.of(41, 0, 0, 0, 0, 0, 0, 0),
+      base: BASE + 0x200n,
+      name: 'pointed',
+      hints: { ranges: [{ start: 0, end: 8, kind: 'data' }] },
+      entries: [],
+    },
+    { bytes: setup, base: BASE + 0x300n, name: 'setup' },
+    { bytes: Uint8Array.of(0xc3), base: BASE + 0x400n, name: 'free' },
+  ])
+  heap.free(filler)
+  const result = heap.call(start).toString()
+  const release = heap.hold()
+  seen.refused = refusal(() => heap.compact())
+  release()
+  return { result, ...seen }
 }

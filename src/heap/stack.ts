@@ -1,0 +1,143 @@
+/**
+ * The stack under a running call: which words are return addresses for certain, and which others may point into code.
+ *
+ * The walk starts at an exit frame, whose return address is known to be one, and goes from each return address to its caller's by what
+ * frames.ts knows of that point, up to the entry frame. Every word on the way is proved; every other word between the two frames that
+ * may point into an object pins it, as does everything above a frame that cannot be walked.
+ */
+import { type FrameState, RBP_FRAME, returnPoints } from './frames.ts'
+import type { Block } from './object.ts'
+import type { HeapState } from './state.ts'
+import { FRAME } from './stubs.ts'
+
+/** Access to the machine's stack, from a memory that runs code. */
+export interface StackAccess {
+  /** Address of the control block of stubs.ts. */
+  readonly control: bigint
+  /** Why return addresses cannot be rewritten here at all (a shadow stack), or undefined. */
+  readonly fixed: string | undefined
+  read(address: bigint): bigint
+  write(address: bigint, value: bigint): void
+}
+
+/** A word of the stack that is a return address for certain. */
+export interface ReturnSlot {
+  readonly slot: bigint
+  readonly block: Block
+  /** Bytes from the block's start. */
+  readonly offset: number
+}
+
+export interface StackScan {
+  readonly returns: readonly ReturnSlot[]
+  /** Blocks that some other word may point into, or that are in the middle of an address in pieces. */
+  readonly pinned: ReadonlySet<Block>
+}
+
+/** Looks at the stacks of `calls` calls in flight; a string says why that cannot be done. */
+export function scanStack(
+  state: HeapState,
+  stack: StackAccess,
+  calls: number,
+  entryReturn: bigint,
+): StackScan | string {
+  if (stack.fixed !== undefined) return stack.fixed
+  const scan = new Scan(state, stack, entryReturn)
+  let exit = stack.read(stack.control)
+  let entry = stack.read(stack.control + 8n)
+  for (let call = 0; call < calls; call++) {
+    if (exit === 0n || entry <= exit)
+      return 'code left the heap by another way than `heap.callback`, so its frames cannot be found'
+    scan.segment(exit, entry)
+    ;[exit, entry] = [stack.read(entry + FRAME.previousExit), stack.read(entry + FRAME.previousEntry)]
+  }
+  return scan
+}
+
+class Scan implements StackScan {
+  readonly returns: ReturnSlot[] = []
+  readonly pinned: Set<Block> = new Set()
+  readonly #state: HeapState
+  readonly #stack: StackAccess
+  readonly #entryReturn: bigint
+
+  constructor(state: HeapState, stack: StackAccess, entryReturn: bigint) {
+    this.#state = state
+    this.#stack = stack
+    this.#entryReturn = entryReturn
+  }
+
+  /** From an exit frame to its entry frame, both by their rbp. */
+  segment(exit: bigint, entry: bigint): void {
+    const proved = this.#walk(exit, entry)
+    for (let at = exit + FRAME.previousEntry; at < entry; at += 8n) {
+      if (proved.has(at)) continue
+      const word = this.#stack.read(at)
+      const block = this.#blockOf(word)
+      if (block === undefined) continue
+      this.pinned.add(block)
+      this.#pinPieces(block, Number(word - this.#state.address(block)))
+    }
+  }
+
+  /** Slots of the return addresses that are proved. */
+  #walk(exit: bigint, entry: bigint): Set<bigint> {
+    const proved = new Set<bigint>()
+    let slot = exit + FRAME.returnAddress
+    let rbp: bigint | undefined = this.#stack.read(exit)
+    while (slot < entry) {
+      const word = this.#stack.read(slot)
+      const block = word === this.#entryReturn ? undefined : this.#blockOf(word)
+      if (block === undefined) break
+      const offset = Number(word - this.#state.address(block))
+      const frame = frameAt(this.#state, block, offset)
+      if (frame === undefined) break
+      const caller: bigint | undefined =
+        frame.depth >= 0
+          ? slot + 8n + BigInt(frame.depth)
+          : frame.base >= 0 && rbp !== undefined
+            ? rbp + BigInt(frame.base)
+            : undefined
+      // A return point of the object in the place of a return address: proved by the frame below. Where its caller is, is another question.
+      proved.add(slot)
+      this.returns.push({ slot, block, offset })
+      this.#pinPieces(block, offset)
+      if (caller === undefined || caller <= slot) break
+      rbp = this.#callersRbp(frame, caller, rbp, slot)
+      slot = caller
+    }
+    return proved
+  }
+
+  #callersRbp(frame: FrameState, caller: bigint, rbp: bigint | undefined, slot: bigint): bigint | undefined {
+    if (frame.saved < 0) return frame.base < -1 ? rbp : undefined
+    const at = caller - BigInt(frame.saved)
+    return at > slot && at < caller ? this.#stack.read(at) : undefined
+  }
+
+  #blockOf(word: bigint): Block | undefined {
+    const block = this.#state.blockAt(word)
+    return block !== undefined && word <= this.#state.address(block) + BigInt(block.object.length)
+      ? block
+      : undefined
+  }
+
+  /** Between the pieces of an address neither its referent nor the code may move. */
+  #pinPieces(block: Block, offset: number): void {
+    for (const { pieces } of block.fields.splits) {
+      const first = Math.min(...pieces.map((piece) => piece.offset))
+      const last = Math.max(...pieces.map((piece) => piece.offset + piece.width))
+      if (offset <= first || offset > last) continue
+      this.pinned.add(block)
+      for (const link of block.links) this.pinned.add(link.block)
+    }
+  }
+}
+
+/** What is known of the frame that returns to `offset`; undefined: it is no return point, or nothing is known. */
+function frameAt(state: HeapState, block: Block, offset: number): FrameState | undefined {
+  const { object } = block
+  if (object.framePointers) return RBP_FRAME
+  object.returnPoints ??= returnPoints(state.codeOf(block), object.entries)
+  return object.returnPoints.get(offset)
+}
