@@ -12,6 +12,7 @@ export type { AddressLike } from './core/address.ts'
 export { formatProblem, type Problem, RelocError, type RelocErrorCode } from './core/errors.ts'
 export type { ProgressOptions } from './core/progress.ts'
 export type { AddressRange, Move } from './core/range.ts'
+export { type CopiedRuns, type CopyRunsOptions, copyRuns } from './edit/copy-runs.ts'
 export {
   CodeHeap,
   type CodeInput,

@@ -1,0 +1,293 @@
+/**
+ * Copies many short runs of code at once, each to a place of its own: the prologues that a hook engine puts into its trampolines, the
+ * functions of a text that is laid out anew.
+ *
+ * `analyze` and `relocate` answer for a whole blob, and that costs microseconds however small the blob is. Here the caller says that the
+ * bytes are code, so one linear decode finds every relative operand, and nothing is allocated for a run. Each run passes three steps,
+ * the first two of which write nothing: decode it (its end is known only then), plan and check every new value, copy and change.
+ */
+import { type AddressLike, hex, signedDelta, toAddress, toOffset, wrapAddress } from '../core/address.ts'
+import { hexBytes, toBytes, viewOf } from '../core/bytes.ts'
+import { type Problem, RelocError } from '../core/errors.ts'
+import { type FastTables, fastTablesFor, HEADS, hasFastTables, NO_BASE } from '../x86/fast.ts'
+import { type Cpu, Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
+import { createTableDecoder } from '../x86/scanner.ts'
+
+export interface CopyRunsOptions {
+  /** Address of the code's byte 0. */
+  readonly base: AddressLike
+  /** Two offsets into the code for each run: its start, and its end. The run is lengthened to the end of the instruction that `end` cuts. */
+  readonly runs: Uint32Array
+  /** Where the runs are written; not the memory of the code. */
+  readonly into: Uint8Array
+  /** Address of `into`'s byte 0. */
+  readonly to: AddressLike
+  /** Offset into `into` for each run. Runs that overlap there overwrite one another. */
+  readonly places: Uint32Array
+  /** Whose reading of 66-prefixed near branches: default `intel`. */
+  readonly cpu?: Cpu | undefined
+}
+
+export interface CopiedRuns {
+  /** Where each run ended, as an offset into the code; its start where it could not be copied: then nothing was written for it. */
+  readonly ends: Uint32Array
+  /** Runs that could not be copied. */
+  readonly refused: number
+  /** Why: an error for each of the first of them. */
+  readonly problems: readonly Problem[]
+}
+
+/**
+ * Copies each run so that its relative operands keep their meaning: targets in the run itself move along, all others stay where they are,
+ * in another run too. Lengths do not change. Absolute addresses are not looked for: code that holds its own needs `analyze`.
+ * Throws `bad-argument`.
+ */
+export function copyRuns(code: Uint8Array, options: CopyRunsOptions): CopiedRuns {
+  const { runs, places } = options
+  checkArguments(code, options)
+  const copier = new RunCopier(code, options)
+  const ends = new Uint32Array(places.length)
+  for (let i = 0; i < places.length; i++) ends[i] = copier.copy(runs[2 * i], runs[2 * i + 1], places[i])
+  return { ends, refused: copier.refused, problems: copier.problems }
+}
+
+function checkArguments(code: Uint8Array, { base, runs, into, to, places }: CopyRunsOptions): void {
+  toBytes(code, 'code')
+  toBytes(into, 'into')
+  toAddress(base, 'base')
+  toAddress(to, 'to')
+  if (code.length > 0x7fffffff || into.length > 0x7fffffff)
+    throw new RelocError('bad-argument', 'The code and `into` have at most 2^31 - 1 bytes.')
+  if (into.buffer === code.buffer && overlap(into, code))
+    throw new RelocError(
+      'bad-argument',
+      '`into` overlaps the code: runs are copied, the code stays as it is.',
+    )
+  if (!(runs instanceof Uint32Array && places instanceof Uint32Array) || runs.length !== 2 * places.length)
+    throw new RelocError(
+      'bad-argument',
+      'runs and places are Uint32Arrays; for each place there are a start and an end in runs.',
+    )
+  for (let i = 0; i < places.length; i++) {
+    toOffset(places[i], `places[${i}]`, into.length)
+    toOffset(runs[2 * i + 1], `the end of run ${i}`, code.length)
+    toOffset(runs[2 * i], `the start of run ${i}`, runs[2 * i + 1])
+  }
+}
+
+const overlap = (a: Uint8Array, b: Uint8Array): boolean =>
+  a.byteOffset < b.byteOffset + b.length && b.byteOffset < a.byteOffset + a.length
+
+/** Building the fast tables pays from here on, in bytes. */
+const WORTH_BUILDING = 1 << 17
+/** No load of the fast path passes the end of the code, nor does the longest instruction. */
+const MARGIN = 32
+/** Refused runs that are described: words cost more than a hundred copies. */
+const LISTED = 20
+/** Shorter copies are faster word by word than by `set`, which needs a view. */
+const SHORT = 64
+/** What is known of a relative field: its offset, its instruction's end, its form. Where two bytes are left it is pc16, where one is, pc8. */
+const COLUMNS = 3
+/** What the third column says: this, or the bytes from a pc field to the instruction's end. */
+const EIP = 16
+/** The byte before the field of `xbegin rel16`; that of AMD's 16-bit branches is an opcode. */
+const XBEGIN = 0xf8
+
+class RunCopier {
+  readonly problems: Problem[] = []
+  refused = 0
+  readonly #code: Uint8Array
+  readonly #from: DataView
+  readonly #base: bigint
+  readonly #into: Uint8Array
+  readonly #to: DataView
+  /** `to` - `base`, as a double: where that is not exact, every pc field is out of reach anyhow. And its low 32 bits. */
+  readonly #distance: number
+  readonly #distanceLow: number
+  /** Whether all of the code, and of `into`, is below 2^32: an EIP-relative operand reaches nothing else. */
+  readonly #low: boolean
+  readonly #toLow: boolean
+  readonly #fast: FastTables | undefined
+  readonly #decoder: InstructionDecoder
+  readonly #instruction = new Instruction()
+  #fields: Int32Array<ArrayBuffer> = new Int32Array(COLUMNS * 256)
+  #fieldCount = 0
+
+  constructor(code: Uint8Array, { base, runs, into, to, cpu = 'intel' }: CopyRunsOptions) {
+    this.#code = code
+    this.#from = viewOf(code)
+    this.#base = toAddress(base, 'base')
+    this.#into = into
+    this.#to = viewOf(into)
+    const destination = toAddress(to, 'to')
+    this.#low = this.#base + BigInt(code.length) <= 1n << 32n
+    this.#toLow = destination + BigInt(into.length) <= 1n << 32n
+    const distance = signedDelta(this.#base, destination)
+    this.#distance = Number(distance)
+    this.#distanceLow = Number(BigInt.asIntN(32, distance))
+    this.#decoder = createTableDecoder(code, { cpu })
+    let total = 0
+    for (let i = 0; i < runs.length; i += 2) total += runs[i + 1] - runs[i]
+    this.#fast = total >= WORTH_BUILDING || hasFastTables(cpu) ? fastTablesFor(cpu) : undefined
+  }
+
+  /** Returns where the run ended, `start` where it was not copied. */
+  copy(start: number, least: number, place: number): number {
+    const end = this.#decode(start, least)
+    if (end < 0) return start
+    if (place + end - start > this.#into.length)
+      return this.#refuse(
+        start,
+        start,
+        end,
+        'no-room',
+        `${end - start} bytes do not fit at ${hex(place)} of into`,
+      )
+    const moved = place - start
+    if (!this.#plan(start, end, this.#distance + moved, this.#distanceLow + moved)) return start
+    this.#copyBytes(start, end, place)
+    this.#change(moved)
+    return end
+  }
+
+  /** Finds the run's relative fields; returns where it ends, -1 where its bytes are no code. */
+  #decode(start: number, least: number): number {
+    const view = this.#from
+    const fast = this.#fast
+    const fastEnd = fast === undefined ? 0 : Math.min(least, this.#code.length - MARGIN)
+    this.#reserve((least - start) >>> 1)
+    const fields = this.#fields
+    let field = 0
+    let position = start
+    while (position < least) {
+      if (fast !== undefined && position < fastEnd) {
+        // The same steps as in the sweep (x86/sweep.ts).
+        const word = view.getInt32(position, false)
+        const head = fast[HEADS | (word >>> 16)]
+        const skip = head & 0x18
+        const entry = fast[((head >> 5) << 16) | ((word << skip) >>> 16)]
+        const opcode = position + (skip >> 3)
+        const more = (entry >> 4) & fast[NO_BASE | view.getUint8(opcode + 2)]
+        if (entry !== 0) {
+          // Written whether there is a field or not, which saves a branch that nobody can predict.
+          const at = (entry >> 4) & 3
+          position = opcode + (entry & 15) + more
+          fields[field] = opcode + at
+          fields[field + 1] = position
+          fields[field + 2] = (entry & 15) - at
+          field += COLUMNS * ((at + 3) >> 2)
+          continue
+        }
+      }
+      const length = this.#decoder.decode(position, this.#instruction)
+      if (length === 0) {
+        this.#refuse(start, position, position + 15, 'undecodable', 'these bytes are no instruction')
+        return -1
+      }
+      const form = fieldForm(this.#instruction)
+      if (form !== 0) {
+        const { branchSize, branchOffset, displacementOffset } = this.#instruction
+        fields[field] = position + (branchSize === 0 ? displacementOffset : branchOffset)
+        fields[field + 1] = position + length
+        fields[field + 2] = form
+        field += COLUMNS
+      }
+      position += length
+    }
+    this.#fieldCount = field
+    return position
+  }
+
+  /** Makes room for one field in every two bytes, and for the instruction that passes the end. */
+  #reserve(count: number): void {
+    if (COLUMNS * (count + 1) > this.#fields.length) this.#fields = new Int32Array(2 * COLUMNS * (count + 1))
+  }
+
+  /**
+   * Keeps of the fields those that change, with their new values in place of the instructions' ends, in a run that goes by `delta`.
+   * False where one cannot hold it.
+   */
+  #plan(start: number, end: number, delta: number, low: number): boolean {
+    const fields = this.#fields
+    let kept = 0
+    for (let i = 0; i < this.#fieldCount; i += COLUMNS) {
+      const offset = fields[i]
+      const form = fields[i + 2]
+      const old = this.#read(offset, form)
+      const target = fields[i + 1] + old
+      const value = form === EIP ? (old - low) | 0 : old - delta
+      const inside = target >= start && target < end && (form !== EIP || this.#low)
+      const truncated = form === 2 && this.#from.getUint8(offset - 1) !== XBEGIN
+      if (inside && !truncated && (form !== EIP || this.#toLow)) continue
+      const limit = form === 1 ? 0x80 : form === 2 ? 0x8000 : 0x8000_0000
+      if (inside || truncated || value < -limit || value >= limit) {
+        const width = Math.min(form, 4)
+        const why =
+          truncated || form === EIP
+            ? `its target is cut to ${8 * width} bits, which the new place has more of`
+            : `pc${8 * width}: the value ${old} would become ${value}`
+        this.#refuse(start, offset, offset + width, 'out-of-range', why)
+        return false
+      }
+      fields[kept] = offset
+      fields[kept + 1] = value
+      fields[kept + 2] = form
+      kept += COLUMNS
+    }
+    this.#fieldCount = kept
+    return true
+  }
+
+  #read(offset: number, form: number): number {
+    if (form === 1) return this.#from.getInt8(offset)
+    return form === 2 ? this.#from.getInt16(offset, true) : this.#from.getInt32(offset, true)
+  }
+
+  #copyBytes(start: number, end: number, place: number): void {
+    if (end - start > SHORT) {
+      this.#into.set(this.#code.subarray(start, end), place)
+      return
+    }
+    const [from, to] = [this.#from, this.#to]
+    const moved = place - start
+    let at = start
+    for (; at + 4 <= end; at += 4) to.setInt32(at + moved, from.getInt32(at, true), true)
+    for (; at < end; at++) to.setUint8(at + moved, from.getUint8(at))
+  }
+
+  #change(moved: number): void {
+    const fields = this.#fields
+    const view = this.#to
+    for (let i = 0; i < this.#fieldCount; i += COLUMNS) {
+      const place = fields[i] + moved
+      const form = fields[i + 2]
+      if (form === 1) view.setInt8(place, fields[i + 1])
+      else if (form === 2) view.setInt16(place, fields[i + 1], true)
+      else view.setInt32(place, fields[i + 1], true)
+    }
+  }
+
+  /** Notes why the run at `start` is not copied; returns that. */
+  #refuse(start: number, offset: number, end: number, code: string, why: string): number {
+    if (this.refused++ >= LISTED) return start
+    this.problems.push({
+      severity: 'error',
+      code,
+      offset,
+      address: wrapAddress(this.#base + BigInt(offset)),
+      bytes: hexBytes(this.#code, offset, end),
+      message: `The run at offset ${hex(start)} is not copied: ${why}.`,
+      remedy:
+        code === 'out-of-range'
+          ? 'Choose a place nearer to what the run refers to, or a longer run that holds the target.'
+          : 'Check where the run starts and ends, and where it goes.',
+    })
+    return start
+  }
+}
+
+/** The form of an instruction's relative field, 0 for none. */
+function fieldForm({ branchSize, memory }: Instruction): number {
+  if (branchSize !== 0) return branchSize
+  return memory === Memory.rip ? 4 : memory === Memory.eip ? EIP : 0
+}
