@@ -46,7 +46,7 @@ export function sweepWithIced(
 export function encodeWithIced(run: Uint8Array, from: bigint, to: bigint): Uint8Array {
   const decoder = new iced.Decoder(64, run, iced.DecoderOptions.None)
   decoder.ip = from
-  const encoder = new iced.BlockEncoder(64, iced.BlockEncoderOptions.DontFixBranches)
+  const encoder = new iced.BlockEncoder(64, iced.BlockEncoderOptions.None)
   const instruction = new iced.Instruction()
   try {
     while (decoder.canDecode) {

@@ -86,10 +86,6 @@ const MARGIN = 32
 const LISTED = 20
 /** Shorter copies are faster word by word than by `set`, which needs a view. */
 const SHORT = 64
-/** What is known of a relative field: its offset, its instruction's end, its form. Where two bytes are left it is pc16, where one is, pc8. */
-const COLUMNS = 3
-/** What the third column says: this, or the bytes from a pc field to the instruction's end. */
-const EIP = 16
 /** The byte before the field of `xbegin rel16`; that of AMD's 16-bit branches is an opcode. */
 const XBEGIN = 0xf8
 
@@ -110,8 +106,11 @@ class RunCopier {
   readonly #fast: FastTables | undefined
   readonly #decoder: InstructionDecoder
   readonly #instruction = new Instruction()
-  #fields: Int32Array<ArrayBuffer> = new Int32Array(COLUMNS * 256)
-  #fieldCount = 0
+  /** Of the run's relative fields: offset; end of the instruction (its complement if EIP-relative), later the new value; width. */
+  #offsets: Int32Array<ArrayBuffer> = new Int32Array(256)
+  #ends: Int32Array<ArrayBuffer> = new Int32Array(256)
+  #widths: Uint8Array<ArrayBuffer> = new Uint8Array(256)
+  #count = 0
 
   constructor(code: Uint8Array, { base, runs, into, to, cpu = 'intel' }: CopyRunsOptions) {
     this.#code = code
@@ -144,7 +143,7 @@ class RunCopier {
         `${end - start} bytes do not fit at ${hex(place)} of into`,
       )
     const moved = place - start
-    if (!this.#plan(start, end, this.#distance + moved, this.#distanceLow + moved)) return start
+    if (!this.#plan(start, end, this.#distance + moved)) return start
     this.#copyBytes(start, end, place)
     this.#change(moved)
     return end
@@ -156,91 +155,102 @@ class RunCopier {
     const fast = this.#fast
     const fastEnd = fast === undefined ? 0 : Math.min(least, this.#code.length - MARGIN)
     this.#reserve((least - start) >>> 1)
-    const fields = this.#fields
-    let field = 0
+    const offsets = this.#offsets
+    const ends = this.#ends
+    let count = 0
     let position = start
-    while (position < least) {
-      if (fast !== undefined && position < fastEnd) {
+    for (;;) {
+      while (fast !== undefined && position < fastEnd) {
         // The same steps as in the sweep (x86/sweep.ts).
         const word = view.getInt32(position, false)
         const head = fast[HEADS | (word >>> 16)]
         const skip = head & 0x18
         const entry = fast[((head >> 5) << 16) | ((word << skip) >>> 16)]
+        if (entry === 0) break
         const opcode = position + (skip >> 3)
-        const more = (entry >> 4) & fast[NO_BASE | view.getUint8(opcode + 2)]
-        if (entry !== 0) {
-          // Written whether there is a field or not, which saves a branch that nobody can predict.
-          const at = (entry >> 4) & 3
-          position = opcode + (entry & 15) + more
-          fields[field] = opcode + at
-          fields[field + 1] = position
-          fields[field + 2] = (entry & 15) - at
-          field += COLUMNS * ((at + 3) >> 2)
-          continue
-        }
+        const at = (entry >> 4) & 3
+        position = opcode + (entry & 15) + ((entry >> 4) & fast[NO_BASE | view.getUint8(opcode + 2)])
+        // Written whether there is a field or not, which saves a branch that nobody can predict.
+        offsets[count] = opcode + at
+        ends[count] = position
+        count += (at + 3) >> 2
       }
+      if (position >= least) break
       const length = this.#decoder.decode(position, this.#instruction)
       if (length === 0) {
         this.#refuse(start, position, position + 15, 'undecodable', 'these bytes are no instruction')
         return -1
       }
-      const form = fieldForm(this.#instruction)
-      if (form !== 0) {
-        const { branchSize, branchOffset, displacementOffset } = this.#instruction
-        fields[field] = position + (branchSize === 0 ? displacementOffset : branchOffset)
-        fields[field + 1] = position + length
-        fields[field + 2] = form
-        field += COLUMNS
+      const { branchSize, branchOffset, displacementOffset, memory } = this.#instruction
+      if (branchSize !== 0 || memory >= Memory.rip) {
+        const end = position + length
+        offsets[count] = position + (branchSize === 0 ? displacementOffset : branchOffset)
+        ends[count++] = memory === Memory.eip ? ~end : end
       }
       position += length
     }
-    this.#fieldCount = field
+    this.#count = count
     return position
   }
 
   /** Makes room for one field in every two bytes, and for the instruction that passes the end. */
   #reserve(count: number): void {
-    if (COLUMNS * (count + 1) > this.#fields.length) this.#fields = new Int32Array(2 * COLUMNS * (count + 1))
+    if (count < this.#offsets.length) return
+    this.#offsets = new Int32Array(2 * count + 1)
+    this.#ends = new Int32Array(2 * count + 1)
+    this.#widths = new Uint8Array(2 * count + 1)
   }
 
   /**
    * Keeps of the fields those that change, with their new values in place of the instructions' ends, in a run that goes by `delta`.
    * False where one cannot hold it.
    */
-  #plan(start: number, end: number, delta: number, low: number): boolean {
-    const fields = this.#fields
+  #plan(start: number, end: number, delta: number): boolean {
+    const offsets = this.#offsets
+    const values = this.#ends
+    const widths = this.#widths
+    const view = this.#from
+    const count = this.#count
     let kept = 0
-    for (let i = 0; i < this.#fieldCount; i += COLUMNS) {
-      const offset = fields[i]
-      const form = fields[i + 2]
-      const old = this.#read(offset, form)
-      const target = fields[i + 1] + old
-      const value = form === EIP ? (old - low) | 0 : old - delta
-      const inside = target >= start && target < end && (form !== EIP || this.#low)
-      const truncated = form === 2 && this.#from.getUint8(offset - 1) !== XBEGIN
-      if (inside && !truncated && (form !== EIP || this.#toLow)) continue
-      const limit = form === 1 ? 0x80 : form === 2 ? 0x8000 : 0x8000_0000
-      if (inside || truncated || value < -limit || value >= limit) {
-        const width = Math.min(form, 4)
-        const why =
-          truncated || form === EIP
-            ? `its target is cut to ${8 * width} bits, which the new place has more of`
-            : `pc${8 * width}: the value ${old} would become ${value}`
+    for (let i = 0; i < count; i++) {
+      const offset = offsets[i]
+      const next = values[i]
+      const left = next - offset
+      const width = left === 1 ? 1 : left === 2 ? 2 : 4
+      const old =
+        width === 4
+          ? view.getInt32(offset, true)
+          : width === 1
+            ? view.getInt8(offset)
+            : view.getInt16(offset, true)
+      let value = old - delta
+      if (next < 0 || width === 2) value = this.#rareValue(offset, next, old, start, end, delta)
+      else if (next + old >= start && next + old < end) continue
+      const limit = width === 4 ? 0x8000_0000 : width === 1 ? 0x80 : 0x8000
+      if (!(value >= -limit && value < limit)) {
+        const why = Number.isNaN(value)
+          ? `its target is cut to ${8 * width} bits, so it does not move along`
+          : `pc${8 * width}: the value ${old} would become ${value}`
         this.#refuse(start, offset, offset + width, 'out-of-range', why)
         return false
       }
-      fields[kept] = offset
-      fields[kept + 1] = value
-      fields[kept + 2] = form
-      kept += COLUMNS
+      offsets[kept] = offset
+      values[kept] = value
+      widths[kept++] = width
     }
-    this.#fieldCount = kept
+    this.#count = kept
     return true
   }
 
-  #read(offset: number, form: number): number {
-    if (form === 1) return this.#from.getInt8(offset)
-    return form === 2 ? this.#from.getInt16(offset, true) : this.#from.getInt32(offset, true)
+  /** The new value of an EIP-relative field, which is right modulo 2^32, or of one of 16 bits; NaN where it cannot move. */
+  #rareValue(offset: number, next: number, old: number, start: number, end: number, delta: number): number {
+    const isEip = next < 0
+    const target = (isEip ? ~next : next) + old
+    const inside = target >= start && target < end && (!isEip || this.#low)
+    // Of 16-bit branches only xbegin is not cut to 16 bits.
+    if (!isEip && this.#from.getUint8(offset - 1) !== XBEGIN) return Number.NaN
+    if (!inside) return isEip ? (old - (this.#distanceLow + (delta - this.#distance))) | 0 : old - delta
+    return isEip && !this.#toLow ? Number.NaN : old
   }
 
   #copyBytes(start: number, end: number, place: number): void {
@@ -248,7 +258,8 @@ class RunCopier {
       this.#into.set(this.#code.subarray(start, end), place)
       return
     }
-    const [from, to] = [this.#from, this.#to]
+    const from = this.#from
+    const to = this.#to
     const moved = place - start
     let at = start
     for (; at + 4 <= end; at += 4) to.setInt32(at + moved, from.getInt32(at, true), true)
@@ -256,14 +267,15 @@ class RunCopier {
   }
 
   #change(moved: number): void {
-    const fields = this.#fields
+    const offsets = this.#offsets
+    const values = this.#ends
+    const widths = this.#widths
     const view = this.#to
-    for (let i = 0; i < this.#fieldCount; i += COLUMNS) {
-      const place = fields[i] + moved
-      const form = fields[i + 2]
-      if (form === 1) view.setInt8(place, fields[i + 1])
-      else if (form === 2) view.setInt16(place, fields[i + 1], true)
-      else view.setInt32(place, fields[i + 1], true)
+    for (let i = 0; i < this.#count; i++) {
+      const width = widths[i]
+      if (width === 4) view.setInt32(offsets[i] + moved, values[i], true)
+      else if (width === 1) view.setInt8(offsets[i] + moved, values[i])
+      else view.setInt16(offsets[i] + moved, values[i], true)
     }
   }
 
@@ -284,10 +296,4 @@ class RunCopier {
     })
     return start
   }
-}
-
-/** The form of an instruction's relative field, 0 for none. */
-function fieldForm({ branchSize, memory }: Instruction): number {
-  if (branchSize !== 0) return branchSize
-  return memory === Memory.rip ? 4 : memory === Memory.eip ? EIP : 0
 }
