@@ -1,6 +1,6 @@
 /**
  * Scores the analysis against a corpus of linker pairs: the same objects linked at two addresses, so that the bytes at the
- * second address are known. Usage: score.ts DIR [--mode table|hinted|bare] [--case NAME] [--verbose] [--json]
+ * second address are known. Usage: score.ts DIR [--mode table|hinted|bare] [--decoder iced|tables] [--case NAME] [--verbose] [--json]
  *
  * A case is a folder with from.bin, to.bin and case.json (from, to, length, memLength, ranges, functions, relocs), or a
  * pack of small blobs with one line each in pack.jsonl. See the README's section on accuracy for the format.
@@ -17,6 +17,7 @@ import type { SiteInput } from '../src/table/from-sites.ts'
 import type { SiteKind } from '../src/table/kinds.ts'
 import { RelocationTable } from '../src/table/table.ts'
 import { verify } from '../src/verify/verify.ts'
+import type { DecoderKind } from '../src/x86/instruction.ts'
 
 export type Mode = 'table' | 'hinted' | 'bare'
 const MODES: readonly Mode[] = ['table', 'hinted', 'bare']
@@ -142,8 +143,14 @@ function siteOf(reloc: Reloc, pair: Pair): SiteInput {
   return { offset: reloc.offset, kind: reloc.width === 8 ? 'diff64' : 'diff32', target, anchor }
 }
 
-export function tableFor(pair: Pair, mode: Mode): RelocationTable {
-  const options = { base: pair.from, span: pair.span }
+export interface ScoreOptions {
+  readonly decoder?: DecoderKind | undefined
+  /** Verify each move too. */
+  readonly verify?: boolean | undefined
+}
+
+export function tableFor(pair: Pair, mode: Mode, { decoder }: ScoreOptions = {}): RelocationTable {
+  const options = { base: pair.from, span: pair.span, decoder }
   if (mode === 'table')
     return RelocationTable.fromSites(
       pair.relocs.filter((reloc) => reloc.changes).map((reloc) => siteOf(reloc, pair)),
@@ -174,14 +181,14 @@ export interface PairScore {
   readonly unverified: string | undefined
 }
 
-export function scorePair(pair: Pair, mode: Mode, verified: boolean): PairScore {
+export function scorePair(pair: Pair, mode: Mode, options: ScoreOptions): PairScore {
   let bytes = pair.before
   let error: string | undefined
   let unverified: string | undefined
   try {
-    const table = tableFor(pair, mode)
+    const table = tableFor(pair, mode, options)
     bytes = relocate(pair.before, table, { to: pair.to }).bytes
-    if (verified) {
+    if (options.verify === true) {
       const verdict = verify(pair.before, bytes, {
         moves: [{ from: pair.from, to: pair.to, length: pair.span }],
         claim: table,
@@ -234,8 +241,8 @@ export interface CaseScore {
   readonly places: readonly string[]
 }
 
-export function scoreCase(one: Case, mode: Mode, verified = false): CaseScore {
-  const scores = one.pairs.map((pair) => ({ pair, score: scorePair(pair, mode, verified) }))
+export function scoreCase(one: Case, mode: Mode, options: ScoreOptions = {}): CaseScore {
+  const scores = one.pairs.map((pair) => ({ pair, score: scorePair(pair, mode, options) }))
   const sum = (count: (score: PairScore) => number): number =>
     scores.reduce((total, { score }) => total + count(score), 0)
   return {
@@ -274,18 +281,21 @@ function main(): void {
       verbose: { type: 'boolean' },
       json: { type: 'boolean' },
       verify: { type: 'boolean' },
+      decoder: { type: 'string' },
     },
   })
   const dir = positionals[0]
   if (dir === undefined)
     throw new Error(
-      'usage: score.ts DIR [--mode table|hinted|bare] [--case NAME] [--verify] [--verbose] [--json]',
+      'usage: score.ts DIR [--mode table|hinted|bare] [--decoder iced|tables] [--case NAME] [--verify] [--verbose] [--json]',
     )
+  if (![undefined, 'iced', 'tables'].includes(values.decoder)) throw new Error('--decoder iced|tables')
+  const options = { verify: values.verify, decoder: values.decoder as DecoderKind | undefined }
   const modes = values.mode === undefined ? MODES : MODES.filter((mode) => mode === values.mode)
   const names = listCases(dir).filter((name) => values.case === undefined || name.includes(values.case))
   for (const mode of modes) {
     const started = performance.now()
-    const scores = names.map((name) => scoreCase(loadCase(join(dir, name)), mode, values.verify))
+    const scores = names.map((name) => scoreCase(loadCase(join(dir, name)), mode, options))
     if (values.json) console.log(JSON.stringify(scores))
     else report(mode, scores, values.verbose === true, (performance.now() - started) / 1000)
   }
