@@ -9,9 +9,8 @@
 import { type AddressLike, hex, signedDelta, toAddress, toOffset, wrapAddress } from '../core/address.ts'
 import { hexBytes, toBytes, viewOf } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
-import { type FastTables, fastTablesFor, HEADS, hasFastTables, NO_BASE } from '../x86/fast.ts'
-import { type Cpu, Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
-import { createTableDecoder } from '../x86/scanner.ts'
+import type { Cpu } from '../x86/instruction.ts'
+import { Lane, LaneDecoder } from './lanes.ts'
 
 export interface CopyRunsOptions {
   /** Address of the code's byte 0. */
@@ -46,8 +45,20 @@ export function copyRuns(code: Uint8Array, options: CopyRunsOptions): CopiedRuns
   const { runs, places } = options
   checkArguments(code, options)
   const copier = new RunCopier(code, options)
+  let total = 0
+  for (let i = 0; i < places.length; i++) total += runs[2 * i + 1] - runs[2 * i]
+  const decoder = new LaneDecoder(code, options.cpu ?? 'intel', total)
+  const [first, second] = [new Lane(), new Lane()]
+  const finish = (lane: Lane, place: number): number => copier.copy(lane, decoder.decodeRest(lane), place)
   const ends = new Uint32Array(places.length)
-  for (let i = 0; i < places.length; i++) ends[i] = copier.copy(runs[2 * i], runs[2 * i + 1], places[i])
+  for (let i = 0; i < places.length; i += 2) {
+    const isPair = i + 1 < places.length
+    decoder.begin(first, runs[2 * i], runs[2 * i + 1])
+    if (isPair) decoder.begin(second, runs[2 * i + 2], runs[2 * i + 3])
+    if (isPair) decoder.decodeBoth(first, second)
+    ends[i] = finish(first, places[i])
+    if (isPair) ends[i + 1] = finish(second, places[i + 1])
+  }
   return { ends, refused: copier.refused, problems: copier.problems }
 }
 
@@ -78,10 +89,6 @@ function checkArguments(code: Uint8Array, { base, runs, into, to, places }: Copy
 const overlap = (a: Uint8Array, b: Uint8Array): boolean =>
   a.byteOffset < b.byteOffset + b.length && b.byteOffset < a.byteOffset + a.length
 
-/** Building the fast tables pays from here on, in bytes. */
-const WORTH_BUILDING = 1 << 17
-/** No load of the fast path passes the end of the code, nor does the longest instruction. */
-const MARGIN = 32
 /** Refused runs that are described: words cost more than a hundred copies. */
 const LISTED = 20
 /** Shorter copies are faster word by word than by `set`, which needs a view. */
@@ -103,16 +110,8 @@ class RunCopier {
   /** Whether all of the code, and of `into`, is below 2^32: an EIP-relative operand reaches nothing else. */
   readonly #low: boolean
   readonly #toLow: boolean
-  readonly #fast: FastTables | undefined
-  readonly #decoder: InstructionDecoder
-  readonly #instruction = new Instruction()
-  /** Of the run's relative fields: offset; end of the instruction (its complement if EIP-relative), later the new value; width. */
-  #offsets: Int32Array<ArrayBuffer> = new Int32Array(256)
-  #ends: Int32Array<ArrayBuffer> = new Int32Array(256)
-  #widths: Uint8Array<ArrayBuffer> = new Uint8Array(256)
-  #count = 0
 
-  constructor(code: Uint8Array, { base, runs, into, to, cpu = 'intel' }: CopyRunsOptions) {
+  constructor(code: Uint8Array, { base, into, to }: CopyRunsOptions) {
     this.#code = code
     this.#from = viewOf(code)
     this.#base = toAddress(base, 'base')
@@ -124,16 +123,12 @@ class RunCopier {
     const distance = signedDelta(this.#base, destination)
     this.#distance = Number(distance)
     this.#distanceLow = Number(BigInt.asIntN(32, distance))
-    this.#decoder = createTableDecoder(code, { cpu })
-    let total = 0
-    for (let i = 0; i < runs.length; i += 2) total += runs[i + 1] - runs[i]
-    this.#fast = total >= WORTH_BUILDING || hasFastTables(cpu) ? fastTablesFor(cpu) : undefined
   }
 
-  /** Returns where the run ended, `start` where it was not copied. */
-  copy(start: number, least: number, place: number): number {
-    const end = this.#decode(start, least)
-    if (end < 0) return start
+  /** Copies a lane's run, if it `isDecoded` to its end. Returns where it ended, its start where it was not copied. */
+  copy(lane: Lane, isDecoded: boolean, place: number): number {
+    const { start, position: end } = lane
+    if (!isDecoded) return this.#refuse(start, end, end + 15, 'undecodable', 'these bytes are no instruction')
     if (place + end - start > this.#into.length)
       return this.#refuse(
         start,
@@ -143,74 +138,20 @@ class RunCopier {
         `${end - start} bytes do not fit at ${hex(place)} of into`,
       )
     const moved = place - start
-    if (!this.#plan(start, end, this.#distance + moved)) return start
+    if (!this.#plan(lane, moved)) return start
     this.#copyBytes(start, end, place)
-    this.#change(moved)
+    this.#change(lane, moved)
     return end
   }
 
-  /** Finds the run's relative fields; returns where it ends, -1 where its bytes are no code. */
-  #decode(start: number, least: number): number {
-    const view = this.#from
-    const fast = this.#fast
-    const fastEnd = fast === undefined ? 0 : Math.min(least, this.#code.length - MARGIN)
-    this.#reserve((least - start) >>> 1)
-    const offsets = this.#offsets
-    const ends = this.#ends
-    let count = 0
-    let position = start
-    for (;;) {
-      while (fast !== undefined && position < fastEnd) {
-        // The same steps as in the sweep (x86/sweep.ts).
-        const word = view.getInt32(position, false)
-        const head = fast[HEADS | (word >>> 16)]
-        const skip = head & 0x18
-        const entry = fast[((head >> 5) << 16) | ((word << skip) >>> 16)]
-        if (entry === 0) break
-        const opcode = position + (skip >> 3)
-        const at = (entry >> 4) & 3
-        position = opcode + (entry & 15) + ((entry >> 4) & fast[NO_BASE | view.getUint8(opcode + 2)])
-        // Written whether there is a field or not, which saves a branch that nobody can predict.
-        offsets[count] = opcode + at
-        ends[count] = position
-        count += (at + 3) >> 2
-      }
-      if (position >= least) break
-      const length = this.#decoder.decode(position, this.#instruction)
-      if (length === 0) {
-        this.#refuse(start, position, position + 15, 'undecodable', 'these bytes are no instruction')
-        return -1
-      }
-      const { branchSize, branchOffset, displacementOffset, memory } = this.#instruction
-      if (branchSize !== 0 || memory >= Memory.rip) {
-        const end = position + length
-        offsets[count] = position + (branchSize === 0 ? displacementOffset : branchOffset)
-        ends[count++] = memory === Memory.eip ? ~end : end
-      }
-      position += length
-    }
-    this.#count = count
-    return position
-  }
-
-  /** Makes room for one field in every two bytes, and for the instruction that passes the end. */
-  #reserve(count: number): void {
-    if (count < this.#offsets.length) return
-    this.#offsets = new Int32Array(2 * count + 1)
-    this.#ends = new Int32Array(2 * count + 1)
-    this.#widths = new Uint8Array(2 * count + 1)
-  }
-
   /**
-   * Keeps of the fields those that change, with their new values in place of the instructions' ends, in a run that goes by `delta`.
+   * Keeps of the fields those that change, with their new values in place of the instructions' ends, in a run whose offset goes by `moved`.
    * False where one cannot hold it.
    */
-  #plan(start: number, end: number, delta: number): boolean {
-    const offsets = this.#offsets
-    const values = this.#ends
-    const widths = this.#widths
+  #plan(lane: Lane, moved: number): boolean {
+    const delta = this.#distance + moved
+    const { start, position: end, offsets, ends: values, widths, count } = lane
     const view = this.#from
-    const count = this.#count
     let kept = 0
     for (let i = 0; i < count; i++) {
       const offset = offsets[i]
@@ -224,7 +165,7 @@ class RunCopier {
             ? view.getInt8(offset)
             : view.getInt16(offset, true)
       let value = old - delta
-      if (next < 0 || width === 2) value = this.#rareValue(offset, next, old, start, end, delta)
+      if (next < 0 || width === 2) value = this.#rareValue(offset, next, old, start, end, moved)
       else if (next + old >= start && next + old < end) continue
       const limit = width === 4 ? 0x8000_0000 : width === 1 ? 0x80 : 0x8000
       if (!(value >= -limit && value < limit)) {
@@ -238,18 +179,18 @@ class RunCopier {
       values[kept] = value
       widths[kept++] = width
     }
-    this.#count = kept
+    lane.count = kept
     return true
   }
 
   /** The new value of an EIP-relative field, which is right modulo 2^32, or of one of 16 bits; NaN where it cannot move. */
-  #rareValue(offset: number, next: number, old: number, start: number, end: number, delta: number): number {
+  #rareValue(offset: number, next: number, old: number, start: number, end: number, moved: number): number {
     const isEip = next < 0
     const target = (isEip ? ~next : next) + old
     const inside = target >= start && target < end && (!isEip || this.#low)
     // Of 16-bit branches only xbegin is not cut to 16 bits.
     if (!isEip && this.#from.getUint8(offset - 1) !== XBEGIN) return Number.NaN
-    if (!inside) return isEip ? (old - (this.#distanceLow + (delta - this.#distance))) | 0 : old - delta
+    if (!inside) return isEip ? (old - (this.#distanceLow + moved)) | 0 : old - this.#distance - moved
     return isEip && !this.#toLow ? Number.NaN : old
   }
 
@@ -266,12 +207,9 @@ class RunCopier {
     for (; at < end; at++) to.setUint8(at + moved, from.getUint8(at))
   }
 
-  #change(moved: number): void {
-    const offsets = this.#offsets
-    const values = this.#ends
-    const widths = this.#widths
+  #change({ offsets, ends: values, widths, count }: Lane, moved: number): void {
     const view = this.#to
-    for (let i = 0; i < this.#count; i++) {
+    for (let i = 0; i < count; i++) {
       const width = widths[i]
       if (width === 4) view.setInt32(offsets[i] + moved, values[i], true)
       else if (width === 1) view.setInt8(offsets[i] + moved, values[i])
