@@ -51,12 +51,9 @@ export function planCompaction(
   stays: (block: Block) => boolean,
 ): Placement {
   const blocks: Block[] = []
-  const free = state.free.clone()
-  for (const block of state.memory.registry) {
-    if (stays(block)) continue
-    blocks.push(block)
-    if (mode === 'slide') free.free(block.position, block.size)
-  }
+  const obstacles: Block[] = []
+  for (const block of state.memory.registry) (stays(block) ? obstacles : blocks).push(block)
+  const free = mode === 'slide' ? state.freeBetween(obstacles) : state.free.clone()
   let bytes = budget.bytes ?? Number.POSITIVE_INFINITY
   let objects = budget.objects ?? Number.POSITIVE_INFINITY
   const moves: PlannedMove[] = []

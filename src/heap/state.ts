@@ -1,8 +1,8 @@
 /** What a heap is made of: its memory, which ranges are free, its objects. The parts of the heap share it; users do not see it. */
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
-import { canonicalForm, ownerAddress } from './canonical.ts'
-import { LINK, type Owner } from './fields.ts'
+import { canonicalForm } from './canonical.ts'
+import { type Fields, LINK, type Owner, SELF } from './fields.ts'
 import { FreeList } from './free-list.ts'
 import type { HeapMemory } from './memory.ts'
 import type { Block, CodeHandle, CodeObject } from './object.ts'
@@ -82,17 +82,33 @@ export class HeapState {
     return this.memory.bytes.subarray(block.position, block.position + block.object.length)
   }
 
+  /** The same with the traps behind it. */
+  wholeOf(block: Block): Uint8Array {
+    return this.memory.bytes.subarray(block.position, block.position + block.size)
+  }
+
   /** The canonical form of a block as it is. */
   canonical(block: Block): string {
-    return this.canonicalAt(this.codeOf(block), block, block.position, (owner) =>
-      this.address(block.links[owner - LINK].block),
+    return this.canonicalAt(
+      this.codeOf(block),
+      block,
+      block.fields,
+      block.position,
+      (link) => link.block.position,
     )
   }
 
-  /** The canonical form of `bytes` as the block's, at `position` and with its links where `link` says. */
-  canonicalAt(bytes: Uint8Array, block: Block, position: number, link: (owner: Owner) => bigint): string {
-    const self = this.memory.base + BigInt(position)
-    return canonicalForm(bytes, block.fields, block.object.roots, ownerAddress(self, link))
+  /** The canonical form of `bytes` as the block's, at `self` and with its links where `positionOf` says. */
+  canonicalAt(
+    bytes: Uint8Array,
+    { object, links }: Block,
+    fields: Fields,
+    self: number,
+    positionOf: (link: CodeObject) => number,
+  ): string {
+    return canonicalForm(bytes, fields, object.roots, (owner: Owner) =>
+      owner === SELF ? self : positionOf(links[owner - LINK]),
+    )
   }
 
   /** Takes `size` bytes. Throws `no-room`. */
@@ -108,6 +124,18 @@ export class HeapState {
       'no-room',
       `${name} needs ${hex(size)} bytes; ${hex(total)} are free, the longest range has ${hex(longest)}. ${remedy}`,
     )
+  }
+
+  /** All that is free but for `obstacles`, which ascend. */
+  freeBetween(obstacles: readonly Block[]): FreeList {
+    const free = new FreeList(Number(this.memory.base & 0xffff_ffffn))
+    let at = 0
+    for (const { position, size } of obstacles) {
+      if (position > at) free.free(at, position - at)
+      at = position + size
+    }
+    if (at < this.memory.size) free.free(at, this.memory.size - at)
+    return free
   }
 
   /** Gives the places of blocks back: poisoned, free, out of the reverse index. */

@@ -26,7 +26,6 @@ import {
   type ShiftOf,
   settleFields,
 } from './fields.ts'
-import { POISON } from './memory.ts'
 import { Block, type CodeObject } from './object.ts'
 import type { CompactMode, Placement } from './plan.ts'
 import type { HeapState } from './state.ts'
@@ -94,6 +93,9 @@ class Transaction {
   readonly #placement: Placement
   readonly #options: TransactionOptions
   readonly #changes: Change[] = []
+  /** Where images are made, and how much of it is in use. */
+  #scratch: Uint8Array = NOTHING
+  #drawn = 0
 
   constructor(state: HeapState, placement: Placement, options: TransactionOptions) {
     this.#state = state
@@ -147,6 +149,7 @@ class Transaction {
 
   commit(): MovedObject[] {
     if (this.#placement.moves.length === 0) return []
+    this.#scratch = new Uint8Array(this.#changes.reduce((sum, { block }) => sum + block.size, 0))
     for (const change of this.#changes) this.#draw(change)
     if (this.#options.verify) for (const change of this.#changes) this.#verify(change)
     return this.#publish()
@@ -155,22 +158,24 @@ class Transaction {
   #draw(change: Change): void {
     this.#options.probe?.('image')
     const { block, shift } = change
-    const image = new Uint8Array(block.size).fill(POISON, block.object.length)
-    const code = image.subarray(0, block.object.length)
-    code.set(this.#state.codeOf(block))
-    applyFields(block.fields, code, shift)
+    const image = this.#scratch.subarray(this.#drawn, (this.#drawn += block.size))
+    image.set(this.#state.wholeOf(block))
+    applyFields(block.fields, image, shift)
     change.image = image
   }
 
   #verify({ block, to, image }: Change): void {
     this.#options.probe?.('verify')
-    const { object, links } = block
+    const { object } = block
     const { memory } = this.#state
     const code = image.subarray(0, object.length)
-    const form = this.#state.canonicalAt(code, block, to, (owner) => {
-      const link = links[owner - LINK]
-      return memory.base + BigInt(link.block.position + link.shift)
-    })
+    const form = this.#state.canonicalAt(
+      code,
+      block,
+      block.fields,
+      to,
+      (link) => link.block.position + link.shift,
+    )
     if (form !== object.canonical)
       throw new RelocError(
         'not-verified',
