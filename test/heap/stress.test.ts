@@ -1,0 +1,86 @@
+import { execFile } from 'node:child_process'
+import { createRequire } from 'node:module'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { nativeUnavailable } from '../../src/heap/native/memory.ts'
+import { simulatedMemory } from '../../src/heap/simulated.ts'
+import { type Sabotage, Stress, type StressCounts } from './support/stress.ts'
+
+const LONG = 60_000
+const reason = nativeUnavailable()
+
+/** Programs over simulated memory, with what was found wrong. */
+function simulated(
+  seeds: number,
+  sabotage?: Sabotage,
+): { readonly counts: StressCounts[]; readonly found: string } {
+  const counts: StressCounts[] = []
+  for (let seed = 1; seed <= seeds; seed++) {
+    const stress = new Stress({
+      seed,
+      memory: simulatedMemory({ base: [0x4000_0000n, 0x10000n, 0xffff_0000n][seed % 3], size: 256 << 10 }),
+      cells: { address: 0x7000_0000_0000n, bytes: new Uint8Array(4096) },
+      sabotage,
+    })
+    counts.push(stress.counts)
+    try {
+      for (let step = 0; step < 300; step++) stress.step()
+      stress.check()
+    } catch (error) {
+      return { counts, found: String(error) }
+    }
+  }
+  return { counts, found: '' }
+}
+
+/** `npm run stress` over native memory, in a process of its own; what it died of counts as found. */
+function native(minutes: string, ...args: string[]): Promise<StressCounts & { readonly found: string }> {
+  const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
+  const script = fileURLToPath(new URL('../../scripts/stress.ts', import.meta.url))
+  const all = ['--import', loader, script, '--memory', 'native', '--inner', '--minutes', minutes, ...args]
+  return new Promise((resolve, reject) => {
+    execFile(process.execPath, all, { timeout: LONG, killSignal: 'SIGKILL' }, (error, stdout) => {
+      const { signal } = (error ?? {}) as { signal?: string | null }
+      if (signal === 'SIGKILL') reject(new Error('it took too long'))
+      else if (signal) resolve({ found: signal } as StressCounts & { found: string })
+      else resolve(JSON.parse(stdout))
+    })
+  })
+}
+
+describe('programs that run while everything moves', () => {
+  it('hold over simulated memory', () => {
+    const { counts, found } = simulated(4)
+    expect(found).toBe('')
+    for (const { moves, collections, deallocs } of counts) {
+      expect(moves).toBeGreaterThan(50)
+      expect(collections).toBeGreaterThan(5)
+      expect(deallocs).toBeGreaterThan(5)
+    }
+  })
+
+  it.skipIf(reason !== undefined)(
+    'return the right results over native memory',
+    { timeout: LONG },
+    async () => {
+      const { found, moves, callbacks } = await native('0.03', '--seed', '100')
+      expect(found).toBe('')
+      expect(moves).toBeGreaterThan(200)
+      expect(callbacks).toBeGreaterThan(100)
+    },
+  )
+})
+
+describe('sabotage is caught', () => {
+  it.each(['inbound', 'root', 'dealloc-twice', 'reuse-before-drain'] as const)('%s', (sabotage) => {
+    expect(simulated(4, sabotage).found).not.toBe('')
+  })
+
+  it.skipIf(reason !== undefined).each(['inbound', 'return-address', 'reuse-before-drain'] as const)(
+    'natively: %s',
+    { timeout: LONG },
+    async (sabotage) => {
+      expect((await native('0.5', '--sabotage', sabotage)).found).not.toBe('')
+    },
+  )
+})
