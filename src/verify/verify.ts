@@ -23,6 +23,7 @@ import type { RelocationTable } from '../table/table.ts'
 import type { Cpu } from '../x86/instruction.ts'
 import { ClaimedFields, CoverageShifts } from './claims.ts'
 import { checkCode } from './code.ts'
+import { checkVeneers, type FarField, farTarget, type VerifyVeneers } from './veneers.ts'
 
 export interface VerifyOptions extends ProgressOptions {
   /** The moves that made `after` of `before`; one of them moves the blob itself, unless it stays. */
@@ -30,6 +31,8 @@ export interface VerifyOptions extends ProgressOptions {
   /** The table of `before`. */
   readonly claim: RelocationTable
   readonly cpu?: Cpu | undefined
+  /** The veneers that the move made, and what it allowed them. */
+  readonly veneers?: VerifyVeneers | undefined
 }
 
 export interface Verdict {
@@ -43,6 +46,8 @@ export interface Verdict {
     readonly relative: number
     /** Instructions of claimed code that were decoded. */
     readonly instructions: number
+    /** Instructions that others stand in for: followed to their end, these do the same. */
+    readonly veneers: number
   }
   /** Absolute and difference sites by address evidence: what the result rests on. */
   readonly rests: {
@@ -135,14 +140,14 @@ export function verify(before: Uint8Array, after: Uint8Array, options: VerifyOpt
       `before has ${before.length} bytes, after ${after.length}: a move keeps the length.`,
       'Compare the whole blob.',
     )
-    return verdictOf(claim, findings, { bytes: 0, relative: 0, instructions: 0 })
+    return verdictOf(claim, findings, { bytes: 0, relative: 0, instructions: 0, veneers: 0 })
   }
   checkCoverage(claim, moves, findings)
   const shifts = new CoverageShifts(claim, moves)
-  const bytes = checkBytes(before, after, claim, shifts, findings)
+  const { bytes, veneers } = checkBytes(before, after, claim, shifts, options.veneers, findings)
   reportProgress(options, 0, before.length, 'verify')
   const code = checkCode(before, claim, new ClaimedFields(claim), shifts, findings, options)
-  return verdictOf(claim, findings, { bytes, ...code })
+  return verdictOf(claim, findings, { bytes, ...code, veneers })
 }
 
 /** Each move takes whole covered ranges and nothing else: of what only partly moves, or was never looked at, nothing can be said. */
@@ -172,17 +177,22 @@ function checkCoverage(claim: RelocationTable, moves: readonly CheckedMove[], fi
   }
 }
 
-/** Restores every claimed field of a copy of `after` and compares: what still differs was not claimed. Returns the bytes kept. */
+/**
+ * Restores every claimed field of a copy of `after`, and every instruction that a veneer stands in for, and compares: what still differs was not claimed. Returns
+ * how many bytes were kept, and how many instructions replaced.
+ */
 function checkBytes(
   before: Uint8Array,
   after: Uint8Array,
   claim: RelocationTable,
   shifts: CoverageShifts,
+  veneers: VerifyVeneers | undefined,
   findings: Findings,
-): number {
+): { bytes: number; veneers: number } {
   const restored = new Uint8Array(after)
   const [old, now, restore] = [viewOf(before), viewOf(after), viewOf(restored)]
   let claimed = 0
+  const far: FarField[] = []
   for (const group of claim.parts.groups) {
     const { width } = KIND_ROWS[group.kind]
     const change = shifts.change(group.target, group.anchor)
@@ -191,7 +201,10 @@ function checkBytes(
       const was = readField(old, offset, width)
       const is = readField(now, offset, width)
       const expected = BigInt.asUintN(8 * width, was + change)
-      if (!fits(claim, group, i, was, shifts))
+      const isFar = !fits(claim, group, i, was, shifts)
+      if (isFar && veneers !== undefined)
+        far.push({ offset, target: farTarget(claim, group, i, was, shifts.of(group.target)) })
+      else if (isFar)
         findings.error(
           'out-of-range',
           offset,
@@ -218,6 +231,9 @@ function checkBytes(
       claimed += piece.width
     }
   }
+  const replaced =
+    veneers === undefined ? [] : checkVeneers(before, after, claim, shifts, far, veneers, findings)
+  for (const { start, end } of replaced) restored.set(before.subarray(start, end), start)
   let run = -2
   for (let i = 0; i < restored.length; i++) {
     if (restored[i] === before[i]) continue
@@ -231,7 +247,7 @@ function checkBytes(
       )
     run = i
   }
-  return before.length - claimed
+  return { bytes: before.length - claimed, veneers: replaced.length }
 }
 
 /** Whether site `i` of a group, whose field holds the bits `was`, can be moved. */

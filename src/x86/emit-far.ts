@@ -86,7 +86,8 @@ function farOperand(
     const kept = [...bytes.subarray(0, end + 1)].filter((byte, i) => i === end || byte !== 0x67)
     return detour(area, place, length, () => area.emit(kept, moveImmediate(0, target).slice(2)))
   }
-  if (encoding === Encoding.legacy && map === 1 && ignoresAddress(opcode)) return bytes.slice()
+  const isHint = encoding === Encoding.legacy && map === 1 && ignoresAddress(opcode)
+  if (isHint || instruction.flow === Flow.undefined) return bytes.slice()
   if (encoding === Encoding.legacy && map === 0) {
     if (opcode === 0x8d) {
       const isLong = (prefixes & Prefix.w) !== 0 && (prefixes & Prefix.p67) === 0
@@ -107,7 +108,7 @@ function farOperand(
   return farAccess(bytes, instruction, target, place, area, rules, effects.reads | effects.writes)
 }
 
-/** nop, prefetch and the hints among them: what they name is not accessed. (bndldx, 0F 1A and 0F 1B, do access it.) */
+/** nop, prefetch and the hints among them: what they name is not accessed, no more than by ud1. (bndldx, 0F 1A and 0F 1B, do access it.) */
 const ignoresAddress = (opcode: number): boolean =>
   opcode === 0x0d || opcode === 0x18 || (opcode >= 0x1c && opcode <= 0x1f)
 

@@ -10,7 +10,8 @@ import { type Cpu, Flow, type Instruction, type InstructionDecoder, Memory } fro
 
 let loaded: typeof Iced | undefined
 
-const loadIced = (): typeof Iced =>
+/** @internal The package itself, for this room. */
+export const loadIced = (): typeof Iced =>
   (loaded ??= process.getBuiltinModule('module').createRequire(import.meta.url)('iced-x86') as typeof Iced)
 
 /** How a decoder reads code that the makers decode differently. */
