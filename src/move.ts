@@ -4,6 +4,7 @@ import { type AddressLike, toAddress } from './core/address.ts'
 import { formatProblem, type Problem, RelocError } from './core/errors.ts'
 import type { Move } from './core/range.ts'
 import { checkInto, type Relocation, refusal, relocate } from './relocate/relocate.ts'
+import type { VeneerOptions } from './relocate/veneers.ts'
 import { keepEvidence } from './table/filter.ts'
 import { type AddressEvidence, addressLevelOf } from './table/site.ts'
 import type { RelocationTable } from './table/table.ts'
@@ -20,6 +21,8 @@ export interface MoveOptions extends Omit<AnalyzeOptions, 'base' | 'moved'> {
   readonly also?: readonly Move[] | undefined
   /** The weakest address evidence that is written, default `range`; sites below it are left and reported as one warning. */
   readonly evidence?: AddressEvidence | undefined
+  /** What to do where a field cannot hold its new value: by default the move is refused; with `true` or options, veneers serve it. */
+  readonly veneers?: boolean | VeneerOptions | undefined
   /** Where to write, at least as long as the code. */
   readonly into?: Uint8Array | undefined
   /** Default true. */
@@ -48,7 +51,7 @@ export function move(code: Uint8Array, options: MoveOptions): MoveResult {
       )
   }
   const { table, withheld } = filterTable(whole, code, options.evidence)
-  const destination = { to: options.to, also: options.also }
+  const destination = { to: options.to, also: options.also, veneers: options.veneers }
   if (options.verify === false) {
     const result = named(code, table, () => relocate(code, table, { ...destination, into: options.into }))
     return { ...result, problems: [...table.problems, ...withheld, ...result.problems], verdict: undefined }
@@ -60,6 +63,7 @@ export function move(code: Uint8Array, options: MoveOptions): MoveResult {
   const verdict = verify(code, result.bytes, {
     moves,
     claim: table,
+    veneers: result.veneers && { ...veneerRules(options.veneers), ...result.veneers },
     cpu: options.cpu,
     onProgress: options.onProgress,
     signal: options.signal,
@@ -75,6 +79,10 @@ export function move(code: Uint8Array, options: MoveOptions): MoveResult {
   const problems = [...table.problems, ...withheld, ...result.problems, ...verdict.problems]
   return { ...result, bytes, problems, verdict }
 }
+
+/** What veneers were allowed. */
+const veneerRules = (veneers: MoveOptions['veneers']): Pick<VeneerOptions, 'redZone' | 'scratch'> =>
+  typeof veneers === 'object' ? { redZone: veneers.redZone, scratch: veneers.scratch } : {}
 
 /** Does `work`; where it is refused, the problems get the text of their instructions: the table alone knows fields only. */
 function named(code: Uint8Array, table: RelocationTable, work: () => Relocation): Relocation {

@@ -24,10 +24,19 @@ export interface FarField {
   readonly target: bigint
 }
 
+/** Bytes below what is in use that a veneer may write: a stack that grows by pages has them. */
+const DEEPEST = 256
+
 const AGAIN = 'Relocate again from the original bytes.'
 
 /** What field `i` of a group stands for after the move, when it holds the bits `was` now. */
-export function farTarget(claim: RelocationTable, group: SiteGroup, i: number, was: bigint, shift: bigint): bigint {
+export function farTarget(
+  claim: RelocationTable,
+  group: SiteGroup,
+  i: number,
+  was: bigint,
+  shift: bigint,
+): bigint {
   const row = KIND_ROWS[group.kind]
   const value = fieldValue(row, was)
   if (row.anchor !== 'next') return wrapAddress(value + shift)
@@ -100,7 +109,8 @@ function findHolders(
         for (; n < far.length && far[n].offset < at + cursor.length; n++) {
           held.add(far[n].offset)
           const known = holders.get(at)
-          if (known === undefined) holders.set(at, { run: { start: at, end: at + cursor.length }, field: far[n] })
+          if (known === undefined)
+            holders.set(at, { run: { start: at, end: at + cursor.length }, field: far[n] })
           else if (known.field !== far[n]) held.delete(far[n].offset)
         }
       }
@@ -110,12 +120,24 @@ function findHolders(
   }
   for (const { offset } of far)
     if (!held.has(offset))
-      findings.error('out-of-range', offset, 1, 'the field cannot hold its moved value, and no veneer can serve it.', AGAIN)
+      findings.error(
+        'out-of-range',
+        offset,
+        1,
+        'the field cannot hold its moved value, and no veneer can serve it.',
+        AGAIN,
+      )
   const inside = new Uint8Array(before.length)
   for (const { run } of holders.values()) inside.fill(1, run.start + 1, run.end)
   for (const entry of entries)
     if (inside[entry] === 1)
-      findings.error('entered-inside', entry, 1, 'code refers to the inside of an instruction that is replaced.', AGAIN)
+      findings.error(
+        'entered-inside',
+        entry,
+        1,
+        'code refers to the inside of an instruction that is replaced.',
+        AGAIN,
+      )
   return holders
 }
 
@@ -148,7 +170,11 @@ function difference(original: () => Effect, moved: () => Effect, rules: VerifyVe
   }
 }
 
-function compareEffects(a: Effect, b: Effect, { redZone = true, scratch }: VerifyVeneers): string | undefined {
+function compareEffects(
+  a: Effect,
+  b: Effect,
+  { redZone = true, scratch }: VerifyVeneers,
+): string | undefined {
   const leaves = a.exit.startsWith('to ')
   if (a.exit !== b.exit) return `it leaves ${b.exit}, not ${a.exit}`
   const differs = a.registers.findIndex((value, i) => {
@@ -163,9 +189,10 @@ function compareEffects(a: Effect, b: Effect, { redZone = true, scratch }: Verif
   const low = Math.min(0, a.raised ?? 0) - (redZone && !leaves ? 128 : 0)
   for (const [at, value] of b.stack) {
     const wrote = a.stack.get(at)
+    if (at < low - DEEPEST) return `it writes ${-at} bytes below rsp`
     if (at >= low && wrote !== value) return `it writes ${value} at rsp${at < 0 ? '' : '+'}${at}`
   }
-  for (const at of a.stack.keys()) if (!b.stack.has(at)) return `it does not write at rsp${at < 0 ? '' : '+'}${at}`
+  for (const at of a.stack.keys())
+    if (!b.stack.has(at)) return `it does not write at rsp${at < 0 ? '' : '+'}${at}`
   return undefined
 }
-

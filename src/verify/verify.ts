@@ -23,6 +23,7 @@ import type { RelocationTable } from '../table/table.ts'
 import type { Cpu } from '../x86/instruction.ts'
 import { ClaimedFields, CoverageShifts } from './claims.ts'
 import { checkCode } from './code.ts'
+import { originalsOf } from './originals.ts'
 import { checkVeneers, type FarField, farTarget, type VerifyVeneers } from './veneers.ts'
 
 export interface VerifyOptions extends ProgressOptions {
@@ -143,6 +144,11 @@ export function verify(before: Uint8Array, after: Uint8Array, options: VerifyOpt
     return verdictOf(claim, findings, { bytes: 0, relative: 0, instructions: 0, veneers: 0 })
   }
   checkCoverage(claim, moves, findings)
+  const { veneered } = claim.parts
+  if (veneered !== undefined && findings.errors === 0) {
+    const { code, ...originals } = originalsOf(before, claim, veneered, moves)
+    return verify(code, after, { ...options, ...originals })
+  }
   const shifts = new CoverageShifts(claim, moves)
   const { bytes, veneers } = checkBytes(before, after, claim, shifts, options.veneers, findings)
   reportProgress(options, 0, before.length, 'verify')

@@ -104,7 +104,9 @@ class Machine {
 
   /** One instruction; where the next one is, undefined at the end. */
   step(at: bigint, field: FieldValue | undefined): bigint | undefined {
-    const piece = this.#pieces.find(({ at: start, bytes }) => at >= start && at < start + BigInt(bytes.length))
+    const piece = this.#pieces.find(
+      ({ at: start, bytes }) => at >= start && at < start + BigInt(bytes.length),
+    )
     if (piece === undefined) throw new NotFollowed('it leaves what is known')
     const cursor = cursorAt(piece, at)
     try {
@@ -177,7 +179,11 @@ class Machine {
 
   /** A jump or call: to a place that is known as code, to a number, or to a value. */
   #leave(step: Step, how: string): bigint {
-    const target = step.isMemory(0) ? this.#read(step, 0) : step.isRegister(0) ? this.#read(step, 0) : number(step.target)
+    const target = step.isMemory(0)
+      ? this.#read(step, 0)
+      : step.isRegister(0)
+        ? this.#read(step, 0)
+        : number(step.target)
     const to = BigInt.asUintN(64, target.plus)
     const isCode = this.#pieces.some(({ at, bytes }) => to >= at && to < at + BigInt(bytes.length))
     if (target.of === 'c' && (to === this.#next || isCode) && how !== 'call') return to
@@ -254,7 +260,10 @@ class Machine {
     else if (size === 4) this.#registers[n] = zeroExtended(value)
     else {
       const part = step.isHighByte(register) ? 'h' : String(size)
-      this.#registers[n] = { of: `(${text(this.#registers[n])}|${part}:${text(lowPart(value, part))})`, plus: 0n }
+      this.#registers[n] = {
+        of: `(${text(this.#registers[n])}|${part}:${text(lowPart(value, part))})`,
+        plus: 0n,
+      }
     }
   }
 
@@ -305,7 +314,8 @@ class Machine {
     const flags = instruction.rflagsRead === 0 ? '' : this.#flags
     const event = `${name} ${step.decoration()} ${operands.join(', ')} {${before.join(' ')}} ${flags}`
     this.#events.push(event)
-    if (instruction.rflagsModified !== 0) this.#flags = `after ${event} ${instruction.rflagsRead} ${this.#flags}`
+    if (instruction.rflagsModified !== 0)
+      this.#flags = `after ${event} ${instruction.rflagsRead} ${this.#flags}`
     for (const register of implicit) this.#registers[register] = { of: `<${event}>${register}`, plus: 0n }
     for (const { operand, register } of step.writtenRegisters())
       this.#registers[step.numberOf(register)] = { of: `<${event}>#${operand}`, plus: 0n }
@@ -398,6 +408,10 @@ class Step {
   }
 
   immediate(operand: number): bigint {
+    const kind = this.instruction.opKind(operand)
+    const { OpKind } = this.#iced
+    if (kind < OpKind.Immediate8 || kind > OpKind.Immediate32to64)
+      throw new NotFollowed('it has an operand that no veneer needs')
     return this.#valueAt(this.#cursor.immediateOffset) ?? this.instruction.immediate(operand)
   }
   isMemory(operand: number): boolean {
