@@ -3,6 +3,7 @@ import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
 import type { Move } from '../core/range.ts'
 import { type MoveResult, move } from '../move.ts'
+import type { VeneerOptions } from '../relocate/veneers.ts'
 import type { AddressEvidence } from '../table/site.ts'
 import type { Cpu } from '../x86/instruction.ts'
 import { withText } from '../x86/locate.ts'
@@ -50,6 +51,16 @@ export const relocateCommand: Command = {
     },
     ALSO_OPTION,
     EVIDENCE_OPTION,
+    {
+      name: 'veneers',
+      value: '<file>',
+      help: 'Serve what is out of reach by veneers, and write them to this file: they belong behind the blob,\nat the address that is reported (or at --veneers-at), executable.',
+    },
+    { name: 'veneers-at', value: '<address>', help: 'Where the veneers shall be.' },
+    {
+      name: 'no-red-zone',
+      help: 'The 128 bytes below rsp are not in use (Windows, kernels): veneers then go through r11\nat indirect calls and jumps.',
+    },
     { name: 'dry-run', help: 'Write nothing; list what would change on standard output.' },
     { name: 'no-verify', help: 'Do not verify the result.' },
     JSON_OPTION,
@@ -62,6 +73,7 @@ Exit code: 0 done; 1 refused or not verified, nothing written; 2 wrong use or un
     'x64-reloc relocate code.bin --from 0x400000 --to 0x500000 --hints hints.json --dry-run',
     'x64-reloc relocate code.bin --from 0x400000 --to 0x500000 -o moved.bin --write-table moved.json',
     'x64-reloc relocate moved.bin --table moved.json --to 0x600000 -o again.bin',
+    'x64-reloc relocate code.bin --from 0x400000 --to 0x7f00_0000_0000 -o moved.bin --veneers veneers.bin',
     'x64-reloc relocate program --symbol main --to 0x7f00_0000_0000 -o main.bin --write-symbols main.map',
     'x64-reloc relocate code.bin --from 0x400000 --to 0x500000 --also 0x402000..0x403000=0x502000 -o moved.bin',
   ],
@@ -77,13 +89,15 @@ interface Request {
   readonly verify: boolean
   /** undefined: nothing is written. */
   readonly output: string | undefined
+  readonly veneers: VeneerOptions | undefined
+  readonly veneersPath: string | undefined
   readonly tablePath: string | undefined
   readonly symbolsPath: string | undefined
 }
 
 async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const request = await readRequest(args, terminal)
-  const { subject, to, output, tablePath, symbolsPath } = request
+  const { subject, to, output, veneersPath, tablePath, symbolsPath } = request
   const result = moveSubject(request, terminal)
   // The text of a warning is not worth loading iced for, where nothing else needs it.
   const problems = request.verify
@@ -93,6 +107,8 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const report: Output[] = args.has('json') ? [{ path: '-', data: toJson(jsonReport(request, told)) }] : []
   const files: Output[] = []
   if (output !== undefined) files.push({ path: output, data: result.bytes })
+  if (veneersPath !== undefined)
+    files.push({ path: veneersPath, data: result.veneers?.bytes ?? new Uint8Array(0) })
   if (tablePath !== undefined)
     files.push({ path: tablePath, data: tableFileData(tablePath, result.table, result.bytes) })
   if (symbolsPath !== undefined) {
@@ -112,23 +128,45 @@ async function readRequest(args: Arguments, terminal: Terminal): Promise<Request
   const dry = args.has('dry-run')
   const output = args.text('output')
   if (output === undefined && !dry) throw new UsageError('--output <file> is needed (or --dry-run).')
-  const [written, tablePath, symbolsPath] = dry
+  const [written, tablePath, symbolsPath, veneersPath] = dry
     ? []
-    : [output, args.text('write-table'), args.text('write-symbols')]
-  checkOutputs([written, tablePath, symbolsPath, args.has('json') ? '-' : undefined])
+    : [output, args.text('write-table'), args.text('write-symbols'), args.text('veneers')]
+  checkOutputs([written, tablePath, symbolsPath, veneersPath, args.has('json') ? '-' : undefined])
   const how = { evidence: readEvidence(args), cpu: readCpu(args), verify: !args.has('no-verify') }
   const subject = await readSubject(args.positionals[0], 'from', args, new Inputs(terminal), terminal)
   checkBase(subject, 'from')
-  return { subject, to, also, ...how, output: written, tablePath, symbolsPath }
+  return {
+    subject,
+    to,
+    also,
+    ...how,
+    output: written,
+    veneers: readVeneers(args),
+    veneersPath,
+    tablePath,
+    symbolsPath,
+  }
+}
+
+/** What veneers may use; undefined where they are not asked for. */
+function readVeneers(args: Arguments): VeneerOptions | undefined {
+  const at = args.address('veneers-at')
+  if (args.text('veneers') !== undefined)
+    return args.has('no-red-zone') ? { at, redZone: false, scratch: 'r11' } : { at }
+  if (at !== undefined || args.has('no-red-zone'))
+    throw new UsageError(
+      '--veneers-at and --no-red-zone say how veneers are made: --veneers <file> is needed.',
+    )
+  return undefined
 }
 
 /** Moves; errors come with the text of their instructions. */
 function moveSubject(request: Request, terminal: Terminal): MoveResult {
   const { code, base, table } = request.subject
   try {
-    const { to, also, evidence, cpu, verify } = request
+    const { to, also, evidence, cpu, verify, veneers } = request
     const progress = showProgress(terminal, 'relocate')
-    return move(code, { from: base, to, also, table, evidence, cpu, verify, ...progress })
+    return move(code, { from: base, to, also, table, evidence, cpu, verify, veneers, ...progress })
   } catch (error) {
     if (!(error instanceof RelocError) || error.problems.length === 0) throw error
     throw new RelocError(
@@ -161,7 +199,7 @@ function changes({ code, base, table }: Subject, result: MoveResult): string {
 }
 
 function say(
-  { subject, to, output, tablePath, symbolsPath }: Request,
+  { subject, to, output, veneersPath, tablePath, symbolsPath }: Request,
   result: MoveResult,
   terminal: Terminal,
 ): void {
@@ -172,11 +210,16 @@ function say(
   const { verdict } = result
   if (verdict === undefined) terminal.say('not verified (--no-verify)')
   else terminal.say(`${terminal.paint('green', 'verified:', 'error')} ${verdictLine(verdict)}`)
-  for (const path of [output, tablePath, symbolsPath])
+  if (result.veneers !== undefined)
+    terminal.say(`veneers: ${plural(result.veneers.bytes.length, 'byte')} at ${hex(result.veneers.at)}`)
+  for (const path of [output, veneersPath, tablePath, symbolsPath])
     if (path !== undefined && path !== '-') terminal.say(`${path} written`)
 }
 
-function jsonReport({ subject, to, output, tablePath, symbolsPath }: Request, result: MoveResult): object {
+function jsonReport(
+  { subject, to, output, veneersPath, tablePath, symbolsPath }: Request,
+  result: MoveResult,
+): object {
   const { name, code, base } = subject
   return {
     ok: true,
@@ -184,6 +227,10 @@ function jsonReport({ subject, to, output, tablePath, symbolsPath }: Request, re
     output: output ?? null,
     table: tablePath ?? null,
     symbols: symbolsPath ?? null,
+    veneers:
+      result.veneers === undefined
+        ? null
+        : { file: veneersPath ?? null, at: result.veneers.at, length: result.veneers.bytes.length },
     from: base,
     to,
     length: code.length,

@@ -95,5 +95,6 @@ export function verdictLine(verdict: Verdict): string {
   const relative = `${plural(proved.relative, 'relative site')} proved in ${plural(proved.instructions, 'instruction')}`
   const absolute = Object.values(rests).reduce((sum, count) => sum + count, 0)
   const evidence = absolute === 0 ? '' : `; ${plural(absolute, 'other site')} by evidence (${list(rests)})`
-  return `${plural(proved.bytes, 'byte')} kept, ${relative}${evidence}`
+  const veneers = proved.veneers === 0 ? '' : `, ${plural(proved.veneers, 'veneered instruction')} followed`
+  return `${plural(proved.bytes, 'byte')} kept, ${relative}${veneers}${evidence}`
 }

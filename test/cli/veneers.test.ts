@@ -1,0 +1,58 @@
+/** The command out of reach: veneers in a file of their own, the table that leads back, and what is asked for in vain. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { runCommand, type Transcript } from '../support/terminal.ts'
+
+// mov rax,[0x600007]; call [0x700000]; ret
+const BLOB = Buffer.from('488b0500002000ff15f3ff2f00c3', 'hex')
+
+let directory: string
+const path = (name: string): string => join(directory, name)
+const relocate = (name: string, ...argv: string[]): Promise<Transcript> =>
+  runCommand(['relocate', path(name), ...argv])
+const far = (...argv: string[]): Promise<Transcript> =>
+  relocate('a.bin', '--from', '0x400000', '--to', '0x7f0000000000', '-o', path('b.bin'), ...argv)
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'x64-reloc-test-'))
+  writeFileSync(path('a.bin'), BLOB)
+})
+afterEach(() => rmSync(directory, { recursive: true }))
+
+it('writes veneers, says where they belong, and the way back needs none', async () => {
+  const there = await far('--veneers', path('v.bin'), '--write-table', path('b.json'), '--json')
+  expect(there.err).toContain('2 veneered instructions followed')
+  const { veneers } = JSON.parse(there.out) as { veneers: unknown }
+  const { length } = readFileSync(path('v.bin'))
+  expect(veneers).toEqual({ file: path('v.bin'), at: '0x7f0000000010', length })
+  const back = await relocate(
+    'b.bin',
+    '--table',
+    path('b.json'),
+    '--to',
+    '0x400000',
+    '-o',
+    path('c.bin'),
+    '--json',
+  )
+  expect(JSON.parse(back.out)).toMatchObject({ ok: true, veneers: null })
+  expect(readFileSync(path('c.bin'))).toEqual(BLOB)
+})
+
+it('puts them where it is told, and keeps from the red zone', async () => {
+  const at = ['--veneers', path('v.bin'), '--veneers-at', '0x7f0000001000', '--no-red-zone']
+  expect((await far(...at)).err).toContain('bytes at 0x7f0000001000')
+  // push rax; movabs rax, 0x600007
+  expect(readFileSync(path('v.bin')).subarray(0, 11).toString('hex')).toBe('5048b80700600000000000')
+})
+
+it('refuses without --veneers and names it; asks for --veneers where something is said about them', async () => {
+  const refused = await far()
+  expect(refused.code).toBe(1)
+  expect(refused.err).toContain('--veneers')
+  const wrong = await far('--no-red-zone')
+  expect(wrong.code).toBe(2)
+  expect(wrong.err).toContain('--veneers <file> is needed')
+})
