@@ -44,8 +44,8 @@ it('writes veneers, says where they belong, and the way back needs none', async 
 it('puts them where it is told, and keeps from the red zone', async () => {
   const at = ['--veneers', path('v.bin'), '--veneers-at', '0x7f0000001000', '--no-red-zone']
   expect((await far(...at)).err).toContain('bytes at 0x7f0000001000')
-  // push rax; movabs rax, 0x600007
-  expect(readFileSync(path('v.bin')).subarray(0, 11).toString('hex')).toBe('5048b80700600000000000')
+  // push rcx; movabs rcx, 0x600007
+  expect(readFileSync(path('v.bin')).subarray(0, 11).toString('hex')).toBe('5148b90700600000000000')
 })
 
 it('refuses without --veneers and names it; asks for --veneers where something is said about them', async () => {
