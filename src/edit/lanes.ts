@@ -3,12 +3,10 @@
  * before; two such chains side by side fill the waiting, as in the sweep (x86/sweep.ts), whose steps these are.
  */
 import { viewOf } from '../core/bytes.ts'
-import { type FastTables, fastTablesFor, HEADS, hasFastTables, NO_BASE } from '../x86/fast.ts'
+import { type FastTables, fastTablesFor, HEADS, isWorthFastTables, NO_BASE } from '../x86/fast.ts'
 import { type Cpu, Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import { createTableDecoder } from '../x86/scanner.ts'
 
-/** Building the fast tables pays from here on, in bytes. */
-const WORTH_BUILDING = 1 << 17
 /** No load of the fast path passes the end of the code, nor does the longest instruction. */
 const MARGIN = 32
 
@@ -51,7 +49,7 @@ export class LaneDecoder {
   constructor(code: Uint8Array, cpu: Cpu, total: number) {
     this.#view = viewOf(code)
     this.#decoder = createTableDecoder(code, { cpu })
-    this.#fast = total >= WORTH_BUILDING || hasFastTables(cpu) ? fastTablesFor(cpu) : undefined
+    this.#fast = isWorthFastTables(cpu, total) ? fastTablesFor(cpu) : undefined
   }
 
   /** Gives a lane a run: from `start` to `least` or behind. */

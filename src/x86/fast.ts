@@ -35,8 +35,12 @@ const [ONE, TWO, ONE_66, TWO_66, TWO_F3, TWO_F2, ONE_W, ASK] = [0, 1, 2, 3, 4, 5
 
 const cache = new Map<Cpu, FastTables>()
 
-/** Are they there already? They cost a cold process about two milliseconds. */
-export const hasFastTables = (cpu: Cpu): boolean => cache.has(cpu)
+/** From this many bytes of code on the tables save more than the milliseconds that a cold process builds them in. */
+const WORTH_BUILDING = 1 << 17
+
+/** Whether to use the tables for `bytes` of code: they are there already, or worth building. */
+export const isWorthFastTables = (cpu: Cpu, bytes: number): boolean =>
+  bytes >= WORTH_BUILDING || cache.has(cpu)
 
 /** The fast tables of `cpu`. */
 export function fastTablesFor(cpu: Cpu): FastTables {

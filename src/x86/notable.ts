@@ -5,7 +5,7 @@
  */
 import { viewOf } from '../core/bytes.ts'
 import type { AddressRange } from '../core/range.ts'
-import { type FastTables, fastTablesFor, HEADS, NO_BASE, Note, notesFor } from './fast.ts'
+import { type FastTables, fastTablesFor, HEADS, isWorthFastTables, NO_BASE, Note, notesFor } from './fast.ts'
 import type { DecoderOptions } from './iced.ts'
 import { Instruction, type InstructionDecoder, Memory, Prefix } from './instruction.ts'
 import { createTableDecoder } from './scanner.ts'
@@ -30,13 +30,19 @@ const {
   known: KNOWN,
 } = Note
 const CONSTANTS = DISPLACEMENT | NO_BASE_NOTE | IMMEDIATE_32S | IMMEDIATE_32 | IMMEDIATE_64
+/** For code that the tables do not pay for: then the decoder is asked for every instruction. */
+const NO_TABLES = new Uint8Array(0)
+const NO_NOTES = new Uint16Array(0)
 /** No load of a known instruction passes the end from here. */
 const MARGIN = 32
 
 /** The starts among `starts` (offsets of instructions in `code`) of the instructions that are wanted, in the same order. */
 export function findNotable(code: Uint8Array, starts: Uint32Array, options: NotableOptions): Uint32Array {
   const cpu = options.cpu ?? 'intel'
-  return new Finder(code, fastTablesFor(cpu), notesFor(cpu), options).find(starts)
+  // Four bytes are an instruction, near enough.
+  const isFast = isWorthFastTables(cpu, 4 * starts.length)
+  const [fast, notes] = isFast ? [fastTablesFor(cpu), notesFor(cpu)] : [NO_TABLES, NO_NOTES]
+  return new Finder(code, fast, notes, options).find(starts)
 }
 
 class Finder {
@@ -66,7 +72,7 @@ class Finder {
     const flows = this.#flows
     const ip = this.#ip
     const constants = this.#window === undefined ? 0 : CONSTANTS
-    const end = view.byteLength - MARGIN
+    const end = fast.length === 0 ? 0 : view.byteLength - MARGIN
     const found = new Uint32Array(starts.length)
     let count = 0
     for (let i = 0; i < starts.length; i++) {

@@ -12,7 +12,7 @@ import { type AddressLike, toAddress, toOffset } from '../core/address.ts'
 import { toBytes, viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
-import { type FastTables, fastTablesFor, HEADS, hasFastTables, NO_BASE } from './fast.ts'
+import { type FastTables, fastTablesFor, HEADS, isWorthFastTables, NO_BASE } from './fast.ts'
 import { type DecoderOptions, IcedCursor } from './iced.ts'
 import { type DecoderKind, Instruction, type InstructionDecoder, Memory } from './instruction.ts'
 import { createTableDecoder } from './scanner.ts'
@@ -67,8 +67,6 @@ const ROOM = 2 * BLOCK + 64
 const MARGIN = 32
 const H = HEADS
 const N = NO_BASE
-/** Below this many bytes the fast tables cost more than they save. */
-const WORTH_BUILDING = 1 << 17
 
 /** The lists that grow. */
 class Found {
@@ -166,7 +164,7 @@ class TableSweeper {
     const cpu = options.cpu ?? 'intel'
     this.#view = viewOf(bytes)
     this.#decoder = createTableDecoder(bytes, options)
-    this.#fast = bytes.length - start >= WORTH_BUILDING || hasFastTables(cpu) ? fastTablesFor(cpu) : undefined
+    this.#fast = isWorthFastTables(cpu, bytes.length - start) ? fastTablesFor(cpu) : undefined
   }
 
   sweep(start: number, found: Found, options: ProgressOptions): void {

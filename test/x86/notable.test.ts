@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
-import { describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { CELL_COUNT, randomNumbers, writeEncoding } from '../../scripts/fuzz/encodings.ts'
 import { textOf } from '../../scripts/support/elf-text.ts'
 import { viewOf } from '../../src/core/bytes.ts'
+import { isWorthFastTables } from '../../src/x86/fast.ts'
 import { Flow, Instruction, Memory, Prefix } from '../../src/x86/instruction.ts'
 import { findNotable, type NotableOptions } from '../../src/x86/notable.ts'
 import { createTableDecoder } from '../../src/x86/scanner.ts'
@@ -44,13 +45,31 @@ function expected(code: Uint8Array, starts: Uint32Array, options: NotableOptions
 
 const BRANCHES = (1 << Flow.conditional) | (1 << Flow.jump) | (1 << Flow.call) | (1 << Flow.xbegin)
 
+// First of all: in a fresh process, a little code is left to the decoder.
+describe('findNotable in a little code', () => {
+  it('before the tables are built, what it finds with them', () => {
+    const next = randomNumbers(4)
+    const code = new Uint8Array(2_000 * 16)
+    for (let at = 0; at < code.length; at += 16) writeEncoding(next() % CELL_COUNT, false, next, code, at)
+    const { starts } = sweep(code)
+    const options = { flows: BRANCHES, ipRelative: true, window: { start: 0n, end: 0x4000_0000n } }
+    expect(isWorthFastTables('intel', code.length)).toBe(false)
+    const actual = findNotable(code, starts, options)
+    expect(actual).toEqual(expected(code, starts, options))
+    expect(actual.length).toBeGreaterThan(100)
+  })
+})
+
 describe('findNotable', () => {
   const next = randomNumbers(3)
   const code = new Uint8Array(60_000 * 16)
   for (let at = 0; at < code.length; at += 16) writeEncoding(next() % CELL_COUNT, false, next, code, at)
   // Small constants, so that windows catch some.
   for (let at = 0; at < code.length; at++) if ((next() & 3) === 0) code[at] = 0
-  const all = sweep(code).starts
+  let all: Uint32Array
+  beforeAll(() => {
+    all = sweep(code).starts
+  })
 
   it.each([
     ['branches', { flows: BRANCHES }],
