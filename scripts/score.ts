@@ -1,16 +1,16 @@
 /**
  * Scores the analysis against a corpus of linker pairs: the same objects linked at two addresses, so that the bytes at the
- * second address are known. Usage: score.ts DIR [--mode table|hinted|bare] [--decoder iced|tables] [--case NAME] [--verbose] [--json]
+ * second address are known. Usage: score.ts DIR [--mode table|hinted|bare] [--decoder iced|tables] [--case NAME] [--verify] [--verbose] [--json]
+ *   --leave-out [--train DIR,DIR]   each case by statistics that were trained without its origin
+ *   --levels                        right and wrong sites by address evidence
  *
  * A case is a folder with from.bin, to.bin and case.json (from, to, length, memLength, ranges, functions, relocs), or a
  * pack of small blobs with one line each in pack.jsonl. See the README's section on accuracy for the format.
  */
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { gunzipSync } from 'node:zlib'
 import { analyze } from '../src/analyze/analyze.ts'
-import type { RangeHint } from '../src/analyze/hints.ts'
+import { useOpcodeScores } from '../src/analyze/opcode-stats.ts'
 import { RelocError } from '../src/core/errors.ts'
 import { relocate } from '../src/relocate/relocate.ts'
 import type { SiteInput } from '../src/table/from-sites.ts'
@@ -18,105 +18,11 @@ import type { SiteKind } from '../src/table/kinds.ts'
 import { RelocationTable } from '../src/table/table.ts'
 import { verify } from '../src/verify/verify.ts'
 import type { DecoderKind } from '../src/x86/instruction.ts'
+import { type Case, listCases, loadCase, type Pair, type Reloc } from './corpus.ts'
+import { type Counts, countCase, emptyCounts, likelihoods } from './opcode-counts.ts'
 
 export type Mode = 'table' | 'hinted' | 'bare'
 const MODES: readonly Mode[] = ['table', 'hinted', 'bare']
-
-/** One relocation record of the linker. */
-export interface Reloc {
-  readonly offset: number
-  readonly type: string
-  readonly width: 1 | 2 | 4 | 8
-  readonly changes: boolean
-  /** +1: the value moves with the blob; -1: against it. */
-  readonly adj?: number
-  readonly sym?: string
-}
-
-/** One blob of a case, at both addresses. */
-export interface Pair {
-  readonly name: string
-  readonly before: Uint8Array
-  readonly after: Uint8Array
-  readonly from: bigint
-  readonly to: bigint
-  readonly span: number
-  readonly ranges: readonly RangeHint[]
-  readonly entries: readonly number[]
-  readonly relocs: readonly Reloc[]
-}
-
-export interface Case {
-  readonly name: string
-  /** What it was built from, without version: for leaving whole origins out. */
-  readonly origin: string
-  readonly pairs: readonly Pair[]
-}
-
-type Json = Record<string, unknown>
-
-function readJson(dir: string, info: Json, key: string): unknown[] {
-  if (Array.isArray(info[key])) return info[key]
-  const name = info[`${key}File`]
-  if (typeof name !== 'string') return []
-  const bytes = readFileSync(join(dir, name))
-  return JSON.parse((name.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString()) as unknown[]
-}
-
-export function loadCase(dir: string): Case {
-  const info = JSON.parse(readFileSync(join(dir, 'case.json'), 'utf8')) as Json
-  const before = new Uint8Array(readFileSync(join(dir, 'from.bin')))
-  const after = new Uint8Array(readFileSync(join(dir, 'to.bin')))
-  const name = String(info.name)
-  const origin = String(info.origin ?? name)
-    .toLowerCase()
-    .replace(/^lib/, '')
-    .split(/[\s(,]/)[0]
-    .replace(/(-dev|[\d.]+)+$/, '')
-  const entriesOf = (functions: unknown): number[] =>
-    (functions as { offset: number }[]).map((one) => one.offset)
-  if (typeof info.pack !== 'string') {
-    const pair = {
-      name,
-      before,
-      after,
-      from: BigInt(String(info.from)),
-      to: BigInt(String(info.to)),
-      span: Number(info.memLength ?? info.length),
-      ranges: readJson(dir, info, 'ranges').map((range) => range as RangeHint),
-      entries: entriesOf(readJson(dir, info, 'functions')),
-      relocs: readJson(dir, info, 'relocs') as Reloc[],
-    }
-    return { name, origin, pairs: [pair] }
-  }
-  const lines = readFileSync(join(dir, info.pack), 'utf8')
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Json)
-  const pairs = lines.map((line) => {
-    const start = Number(line.binOffset)
-    const length = Number(line.length)
-    return {
-      name: `${name}/${String(line.name)}`,
-      before: before.slice(start, start + length),
-      after: after.slice(start, start + length),
-      from: BigInt(String(line.from)),
-      to: BigInt(String(line.to)),
-      span: length,
-      ranges: [{ start: 0, end: length, kind: 'code' as const }],
-      entries: entriesOf(line.functions),
-      relocs: line.relocs as Reloc[],
-    }
-  })
-  return { name, origin, pairs }
-}
-
-/** The cases under `dir`, by name. */
-export function listCases(dir: string): string[] {
-  return readdirSync(dir)
-    .filter((name) => existsSync(join(dir, name, 'case.json')) && statSync(join(dir, name)).isDirectory())
-    .sort()
-}
 
 const ABSOLUTE: Readonly<Record<string, SiteKind>> = {
   '64': 'abs64',
@@ -278,6 +184,9 @@ function main(): void {
     options: {
       mode: { type: 'string' },
       case: { type: 'string' },
+      train: { type: 'string' },
+      'leave-out': { type: 'boolean' },
+      levels: { type: 'boolean' },
       verbose: { type: 'boolean' },
       json: { type: 'boolean' },
       verify: { type: 'boolean' },
@@ -287,17 +196,72 @@ function main(): void {
   const dir = positionals[0]
   if (dir === undefined)
     throw new Error(
-      'usage: score.ts DIR [--mode table|hinted|bare] [--decoder iced|tables] [--case NAME] [--verify] [--verbose] [--json]',
+      'usage: score.ts DIR [--mode table|hinted|bare] [--case NAME] [--leave-out] [--levels] [--verify] [--verbose] [--json]',
     )
   if (![undefined, 'iced', 'tables'].includes(values.decoder)) throw new Error('--decoder iced|tables')
   const options = { verify: values.verify, decoder: values.decoder as DecoderKind | undefined }
   const modes = values.mode === undefined ? MODES : MODES.filter((mode) => mode === values.mode)
-  const names = listCases(dir).filter((name) => values.case === undefined || name.includes(values.case))
+  const cases = listCases(dir)
+    .filter((name) => values.case === undefined || name.includes(values.case))
+    .map((name) => loadCase(join(dir, name)))
+  const statistics =
+    values['leave-out'] === true ? trainWithout([dir, ...(values.train?.split(',') ?? [])]) : undefined
   for (const mode of modes) {
+    if (statistics !== undefined && mode === 'table') continue
     const started = performance.now()
-    const scores = names.map((name) => scoreCase(loadCase(join(dir, name)), mode, options))
+    const scores = cases.map((one) => {
+      if (statistics !== undefined) useOpcodeScores(statistics(one.origin))
+      return scoreCase(one, mode, options)
+    })
     if (values.json) console.log(JSON.stringify(scores))
     else report(mode, scores, values.verbose === true, (performance.now() - started) / 1000)
+    if (values.levels === true && mode !== 'table') reportLevels(mode, cases)
+  }
+}
+
+/** The statistics of instruction forms over some corpora, without one origin. */
+function trainWithout(dirs: readonly string[]): (origin: string) => Int8Array {
+  const counts = new Map<string, Counts>()
+  for (const dir of dirs)
+    for (const name of listCases(dir)) {
+      const one = loadCase(join(dir, name))
+      if (!counts.has(one.origin)) counts.set(one.origin, emptyCounts())
+      countCase(one, counts.get(one.origin)!)
+    }
+  const trained = new Map<string, Int8Array>()
+  return (origin) => {
+    let scores = trained.get(origin)
+    if (scores === undefined) {
+      scores = likelihoods([...counts].filter(([other]) => other !== origin).map(([, count]) => count))
+      trained.set(origin, scores)
+    }
+    return scores
+  }
+}
+
+const LEVELS = ['exact', 'encoding', 'flow', 'range'] as const
+
+/** How many of the absolute sites that each level of evidence claims are the linker's, and how many of the linker's it finds. */
+function reportLevels(mode: Mode, cases: readonly Case[]): void {
+  const right = new Map<string, number>()
+  const wrong = new Map<string, number>()
+  let truth = 0
+  for (const pair of cases.flatMap((one) => one.pairs)) {
+    const changing = new Set(pair.relocs.filter((reloc) => reloc.changes).map((reloc) => reloc.offset))
+    truth += pair.relocs.filter((reloc) => reloc.changes && reloc.adj === 1).length
+    for (const site of tableFor(pair, mode).sites()) {
+      const level = site.evidence.address
+      if (level === undefined) continue
+      const counts = changing.has(site.offset) ? right : wrong
+      counts.set(level, (counts.get(level) ?? 0) + 1)
+    }
+  }
+  for (const level of LEVELS) {
+    const [good, bad] = [right.get(level) ?? 0, wrong.get(level) ?? 0]
+    if (good + bad === 0) continue
+    console.log(
+      `  ${level}: ${good} right, ${bad} wrong (${((100 * good) / (good + bad)).toFixed(4)} % right); ${((100 * good) / truth).toFixed(1)} % of ${truth} true absolute sites`,
+    )
   }
 }
 

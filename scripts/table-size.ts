@@ -11,7 +11,8 @@ import { RelocError } from '../src/core/errors.ts'
 import { blobFromElf } from '../src/elf/blob.ts'
 import { readElf } from '../src/elf/file.ts'
 import type { RelocationTable } from '../src/table/table.ts'
-import { listCases, loadCase, type Mode, tableFor } from './score.ts'
+import { listCases, loadCase } from './corpus.ts'
+import { type Mode, tableFor } from './score.ts'
 
 /** Length, base, hash, checksum and the heads of a few streams: some 60 bytes, however few sites there are. */
 const FIXED = 64

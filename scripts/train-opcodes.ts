@@ -4,57 +4,8 @@
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { opcodeSlot, SLOT_BITS } from '../src/analyze/opcode-key.ts'
-import { Instruction } from '../src/x86/instruction.ts'
-import { createTableDecoder } from '../src/x86/scanner.ts'
-import { type Case, listCases, loadCase } from './score.ts'
-
-const SLOTS = 1 << SLOT_BITS
-
-/** Occurrences of each form in code and in data, of one origin. */
-export interface Counts {
-  readonly code: Float64Array
-  readonly data: Float64Array
-}
-
-export const emptyCounts = (): Counts => ({ code: new Float64Array(SLOTS), data: new Float64Array(SLOTS) })
-
-/** Adds what one case shows: code from its starts on, data at every offset. */
-export function countCase(one: Case, counts: Counts): void {
-  const instruction = new Instruction()
-  for (const pair of one.pairs) {
-    const decoder = createTableDecoder(pair.before)
-    for (const { start, end, kind } of pair.ranges) {
-      for (let at = start; at < end; ) {
-        const length = decoder.decode(at, instruction)
-        if (length > 0) (kind === 'code' ? counts.code : counts.data)[opcodeSlot(instruction)]++
-        at += kind === 'code' && length > 0 ? length : 1
-      }
-    }
-  }
-}
-
-/** Log-likelihood ratios in sixteenths, clipped to [-4, 3]; forms that neither has are -1. */
-export function likelihoods(origins: Iterable<Counts>): Int8Array {
-  const code = new Float64Array(SLOTS)
-  const data = new Float64Array(SLOTS)
-  const sum = (column: Float64Array): number => column.reduce((a, b) => a + b, 0)
-  for (const counts of origins) {
-    // An origin weighs with the square root of its size: large ones know more forms, but shall not rule.
-    const [codes, datas] = [sum(counts.code), sum(counts.data)]
-    for (let i = 0; i < SLOTS; i++) {
-      if (codes > 0) code[i] += (counts.code[i] / codes) * Math.sqrt(codes)
-      if (datas > 0) data[i] += (counts.data[i] / datas) * Math.sqrt(datas)
-    }
-  }
-  const [codes, datas] = [sum(code), sum(data)]
-  const floor = 2e-6
-  return Int8Array.from({ length: SLOTS }, (_, i) => {
-    if (code[i] === 0 && data[i] === 0) return -16
-    const ratio = Math.log((code[i] / codes + floor) / (data[i] / datas + floor))
-    return Math.round(16 * Math.min(3, Math.max(-4, ratio)))
-  })
-}
+import { listCases, loadCase } from './corpus.ts'
+import { type Counts, countCase, emptyCounts, likelihoods } from './opcode-counts.ts'
 
 /** Runs of unseen slots and values, as one string: slots are mostly unseen. */
 function encode(values: Int8Array): string {

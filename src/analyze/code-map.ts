@@ -58,6 +58,8 @@ const SHORT_CODE = { form: 0, least: 4, leave: 200, leaveForced: 16, skip: 160, 
 
 /** Blobs up to this many bytes are code unless something says otherwise. */
 const SHORT = 512
+/** Bytes of a run that can be chance. */
+const ISLAND = 256
 /** Blobs up to this many bytes are read with all care everywhere. */
 const CAREFUL = 4096
 /** Maps a blob. */
@@ -93,9 +95,61 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const targets = same ? linear : new OutsideTargets(outside)
   const score = (distance: number): number =>
     Math.max(-64, Math.min(64, Math.round(16 * targets.score(distance))))
-  const second =
+  const read =
     zones.length === 0 ? [] : readZones({ ...context, earlier: bits, outside: score }, zones, input.alignment)
+  collect(input, context.view, startsOf(read, input.decoder), marks, [])
+  const second = dropStrange(input, context.view, read, marks, targets)
   return { ...finishMap(input, marks, swept, zones, second), selfLabels, outside: targets, marks }
+}
+
+/**
+ * The runs without what only reads like code: short islands that nothing leads to and that point to strange places, and instructions that
+ * point to strange places while a branch leads into their middle; there the code goes on.
+ */
+function dropStrange(
+  input: MapInput,
+  view: DataView,
+  runs: readonly number[],
+  marks: Uint8Array,
+  outside: OutsideTargets,
+): number[] {
+  const kept: number[] = []
+  const instruction = new Instruction()
+  for (let i = 0; i < runs.length; i += 2) {
+    let [start, end] = [runs[i], runs[i + 1]]
+    const known = end - start > ISLAND || (marks[start] & (Mark.target | Mark.entry | Mark.given)) !== 0
+    for (let at = start; at < end; at += instruction.length) {
+      input.decoder.decode(at, instruction)
+      const target = targetOf(view, instruction)
+      if (target === undefined || (target >= 0 && target <= input.span) || outside.score(target) >= 0)
+        continue
+      const middle = markedInside(marks, at, instruction.length)
+      if (!known) end = start
+      else if (middle >= 0) {
+        if (at > start) kept.push(start, at)
+        start = at = middle
+        input.decoder.decode(at, instruction)
+      }
+    }
+    if (end > start) kept.push(start, end)
+  }
+  return kept
+}
+
+/** The first byte inside the instruction that a branch leads to, or -1. */
+function markedInside(marks: Uint8Array, at: number, length: number): number {
+  for (let i = at + 1; i < at + length; i++) if ((marks[i] & Mark.target) !== 0) return i
+  return -1
+}
+
+/** Distance from the base of what the relative operand points at; undefined without one. */
+function targetOf(view: DataView, instruction: Instruction): number | undefined {
+  const size = instruction.branchSize
+  if (size === 0 && instruction.memory !== Memory.rip) return undefined
+  const field = instruction.offset + (size === 0 ? instruction.displacementOffset : instruction.branchOffset)
+  const value =
+    size === 1 ? view.getInt8(field) : size === 2 ? view.getInt16(field, true) : view.getInt32(field, true)
+  return instruction.offset + instruction.length + value
 }
 
 /** Every instruction start of some runs. */
@@ -248,15 +302,11 @@ function collect(
   let selfLabels = 0
   for (const at of starts) {
     input.decoder.decode(at, instruction)
-    const size = instruction.branchSize
-    if (size === 0 && instruction.memory !== Memory.rip) continue
-    const field = at + (size === 0 ? instruction.displacementOffset : instruction.branchOffset)
-    const value =
-      size === 1 ? view.getInt8(field) : size === 2 ? view.getInt16(field, true) : view.getInt32(field, true)
-    const target = at + instruction.length + value
+    const target = targetOf(view, instruction)
+    if (target === undefined) continue
     if (target < 0 || target > input.span) outside.push(target)
     else if (target < length) {
-      if (size !== 0) marks[target] |= Mark.target
+      if (instruction.branchSize !== 0) marks[target] |= Mark.target
       else if (instruction.opcode !== 0x8d || instruction.map !== 0) marks[target] |= Mark.data
       else if (isSelfLabelAt(input.code, at, at + instruction.length, target)) selfLabels++
     }
