@@ -6,6 +6,7 @@ import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/pro
 import { type Blob, type BlobOptions, TableBuilder, toBlob } from '../table/builder.ts'
 import { CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
+import { createIcedDecoder } from '../x86/iced.ts'
 import {
   type Cpu,
   type DecoderKind,
@@ -45,14 +46,19 @@ export interface AnalyzeOptions extends BlobOptions, ProgressOptions {
  * the warnings. `code` is not written. Throws `bad-argument`, `bad-hints`, `stopped`.
  */
 export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTable {
-  return new Analysis(code, options).run()
+  const analysis = new Analysis(code, options)
+  try {
+    return analysis.run()
+  } finally {
+    analysis.dispose()
+  }
 }
 
 class Analysis {
   readonly #code: Uint8Array
   readonly #options: AnalyzeOptions
   readonly #blob: Blob
-  readonly #decoder: InstructionDecoder
+  readonly #decoder: InstructionDecoder & { dispose?(): void }
   readonly #window: Window
   readonly #builder: TableBuilder
   readonly #candidates = new Candidates()
@@ -65,9 +71,14 @@ class Analysis {
     this.#code = code
     this.#options = options
     this.#blob = toBlob(code, options)
-    this.#decoder = createTableDecoder(code, { cpu: options.cpu })
+    const create = options.decoder === 'iced' ? createIcedDecoder : createTableDecoder
+    this.#decoder = create(code, { cpu: options.cpu })
     this.#window = new Window(this.#blob)
     this.#builder = new TableBuilder(code, this.#blob)
+  }
+
+  dispose(): void {
+    this.#decoder.dispose?.()
   }
 
   run(): RelocationTable {
@@ -79,7 +90,16 @@ class Analysis {
     const decoder = this.#decoder
     const alignment = Number(this.#blob.base & 15n)
     const map = mapCode(
-      { code, span, alignment, hints, decoder, window: this.#window, cpu: this.#options.cpu },
+      {
+        code,
+        span,
+        alignment,
+        hints,
+        decoder,
+        window: this.#window,
+        cpu: this.#options.cpu,
+        kind: this.#options.decoder,
+      },
       this.#options,
     )
     this.#collect(map)

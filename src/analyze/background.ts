@@ -16,8 +16,8 @@ export class Background {
 
   /** Counts one value by its low half; `side` as `Window.side` says it. */
   count(carrier: number, side: number, low: number): void {
-    this.#all[carrier]++
     if (side === 2) return
+    this.#all[carrier]++
     const values = side === 0 ? this.#inside : side < 0 ? this.#below : this.#above
     values[carrier].add(low)
   }
