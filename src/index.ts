@@ -25,6 +25,7 @@ export {
 } from './heap/heap.ts'
 export type { Callee, HeapMemory } from './heap/memory.ts'
 export { nativeUnavailable } from './heap/native/memory.ts'
+export { JitDump, PerfMap } from './heap/native/perf.ts'
 export { type NativeOptions, nativeMemory } from './heap/native/reservation.ts'
 export type { Block, CodeHandle } from './heap/object.ts'
 export type { Budget, CompactMode } from './heap/plan.ts'

@@ -67,8 +67,8 @@ export interface CodeMove {
 
 /** What follows the code: a profiler's map, unwind tables. Both calls are required: a table that hears of no move is wrong. */
 export interface SideTable {
-  /** After an object was added. */
-  onAdd(added: { readonly handle: CodeHandle; readonly address: bigint; readonly length: number }): void
+  /** After an object was added; `code` is not to be kept. */
+  onAdd(added: { readonly handle: CodeHandle; readonly address: bigint; readonly code: Uint8Array }): void
   /** After moves, all of one transaction. */
   onMove(moves: readonly CodeMove[]): void
   /** Once for each object, when its last byte is given back. */
@@ -273,10 +273,11 @@ export class CodeHeap {
     })
     for (const object of objects) {
       object.canonical = this.#state.canonical(object.block)
-      const { handle, length } = object
-      if (!object.fixed)
-        for (const table of this.#sideTables)
-          table.onAdd({ handle, address: this.#state.address(object.block), length })
+    }
+    for (const [i, { fixed, handle, block }] of objects.entries()) {
+      if (fixed) continue
+      const address = this.#state.address(block)
+      for (const table of this.#sideTables) table.onAdd({ handle, address, code: codes[i] })
     }
   }
 

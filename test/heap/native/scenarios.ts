@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { RelocError } from '../../../src/core/errors.ts'
 import { CodeHeap } from '../../../src/heap/heap.ts'
+import { JitDump } from '../../../src/heap/native/perf.ts'
 import { nativeMemory } from '../../../src/heap/native/reservation.ts'
 import type { Block } from '../../../src/heap/object.ts'
 
@@ -290,4 +291,19 @@ export function pinnedFrames(): {
   seen.refused = refusal(() => heap.compact())
   release()
   return { result, ...seen }
+}
+
+/** Spins at one place, moves, spins at another, all the while a jitdump is written into the directory given as the next argument. */
+export function profiled(): { readonly from: string; readonly to: string; readonly path: string } {
+  const dump = new JitDump(process.argv[3])
+  const heap = new CodeHeap(nativeMemory<Block>({ size: 1 << 20 }), { sideTables: [dump] })
+  // mov rcx, rdi; 1: dec rcx; jnz 1b; ret
+  const bytes = Uint8Array.of(0x48, 0x89, 0xf9, 0x48, 0xff, 0xc9, 0x75, 0xfb, 0xc3)
+  const spin = heap.add({ bytes, base: BASE, name: 'spinning' })
+  const from = heap.entry(spin)
+  heap.call(spin, [300_000_000n])
+  heap.move(spin, { to: from + 0x8000n })
+  heap.call(spin, [300_000_000n])
+  dump.close()
+  return { from: from.toString(16), to: heap.entry(spin).toString(16), path: dump.path }
 }
