@@ -132,7 +132,7 @@ export class CodeHeap {
       'the reservation and the managed ranges',
     ).filter((range) => managed.includes(range))
     this.#drain = new Drain(this.#state, ({ handle, fixed }) => {
-      if (!fixed) for (const table of this.#sideTables) table.onDealloc(handle)
+      if (!fixed) this.#tell((table) => table.onDealloc(handle))
     })
     if (memory.stack !== undefined) {
       const { code, returnPoint } = entryStub(memory.stack.control)
@@ -170,12 +170,17 @@ export class CodeHeap {
     const objects = inputs.map((input) => this.#newObject(input))
     const taken: { readonly position: number; readonly size: number }[] = []
     try {
-      return this.#place(inputs, objects, taken)
+      this.#place(inputs, objects, taken)
     } catch (error) {
       for (const { position, size } of taken) this.#state.free.free(position, size)
       for (const object of objects) this.#state.dropHandle(object.handle)
       throw error
     }
+    for (const { handle, block } of objects)
+      this.#tell((table) =>
+        table.onAdd({ handle, address: this.#state.address(block), code: this.#state.codeOf(block) }),
+      )
+    return objects.map(({ handle }) => handle)
   }
 
   #newObject(input: CodeInput): CodeObject {
@@ -197,7 +202,7 @@ export class CodeHeap {
     inputs: readonly CodeInput[],
     objects: readonly CodeObject[],
     taken: { readonly position: number; readonly size: number }[],
-  ): CodeHandle[] {
+  ): void {
     const state = this.#state
     const owns = inputs.map(({ base, bytes }, i) => ({
       ...toRange(base, Math.max(bytes.length, 1), objects[i].handle.name),
@@ -233,7 +238,6 @@ export class CodeHeap {
       object.block = new Block(object, taken[i].position, owned[i].fields, owned[i].links)
     })
     this.#enter(objects, codes)
-    return objects.map(({ handle }) => handle)
   }
 
   #tableOf(input: CodeInput, own: AddressRange, around: Surroundings): RelocationTable {
@@ -273,11 +277,6 @@ export class CodeHeap {
     })
     for (const object of objects) {
       object.canonical = this.#state.canonical(object.block)
-    }
-    for (const [i, { fixed, handle, block }] of objects.entries()) {
-      if (fixed) continue
-      const address = this.#state.address(block)
-      for (const table of this.#sideTables) table.onAdd({ handle, address, code: codes[i] })
     }
   }
 
@@ -539,7 +538,7 @@ export class CodeHeap {
     return done
   }
 
-  /** Tells the side tables. The moves are made whatever they throw; the first error is thrown when all were told. */
+  /** Tells the side tables of moves that are made. */
   #told(moved: readonly MovedObject[]): CodeMove[] {
     const { base } = this.#state.memory
     const moves = moved.map(({ object, from, to }) => ({
@@ -548,16 +547,20 @@ export class CodeHeap {
       to: base + BigInt(to),
       length: object.length,
     }))
-    if (moves.length === 0) return moves
+    if (moves.length > 0) this.#tell((table) => table.onMove(moves))
+    return moves
+  }
+
+  /** What is told has been done, whatever a side table throws; the first error is thrown when all were told. */
+  #tell(what: (table: SideTable) => void): void {
     const errors: unknown[] = []
     for (const table of this.#sideTables)
       try {
-        table.onMove(moves)
+        what(table)
       } catch (error) {
         errors.push(error)
       }
     if (errors.length > 0) throw errors[0]
-    return moves
   }
 
   /** 1 - longest free range / free bytes: 0 where the free bytes are one range. */
