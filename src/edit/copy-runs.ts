@@ -6,7 +6,7 @@
  * bytes are code, so one linear decode finds every relative operand, and nothing is allocated for a run. Each run passes three steps,
  * the first two of which write nothing: decode it (its end is known only then), plan and check every new value, copy and change.
  */
-import { type AddressLike, hex, signedDelta, toAddress, toOffset, wrapAddress } from '../core/address.ts'
+import { type AddressLike, hex, signedDelta, toAddress, wrapAddress } from '../core/address.ts'
 import { hexBytes, toBytes, viewOf } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import type { Cpu } from '../x86/instruction.ts'
@@ -80,9 +80,13 @@ function checkArguments(code: Uint8Array, { base, runs, into, to, places }: Copy
       'runs and places are Uint32Arrays; for each place there are a start and an end in runs.',
     )
   for (let i = 0; i < places.length; i++) {
-    toOffset(places[i], `places[${i}]`, into.length)
-    toOffset(runs[2 * i + 1], `the end of run ${i}`, code.length)
-    toOffset(runs[2 * i], `the start of run ${i}`, runs[2 * i + 1])
+    const start = runs[2 * i]
+    const end = runs[2 * i + 1]
+    if (start > end || end > code.length || places[i] > into.length)
+      throw new RelocError(
+        'bad-argument',
+        `Run ${i} from ${start} to ${end}, which goes to ${places[i]}, leaves the code (${code.length} bytes) or into (${into.length} bytes).`,
+      )
   }
 }
 
