@@ -28,7 +28,7 @@ export function canonicalHash(
       lanes.add(SPLIT | (width << 8), offset)
     }
   const words = new Uint32Array(canonical.buffer)
-  for (let i = 0; i < words.length; i += 2) lanes.add(words[i], words[i + 1])
+  lanes.addAll(words)
   return lanes.finish(code.length)
 }
 
@@ -53,6 +53,20 @@ class Lanes {
     this.#a = (a << 15) | (a >>> 17)
     const b = Math.imul(this.#b ^ odd, 0x1b87_3593)
     this.#b = (((b << 13) | (b >>> 19)) + this.#a) | 0
+  }
+
+  /** The same for pair after pair; what the lanes hold stays in registers. */
+  addAll(words: Uint32Array): void {
+    let a = this.#a
+    let b = this.#b
+    for (let i = 0; i < words.length; i += 2) {
+      const even = Math.imul(a ^ words[i], 0xcc9e_2d51)
+      a = (even << 15) | (even >>> 17)
+      const odd = Math.imul(b ^ words[i + 1], 0x1b87_3593)
+      b = (((odd << 13) | (odd >>> 19)) + a) | 0
+    }
+    this.#a = a
+    this.#b = b
   }
 
   finish(length: number): string {
