@@ -10,8 +10,9 @@
  * The two exceptions are what the ABI says about a transfer of control: `call [m]` and `jmp [m]` go through [rsp-16, rsp) below the return
  * address (or the register that the caller names), which no callee may expect anything of.
  */
-import { fillEffects, indexRegister, RegisterEffects } from './effects.ts'
+import { baseRegister, fillEffects, indexRegister, RegisterEffects } from './effects.ts'
 import {
+  addBase,
   adjustStack,
   loadStack,
   moveImmediate,
@@ -79,7 +80,9 @@ function farOperand(
 ): Uint8Array | NoFarForm {
   const { length, encoding, map, opcode, memory, prefixes } = instruction
   const index = indexRegister(instruction)
-  if ((prefixes & Prefix.p67) !== 0 && (index >= 0 || (map === 2 && opcode === 0xf8)))
+  const base = baseRegister(instruction)
+  if (base === RSP) return { reason: 'an address beside rsp is no place in the blob', remedy: KEPT_32 }
+  if ((prefixes & Prefix.p67) !== 0 && (index >= 0 || base >= 0 || (map === 2 && opcode === 0xf8)))
     return { reason: 'with the 67h prefix the CPU cuts other addresses, too', remedy: KEPT_32 }
   if (memory === Memory.moffs) {
     const end = prefixLength(bytes)
@@ -97,7 +100,7 @@ function farOperand(
     }
     if (opcode === 0xff && instruction.flow !== Flow.next)
       return farIndirect(bytes, instruction, target, place, area, rules)
-    if (memory === Memory.rip || memory === Memory.eip || index < 0) {
+    if (memory === Memory.rip || memory === Memory.eip || memory === Memory.absolute) {
       if (opcode === 0xff && ((instruction.modrm >> 3) & 7) === 6)
         return farPush(instruction, target, place, area, rules.redZone)
       if (opcode === 0x8f) return farPop(instruction, target, place, area, rules.redZone)
@@ -128,6 +131,12 @@ function loadOfAddress(
   return patch
 }
 
+/** Puts the address into `register`, as far as it is no index: the far displacement and the base. */
+function farAddress(instruction: Instruction, register: number, target: bigint): number[] {
+  const base = baseRegister(instruction)
+  return [...moveImmediate(register, target), ...(base < 0 ? [] : addBase(register, base))]
+}
+
 /** The general case: the same instruction with a scratch register as its base; rsp as a register operand gets a stand-in. */
 function farAccess(
   bytes: Uint8Array,
@@ -146,10 +155,10 @@ function farAccess(
     if (usesStack) {
       // One slot more, for the new rsp: popped last, when both registers are back.
       area.emit(adjustStack(-redZone - 8), push(base), push(stand), stackAddress(stand, redZone + 24))
-      area.emit(moveImmediate(base, target), withBase(bytes, instruction, base, stand))
+      area.emit(farAddress(instruction, base, target), withBase(bytes, instruction, base, stand))
       area.emit(storeStack(16, stand), pop(stand), pop(base), pop(RSP))
     } else {
-      area.emit(adjustStack(-redZone), push(base), moveImmediate(base, target))
+      area.emit(adjustStack(-redZone), push(base), farAddress(instruction, base, target))
       area.emit(withBase(bytes, instruction, base, undefined), pop(base), adjustStack(redZone))
     }
   })
@@ -224,10 +233,15 @@ function farIndirect(
   const track = bytes.subarray(0, prefixLength(bytes)).includes(0x3e) ? [0x3e] : []
   const start = area.length
   if (scratch === 'r11') {
-    area.emit(moveImmediate(11, target), loadThrough(instruction, 11), [...track, 0x41, 0xff, 0xe3])
+    area.emit(farAddress(instruction, 11, target), loadThrough(instruction, 11), [...track, 0x41, 0xff, 0xe3])
   } else {
-    const register = indexRegister(instruction) === 0 ? 1 : 0
-    area.emit(storeStack(-16, register), moveImmediate(register, target), loadThrough(instruction, register))
+    const address = [indexRegister(instruction), baseRegister(instruction)]
+    const register = SCRATCH_REGISTERS.find((candidate) => !address.includes(candidate))!
+    area.emit(
+      storeStack(-16, register),
+      farAddress(instruction, register, target),
+      loadThrough(instruction, register),
+    )
     area.emit(storeStack(-8, register), loadStack(register, -16), [...track, 0xff, 0x64, 0x24, 0xf8])
   }
   area.end(start)

@@ -5,7 +5,7 @@
  * cleared. The new operand has no displacement, hence EVEX's disp8*N plays no part. Source: Intel SDM vol. 2, 2.2.1.6, 2.3.5.2, 2.7.1.
  */
 import { RSP } from './emit.ts'
-import { Encoding, type Instruction, Memory, Prefix } from './instruction.ts'
+import { Encoding, type Instruction, Prefix } from './instruction.ts'
 
 const LEGACY_PREFIXES: ReadonlySet<number> = new Set([
   0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3,
@@ -28,8 +28,8 @@ export const bytesBehindOperand = (bytes: Uint8Array, instruction: Instruction):
   bytes.subarray(instruction.displacementOffset + instruction.displacementSize)
 
 /**
- * `bytes`, whose memory operand is RIP-relative or a 4-byte displacement without base, with `[base]` or `[base + index * scale]` in its place. `base` is a scratch
- * register. Where `stand` is one, register operands rsp become it.
+ * `bytes`, whose memory operand is RIP-relative or has a 4-byte displacement, with `[base]` or `[base + index * scale]` in its place: `base`, a scratch
+ * register, takes the place of displacement and base. Where `stand` is one, register operands rsp become it.
  */
 export function withBase(
   bytes: Uint8Array,
@@ -38,7 +38,7 @@ export function withBase(
   stand: number | undefined,
 ): number[] {
   const { modrmOffset, modrm } = instruction
-  const hasSib = instruction.memory === Memory.index || (modrm & 7) === RSP
+  const hasSib = (modrm & 7) === RSP
   const head = withoutExtension([...bytes.subarray(0, modrmOffset)], instruction, hasSib)
   let reg = modrm & 0x38
   if (stand !== undefined) reg = replaceStackPointer(head, instruction, reg, stand)

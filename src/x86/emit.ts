@@ -54,6 +54,15 @@ export const loadStack = (register: number, at: number, size = 8): number[] => [
   ...onStack(register, at),
 ]
 
+/** `lea register, [register + base]` of a low or extended register and any base but rsp. */
+export function addBase(register: number, base: number): number[] {
+  const rex = 0x48 | (register >= 8 ? 6 : 0) | (base >= 8 ? 1 : 0)
+  const low = register & 7
+  // mod 0 with rbp or r13 would be a displacement without base.
+  const sib = (low << 3) | (base & 7)
+  return (base & 7) === 5 ? [rex, 0x8d, 0x44 | (low << 3), sib, 0] : [rex, 0x8d, 0x04 | (low << 3), sib]
+}
+
 /** ModRM, SIB and displacement of `[rsp + at]`. */
 function onStack(register: number, at: number): number[] {
   const reg = register << 3

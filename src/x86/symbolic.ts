@@ -223,7 +223,9 @@ class Machine {
     if (instruction.isIpRelMemoryOperand) return { of: `${prefix}c`, plus: BigInt.asIntN(64, step.ipAddress) }
     const base = memoryBase === Register.None ? number(0n) : this.#registers[step.numberOf(memoryBase)]
     let { of, plus } = base
-    if (memoryIndex !== Register.None) {
+    const scaled = this.#constantIndex(step)
+    if (scaled !== undefined) plus += scaled
+    else if (memoryIndex !== Register.None) {
       const index = step.isGeneral(memoryIndex)
         ? text(this.#registers[step.numberOf(memoryIndex)])
         : `v${memoryIndex}`
@@ -231,6 +233,14 @@ class Machine {
     }
     plus += step.displacement
     return { of: prefix + of, plus: BigInt.asIntN(64, plus) }
+  }
+
+  /** What an index adds whose value is a number. */
+  #constantIndex(step: Step): bigint | undefined {
+    const { memoryIndex, memoryIndexScale } = step.instruction
+    if (memoryIndex === this.#iced.Register.None || !step.isGeneral(memoryIndex)) return undefined
+    const { of, plus } = this.#registers[step.numberOf(memoryIndex)]
+    return of === 'c' ? plus * BigInt(memoryIndexScale) : undefined
   }
 
   #read(step: Step, operand: number): Value {

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { readField, viewOf, writeField } from '../../src/core/bytes.ts'
 import { type Access, PAGE_SIZE } from '../../src/heap/native/memory.ts'
+import type { VeneerBytes } from '../../src/relocate/veneers.ts'
 import type { SiteKind } from '../../src/table/kinds.ts'
 import type { NativeResult } from './native/batch.ts'
 import { describeResult, type NativeCall, NativeHarness } from './native/harness.ts'
@@ -203,18 +204,35 @@ export async function closeFixtureHarness(): Promise<void> {
 }
 
 /**
- * Runs every call of a fixture with `bytes` at `base`, alone in the address space but for the outside, which points to
+ * Runs every call of a fixture with `bytes` at `base` (and its veneers), alone in the address space but for the outside, which points to
  * where the blob is. All writable memory is as loaded before each call, and in `result.memory` after it.
  */
-export function runFixture(bytes: Uint8Array, base: bigint, fixture: Fixture): Promise<FixtureRun> {
-  const next = turn.then(() => runAlone(bytes, base, fixture))
+export function runFixture(
+  bytes: Uint8Array,
+  base: bigint,
+  fixture: Fixture,
+  veneers?: VeneerBytes,
+): Promise<FixtureRun> {
+  const next = turn.then(() => runAlone(bytes, base, fixture, veneers))
   turn = next.catch(() => undefined)
   return next
 }
 
-async function runAlone(bytes: Uint8Array, base: bigint, fixture: Fixture): Promise<FixtureRun> {
+async function runAlone(
+  bytes: Uint8Array,
+  base: bigint,
+  fixture: Fixture,
+  veneers: VeneerBytes | undefined,
+): Promise<FixtureRun> {
   const harness = await fixtureHarness()
   const pieces = [...blobPieces(bytes, base, fixture), ...outsidePieces(base, fixture)]
+  if (veneers !== undefined)
+    pieces.push({
+      address: veneers.at,
+      length: veneers.bytes.length,
+      access: 'rx',
+      bytes: veneers.bytes,
+    })
   const pages = mapPages(pieces)
   for (const page of pages) await harness.map(page.address, page.length, page.access, page.bytes)
   try {
