@@ -16,6 +16,7 @@ import {
   runCases,
   type Tamper,
 } from './fuzz/reach-run.ts'
+import { SABOTAGES, saboteur } from './fuzz/reach-sabotage.ts'
 
 interface Tally {
   executed: number
@@ -38,18 +39,47 @@ export interface ReachReport {
 export interface ReachOptions {
   readonly count: number
   readonly seed: number
-  readonly tamper?: Tamper
+  readonly tamper?: Tamper | undefined
   /** Stops after so many differences. */
   readonly most?: number
 }
 
 /** Runs `count` cases. */
-export async function fuzzReach({ count, seed, tamper, most = 10 }: ReachOptions): Promise<ReachReport> {
-  const next = randomNumbers(seed)
-  const harness = await NativeHarness.start()
+export async function fuzzReach(options: ReachOptions): Promise<ReachReport> {
+  const fuzzer = await ReachFuzzer.start(options.seed)
   try {
-    await mapReach(harness)
-    const { known, leftOut } = await learn(harness, next)
+    return await fuzzer.run(options)
+  } finally {
+    fuzzer.close()
+  }
+}
+
+/** A process to run in, and the encodings that run there. */
+export class ReachFuzzer {
+  readonly #harness: NativeHarness
+  readonly #known: Known
+
+  private constructor(harness: NativeHarness, known: Known) {
+    this.#harness = harness
+    this.#known = known
+  }
+
+  /** Learns which encodings run here; each is looked for `tries` times. */
+  static async start(seed: number, tries: number = TRIES): Promise<ReachFuzzer> {
+    const harness = await NativeHarness.start()
+    try {
+      await mapReach(harness)
+      return new ReachFuzzer(harness, await learn(harness, randomNumbers(seed), tries))
+    } catch (error) {
+      harness.close()
+      throw error
+    }
+  }
+
+  async run({ count, seed, tamper, most = 10 }: ReachOptions): Promise<ReachReport> {
+    const next = randomNumbers(seed)
+    const harness = this.#harness
+    const known = this.#known
     const report = new Report(known)
     const maker = new TemplateMaker(next)
     while (report.executed < count && report.differences.length < most) {
@@ -61,9 +91,11 @@ export async function fuzzReach({ count, seed, tamper, most = 10 }: ReachOptions
       for (const [i, outcome] of (await runCases(harness, cases, tamper)).entries())
         report.add(cases[i], outcome)
     }
-    return report.finish(seed, leftOut)
-  } finally {
-    harness.close()
+    return report.finish(seed)
+  }
+
+  close(): void {
+    this.#harness.close()
   }
 }
 
@@ -74,6 +106,8 @@ const pickDistance = (next: () => number): Distance => NAMES[next() % NAMES.leng
 interface Known {
   readonly cells: Map<CaseClass, number[]>
   readonly keys: Set<string>
+  /** Encodings that always fault here. */
+  readonly leftOut: number
 }
 
 /** How often a cell is tried, and how many samples of an encoding are run. */
@@ -81,11 +115,11 @@ const TRIES = 24
 const SAMPLES = 6
 
 /** Runs every encoding some times at home: what always faults here is left out. */
-async function learn(harness: NativeHarness, next: () => number): Promise<{ known: Known; leftOut: number }> {
+async function learn(harness: NativeHarness, next: () => number, tries: number): Promise<Known> {
   const maker = new TemplateMaker(next)
   const samples = new Map<string, { template: Template; cell: number }[]>()
   for (let cell = 0; cell < 2 * CELLS; cell++)
-    for (let i = 0, found = 0; i < TRIES && found < SAMPLES; i++) {
+    for (let i = 0, found = 0; i < tries && found < SAMPLES; i++) {
       const template = maker.make(cell >> 1, (cell & 1) === 1)
       if (template === undefined) continue
       found++
@@ -110,8 +144,11 @@ async function learn(harness: NativeHarness, next: () => number): Promise<{ know
     const set = cells.get(template.caseClass) ?? new Set()
     cells.set(template.caseClass, set.add(cell))
   }
-  const known = { keys, cells: new Map([...cells].map(([name, set]) => [name, [...set]])) }
-  return { known, leftOut: samples.size - keys.size }
+  return {
+    keys,
+    cells: new Map([...cells].map(([name, set]) => [name, [...set]])),
+    leftOut: samples.size - keys.size,
+  }
 }
 
 function pick({ cells, keys }: Known, maker: TemplateMaker, next: () => number): Template | undefined {
@@ -149,7 +186,7 @@ class Report {
     else if (outcome.what === 'refused') this.#refused.push(outcome.why)
   }
 
-  finish(seed: number, leftOut: number): ReachReport {
+  finish(seed: number): ReachReport {
     const { executed, differences } = this
     return {
       seed,
@@ -157,7 +194,7 @@ class Report {
       differences,
       refused: this.#refused,
       encodings: this.#known.keys.size,
-      leftOut,
+      leftOut: this.#known.leftOut,
       classes: this.#classes,
     }
   }
@@ -165,9 +202,17 @@ class Report {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values } = parseArgs({
-    options: { seed: { type: 'string', default: '1' }, count: { type: 'string', default: '20000' } },
+    options: {
+      seed: { type: 'string', default: '1' },
+      count: { type: 'string', default: '20000' },
+      sabotage: { type: 'string' },
+    },
   })
-  const report = await fuzzReach({ seed: Number(values.seed), count: Number(values.count) })
+  const { sabotage } = values
+  if (sabotage !== undefined && !Object.hasOwn(SABOTAGES, sabotage))
+    throw new Error(`--sabotage is one of ${Object.keys(SABOTAGES).join(', ')}`)
+  const tamper = sabotage === undefined ? undefined : saboteur(sabotage)
+  const report = await fuzzReach({ seed: Number(values.seed), count: Number(values.count), tamper })
   console.log(JSON.stringify({ ...report, refused: report.refused.slice(0, 20) }, null, 1))
   process.exitCode = report.differences.length === 0 ? 0 : 1
 }

@@ -1,13 +1,19 @@
 /** Instructions out of reach, run where they were and where they went: nothing else may differ. `npm run fuzz:reach` runs more. */
-import { expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CLASSES } from '../../scripts/fuzz/reach-cases.ts'
-import { fuzzReach } from '../../scripts/fuzz-reach.ts'
+import { SABOTAGES, saboteur } from '../../scripts/fuzz/reach-sabotage.ts'
+import { ReachFuzzer } from '../../scripts/fuzz-reach.ts'
 import { nativeAvailable, nativeReason } from '../support/native/harness.ts'
 
-it.skipIf(!nativeAvailable)(
-  `20,000 instructions of every class do the same at every distance ${nativeReason}`,
-  async () => {
-    const report = await fuzzReach({ count: 20_000, seed: 6 })
+describe.skipIf(!nativeAvailable)(`moved out of reach and run ${nativeReason}`, () => {
+  let fuzzer: ReachFuzzer
+  beforeAll(async () => {
+    fuzzer = await ReachFuzzer.start(6, 6)
+  }, 60_000)
+  afterAll(() => fuzzer.close())
+
+  it('20,000 instructions of every class do the same at every distance', async () => {
+    const report = await fuzzer.run({ count: 20_000, seed: 6 })
     expect(report.differences).toEqual([])
     expect(report.refused).toEqual([])
     for (const name of CLASSES) {
@@ -19,6 +25,16 @@ it.skipIf(!nativeAvailable)(
         expect(faulted / executed).toBeLessThan(0.05)
       }
     }
-  },
-  120_000,
-)
+  }, 120_000)
+
+  it.each(Object.keys(SABOTAGES))(
+    'a veneer without %s is found',
+    async (name) => {
+      if (name === 'evex-b' && (await fuzzer.run({ count: 500, seed: 1 })).classes.avx512 === undefined)
+        return
+      const { differences } = await fuzzer.run({ count: 20_000, seed: 6, tamper: saboteur(name), most: 1 })
+      expect(differences).not.toEqual([])
+    },
+    60_000,
+  )
+})
