@@ -23,6 +23,7 @@ import { type CodeMap, mapCode } from './code-map.ts'
 import { GotWatcher } from './got.ts'
 import { checkHints, type Hints } from './hints.ts'
 import { Judge } from './judge.ts'
+import { addJumpTables } from './jump-tables.ts'
 import { LabelWatcher } from './label-operands.ts'
 import { isTaken } from './marks.ts'
 import { OperandCollector } from './operands.ts'
@@ -105,8 +106,9 @@ class Analysis {
     this.#collect(map)
     this.#checkEnd(map)
     const places = new Places(code, span, map, decoder)
-    this.#collectSpread(map, places)
     const view = viewOf(code)
+    addJumpTables(map.tables, view, this.#window, map.marks, this.#dataLevel, this.#builder)
+    this.#collectSpread(map, places)
     new Judge({
       candidates: this.#candidates,
       background: this.#background,

@@ -12,6 +12,7 @@ import type { Cpu, DecoderKind } from '../x86/instruction.ts'
 import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
+import { findJumps, findJumpTables, type JumpTable } from './jump-tables.ts'
 import { concat, EMPTY, lowerBound, notableOf, type Swept, sweepCode } from './linear.ts'
 import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
@@ -36,6 +37,8 @@ export interface CodeMap {
   /** Number of instructions that look like large-model position-independent code taking its own address. */
   readonly selfLabels: number
   readonly outside: OutsideTargets
+  /** Ascending. */
+  readonly tables: readonly JumpTable[]
   /** Bits of `Mark` for each offset. */
   readonly marks: Uint8Array
 }
@@ -96,11 +99,40 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const targets = same ? linear : new OutsideTargets(outside)
   const score = (distance: number): number =>
     Math.max(-64, Math.min(64, Math.round(16 * targets.score(distance))))
-  const read =
-    zones.length === 0 ? [] : readZones({ ...context, earlier: bits, outside: score }, zones, input.alignment)
+  const tables = findJumpTables({ ...input, bits, marks, outside: targets }, findJumps(input.code, bits))
+  const doubtful = withTables(zones, tables, bits, length)
+  const read = readZones({ ...context, earlier: bits, outside: score }, doubtful, input.alignment)
   collect(input, context.view, startsOf(read, input.decoder), marks, [])
   const second = dropStrange(input, context.view, read, marks, targets)
-  return { ...finishMap(input, marks, swept, zones, second), selfLabels, outside: targets, marks }
+  return { ...finishMap(input, marks, swept, doubtful, second), selfLabels, outside: targets, tables, marks }
+}
+
+/** The zones, and the tables beside them that the linear reading took for code. */
+function withTables(
+  zones: readonly number[],
+  tables: readonly JumpTable[],
+  bits: StartBits,
+  length: number,
+): readonly number[] {
+  const inZone = zoneTest(zones)
+  const hidden = tables.filter(({ start, end }) => {
+    for (let at = start; at < end; at++) if (!inZone(at) && bits.has(at)) return true
+    return false
+  })
+  if (hidden.length === 0) return zones
+  const all = Array.from({ length: zones.length / 2 }, (_, i) => [zones[2 * i], zones[2 * i + 1]])
+  for (const { start, end } of hidden) {
+    const wider = alignZones([start, end], bits, length)
+    bits.clear(wider[0], wider[1])
+    all.push(wider)
+  }
+  const merged: number[] = []
+  for (const [start, end] of all.sort((a, b) => a[0] - b[0])) {
+    const last = merged.length - 1
+    if (last >= 0 && start <= merged[last]) merged[last] = Math.max(merged[last], end)
+    else merged.push(start, end)
+  }
+  return merged
 }
 
 /**
@@ -272,7 +304,7 @@ function finishMap(
   swept: Swept,
   zones: readonly number[],
   inside: readonly number[],
-): Omit<CodeMap, 'selfLabels' | 'outside' | 'marks'> {
+): Omit<CodeMap, 'selfLabels' | 'outside' | 'tables' | 'marks'> {
   const { code, hints, decoder } = input
   const parts: Uint32Array[] = []
   const careful: number[] = []

@@ -113,8 +113,11 @@ export class LabelWatcher {
     const from = this.#since[register]
     if (instruction.offset - from > REACH) return
     const label = this.#labels[register]
-    const target = label + this.#view.getInt32(offset, true)
+    const value = this.#view.getInt32(offset, true)
+    const target = label + value
     if (this.#place(label) === this.#place(target) || target === this.#builder.blob.span) return
+    // What is an address by itself is one by the weight of the same evidence as everywhere.
+    if (rangeOfTarget(this.#builder.blob.covered, wrapAddress(BigInt(value)), true) >= 0) return
     const called = this.#called[register] !== 0
     this.#uses.push({
       offset,

@@ -1,0 +1,185 @@
+/**
+ * Jump tables: where they are, so that nobody reads them as code, and where they lead, so that it is read as code. What is believed of a table
+ * is what its entries confirm: each leads to an instruction, or outside to where other code goes as well.
+ */
+import { wrapAddress } from '../core/address.ts'
+import { viewOf } from '../core/bytes.ts'
+import type { TableBuilder } from '../table/builder.ts'
+import { ABS32, ABS64, DIFF32 } from '../table/kinds.ts'
+import { ADDRESS_FLOW, packEvidence } from '../table/site.ts'
+import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import { type Dispatch, DispatchReader } from './dispatch.ts'
+import { isTaken, Mark, take } from './marks.ts'
+import type { OutsideTargets } from './outside.ts'
+import type { StartBits } from './start-bits.ts'
+import type { Window } from './window.ts'
+
+/** Entries [start, end) of 4 or 8 bytes: addresses, or distances from `anchor` (a distance from the base itself). */
+export interface JumpTable {
+  readonly start: number
+  readonly end: number
+  readonly width: 4 | 8
+  readonly anchor: number | undefined
+}
+
+export interface TableContext {
+  readonly code: Uint8Array
+  readonly decoder: InstructionDecoder
+  /** Where the instructions of a first reading start. */
+  readonly bits: StartBits
+  /** Gets the tables and their targets. */
+  readonly marks: Uint8Array
+  readonly window: Window
+  readonly outside: OutsideTargets
+  /** Bytes of the moved range. */
+  readonly span: number
+}
+
+/** Bytes between two parts of a function that a table leads to. */
+const BESIDE = 512
+
+/** Offsets of the indirect jumps among the instructions that start at `bits`: FF /4, with REX or notrack before it or not. */
+export function findJumps(code: Uint8Array, bits: StartBits): number[] {
+  const found: number[] = []
+  for (let at = 0; at < code.length; at++) {
+    if (code[at] !== 0xff || (code[at + 1] & 0x38) !== 0x20) continue
+    const start = bits.lastUpTo(at)
+    if (start >= 0 && at - start <= 2) found.push(start)
+  }
+  return found
+}
+
+/** The tables of the indirect jumps at `jumps`, ascending by start. Marks their bytes as no code, and what they lead to as targets. */
+export function findJumpTables(context: TableContext, jumps: readonly number[]): JumpTable[] {
+  const { code, bits, decoder, marks, window } = context
+  const view = viewOf(code)
+  const reader = new DispatchReader(code, decoder, bits, window)
+  const tables = new Map<number, JumpTable>()
+  for (const jump of jumps) {
+    const dispatch = reader.read(jump)
+    if (dispatch === undefined) continue
+    // A comparison may have been of something else.
+    const table =
+      confirm(context, view, dispatch, dispatch.count) ?? confirm(context, view, dispatch, undefined)
+    if (table !== undefined && table.end > (tables.get(table.start)?.end ?? 0)) tables.set(table.start, table)
+  }
+  const found = endAtNext([...tables.values()].sort((a, b) => a.start - b.start))
+  for (const { start, end } of found) marks.fill(Mark.forbidden, start, end)
+  for (const table of found)
+    for (const target of targetsOf(view, table, window))
+      if (target >= 0 && target < code.length && (marks[target] & Mark.forbidden) === 0)
+        marks[target] |= Mark.target
+  return found
+}
+
+/** One table may run on into the next, whose entries lead to code as well. */
+const endAtNext = (tables: readonly JumpTable[]): JumpTable[] =>
+  tables.map((table, i) => {
+    const next = tables[i + 1]?.start ?? table.end
+    const end = next < table.end ? next - ((next - table.start) % table.width) : table.end
+    return { ...table, end }
+  })
+
+/** Where entry `at` leads, as a distance from the base. */
+function targetOf(
+  view: DataView,
+  at: number,
+  width: number,
+  anchor: number | undefined,
+  window: Window,
+): number {
+  if (anchor !== undefined) return anchor + view.getInt32(at, true)
+  return window.distance(view.getUint32(at, true), width === 8 ? view.getUint32(at + 4, true) : 0)
+}
+
+const targetsOf = (view: DataView, { start, end, width, anchor }: JumpTable, window: Window): number[] =>
+  Array.from({ length: (end - start) / width }, (_, i) =>
+    targetOf(view, start + i * width, width, anchor, window),
+  )
+
+const hasMark = (marks: Uint8Array, offset: number, width: number, mark: number): boolean => {
+  for (let i = offset; i < offset + width; i++) if ((marks[i] & mark) !== 0) return true
+  return false
+}
+
+/** Whether an instruction of the first reading begins before `target` and reaches over it. */
+function isInside(target: number, { bits, decoder }: TableContext): boolean {
+  const instruction = new Instruction()
+  for (let at = target - 1; at >= Math.max(0, target - 14); at--)
+    if (bits.has(at)) return at + decoder.decode(at, instruction) > target
+  return false
+}
+
+/** The table as far as its entries confirm it: all that were announced, or all up to the first that leads nowhere. */
+function confirm(
+  context: TableContext,
+  view: DataView,
+  { at, table, width, anchor }: Dispatch,
+  count: number | undefined,
+): JumpTable | undefined {
+  const { code, bits, marks, window, outside, span } = context
+  const most = count ?? Number.POSITIVE_INFINITY
+  let inside = 0
+  let lowest = at
+  let highest = at
+  let end = table
+  // What an entry leads to cannot be in the table.
+  let limit = Math.min(code.length, at >= table ? at : code.length)
+  while (end >= 0 && end + width <= limit && end - table < most * width) {
+    if (hasMark(marks, end, width, Mark.entry)) break
+    if (end > table && count === undefined && (marks[end] & (Mark.target | Mark.data)) !== 0) break
+    const target = targetOf(view, end, width, anchor, window)
+    if (target >= 0 && target < code.length) {
+      if (target >= table && target < end + width) break
+      // The first reading does not know all that only this table leads to: it is near the rest. A pointer there, or an entry that a
+      // comparison announced, is no number by chance.
+      const isNear = target > lowest - BESIDE && target < highest + BESIDE
+      const isSure = isNear && (width === 8 || count !== undefined)
+      const known = bits.has(target)
+      if (!known && !isSure && (count === undefined || isInside(target, context))) break
+      lowest = Math.min(lowest, target)
+      highest = Math.max(highest, target)
+      inside++
+      if (target > table) limit = Math.min(limit, target)
+    } else if (target >= 0 && target <= span) break
+    else if (anchor === undefined ? count === undefined : !outside.near(target).exact) break
+    end += width
+  }
+  const isWhole = count === undefined || end - table === count * width
+  return inside >= 2 && isWhole ? { start: table, end, width, anchor } : undefined
+}
+
+/** Adds the entries that a move changes: addresses in a covered range, distances that cross its edge. */
+export function addJumpTables(
+  tables: readonly JumpTable[],
+  view: DataView,
+  window: Window,
+  marks: Uint8Array,
+  code: number,
+  builder: TableBuilder,
+): void {
+  const { base, span } = builder.blob
+  const evidence = packEvidence(code, ADDRESS_FLOW)
+  const isInside = (distance: number): boolean => distance >= 0 && distance < span
+  for (const { start, end, width, anchor } of tables)
+    for (let at = start; at < end; at += width) {
+      if (isTaken(marks, at, width)) continue
+      const low = view.getUint32(at, true)
+      const high = width === 8 ? view.getUint32(at + 4, true) : 0
+      if (anchor === undefined) {
+        if (!window.has(low, high)) continue
+        builder.addAbsolute(at, width === 8 ? ABS64 : ABS32, low, high, evidence)
+      } else {
+        const target = targetOf(view, at, width, anchor, window)
+        if (isInside(target) !== isInside(anchor))
+          builder.addDifference(
+            at,
+            DIFF32,
+            wrapAddress(base + BigInt(target)),
+            wrapAddress(base + BigInt(anchor)),
+            evidence,
+          )
+      }
+      take(marks, at, width)
+    }
+}
