@@ -3,6 +3,7 @@
  * one line of JSON; exit status 1 where something was wrong (with --sabotage: where nothing was found; a process that dies of it has found it).
  */
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { NativeMemory, nativeUnavailable } from '../src/heap/native/memory.ts'
 import { nativeMemory } from '../src/heap/native/reservation.ts'
@@ -47,10 +48,26 @@ if (native) {
   cells.bytes = memory.view(cells.address, 4096, 'rw')
 }
 
+/** Mappings of this process, those of heaps that can be written and executed, and its resident MiB. */
+function footprint(): {
+  readonly mappings: number
+  readonly writableCode: number
+  readonly residentMiB: number
+} {
+  const maps = native ? readFileSync('/proc/self/maps', 'utf8').split('\n') : []
+  return {
+    mappings: maps.length,
+    writableCode: maps.filter((line) => line.includes('memfd:x64-reloc ') && /^\S+ .w.?x/.test(line)).length,
+    residentMiB: process.memoryUsage().rss >> 20,
+  }
+}
+
 const total: Record<string, number> = {}
 const end = performance.now() + 60_000 * Number(values.minutes)
 let seed = Number(values.seed)
 let found = ''
+let first: ReturnType<typeof footprint> | undefined
+let last = footprint()
 for (; performance.now() < end && found === ''; seed++) {
   const bases = [0x4000_0000n, 0x10000n, 0xffff_8000n & ~0xfffn, 0x7fff_fff0_0000n]
   const memory = native
@@ -63,11 +80,14 @@ for (; performance.now() < end && found === ''; seed++) {
   } catch (error) {
     found = error instanceof Error ? error.message : String(error)
   }
+  last = footprint()
+  first ??= last
+  if (last.writableCode > 0) found ||= 'code that can be written and executed'
   for (const [name, count] of Object.entries(stress.counts satisfies StressCounts))
     total[name] = (total[name] ?? 0) + count
   stress.heap.close()
 }
 process.stdout.write(
-  `${JSON.stringify({ memory: native ? 'native' : 'simulated', sabotage, programs: seed - Number(values.seed), ...total, found })}\n`,
+  `${JSON.stringify({ memory: native ? 'native' : 'simulated', sabotage, programs: seed - Number(values.seed), ...total, first, last, found })}\n`,
 )
 process.exitCode = (found !== '') === (sabotage !== undefined) ? 0 : 1

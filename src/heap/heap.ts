@@ -571,9 +571,10 @@ export class CodeHeap {
 
   /** The object around an address of code, old copies included: return addresses, sampled PCs, interior pointers. O(log of the reservation). */
   translate(address: bigint): CodePlace | undefined {
-    const block = this.#state.blockAt(address)
+    const position = this.#state.position(address)
+    const block = position < 0 ? undefined : this.#state.memory.registry.find(position)
     if (block === undefined) return undefined
-    const offset = Number(address - this.#state.address(block))
+    const offset = position - block.position
     const { handle, length } = block.object
     return offset > length ? undefined : { handle, offset, retired: block.retired }
   }

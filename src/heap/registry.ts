@@ -10,6 +10,7 @@ import { BitTree } from './bit-tree.ts'
 
 /** Places are multiples of this many bytes, as functions' are. */
 export const GRANULE = 16
+const GRANULE_BITS = 4
 
 /** Something that has a place. */
 export interface Extent {
@@ -66,13 +67,13 @@ export class Registry<T extends Extent> {
   /** What is allocated at or around `position`, in bytes. */
   find(position: number): T | undefined {
     if (position < 0 || position >= this.capacity) return undefined
-    const owner = this.#owners.get(this.#starts.atOrBelow(Math.floor(position / GRANULE)) * GRANULE)
+    const owner = this.#owners.get(this.#starts.atOrBelow(position >>> GRANULE_BITS) << GRANULE_BITS)
     return owner !== undefined && position < owner.position + owner.size ? owner : undefined
   }
 
   /** Whether nothing is allocated in `[position, position + size)`. */
   isFree(position: number, size: number): boolean {
-    const last = this.#starts.atOrBelow((position + size - 1) / GRANULE)
+    const last = this.#starts.atOrBelow((position + size - 1) >>> GRANULE_BITS)
     const owner = this.#owners.get(last * GRANULE)
     return owner === undefined || owner.position + owner.size <= position
   }

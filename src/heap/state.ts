@@ -67,8 +67,9 @@ export class HeapState {
 
   /** Position of an address in the reservation, or -1. */
   position(address: bigint): number {
-    const distance = address - this.memory.base
-    return distance >= 0n && distance < BigInt(this.memory.size) ? Number(distance) : -1
+    // Inexact beyond 2^53, and then far outside.
+    const distance = Number(address - this.memory.base)
+    return distance >= 0 && distance < this.memory.size ? distance : -1
   }
 
   /** The block around an address. */
