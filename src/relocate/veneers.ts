@@ -15,7 +15,7 @@ import type { Replaced } from '../table/veneered.ts'
 import { type AreaPart, VeneerArea } from '../x86/emit.ts'
 import type { FarRules } from '../x86/emit-detour.ts'
 import { farForm } from '../x86/emit-far.ts'
-import { type Instruction, isRelativeBranch, Memory } from '../x86/instruction.ts'
+import { type Instruction, Memory } from '../x86/instruction.ts'
 import { walkRuns } from '../x86/walk.ts'
 
 export interface VeneerOptions {
@@ -150,6 +150,9 @@ class VeneerPlanner {
   readonly #place: number
   /** Of `#fields`: 1 where an instruction holds it. */
   readonly #held: Uint8Array
+  readonly #view: DataView
+  /** Offset up to which the runs before this one have read. */
+  #readTo = 0
   /** Targets of relative operands, and starts of instructions: pairs of offset and the offset of the instruction that says so. */
   readonly #entries: number[] = []
 
@@ -161,6 +164,7 @@ class VeneerPlanner {
     at: bigint,
   ) {
     this.#code = code
+    this.#view = viewOf(code)
     this.#table = table
     this.#fields = [...fields].sort((a, b) => offsetOf(a) - offsetOf(b))
     this.#rules = rules
@@ -175,13 +179,14 @@ class VeneerPlanner {
 
   plan(problems: Problem[]): void {
     const fields = this.#fields
-    let n = 0
+    let [n, readTo] = [0, 0]
     walkRuns(
       this.#code,
       this.#table.parts.runs,
       (instruction) => {
         this.#note(instruction)
         const end = instruction.offset + instruction.length
+        if (end > readTo) readTo = end
         if (n >= fields.length || offsetOf(fields[n]) >= end) return
         const first = n
         while (n < fields.length && offsetOf(fields[n]) < end) n++
@@ -189,6 +194,7 @@ class VeneerPlanner {
       },
       (start) => {
         n = this.#firstFrom(start)
+        this.#readTo = readTo
       },
     )
     fields.forEach((field, i) => {
@@ -197,17 +203,14 @@ class VeneerPlanner {
     this.#checkEntries(problems)
   }
 
-  /** Remembers where this instruction starts and what it refers to, within the blob. */
+  /** Remembers what this instruction refers to within the blob; and where it starts, if that is a second reading of bytes. */
   #note(instruction: Instruction): void {
     const { offset, length, branchSize } = instruction
-    this.#entries.push(offset, offset)
-    const size = isRelativeBranch(instruction.flow) ? branchSize : instruction.memory === Memory.rip ? 4 : 0
-    if (size === 0) return
-    const at = offset + (branchSize > 0 ? instruction.branchOffset : instruction.displacementOffset)
-    const view = new DataView(this.#code.buffer, this.#code.byteOffset + at, size)
-    const distance =
-      size === 4 ? view.getInt32(0, true) : size === 2 ? view.getInt16(0, true) : view.getInt8(0)
-    const target = offset + length + distance
+    if (offset < this.#readTo) this.#entries.push(offset, offset)
+    const isBranch = branchSize > 0
+    if (!isBranch && instruction.memory !== Memory.rip) return
+    const at = offset + (isBranch ? instruction.branchOffset : instruction.displacementOffset)
+    const target = offset + length + readDistance(this.#view, at, isBranch ? branchSize : 4)
     if (target >= 0 && target < this.#code.length) this.#entries.push(target, offset)
   }
 
@@ -287,6 +290,9 @@ class VeneerPlanner {
 }
 
 const offsetOf = ({ group, index }: OutOfReach): number => group.offsets[index]
+
+const readDistance = (view: DataView, at: number, size: number): number =>
+  size === 4 ? view.getInt32(at, true) : size === 2 ? view.getInt16(at, true) : view.getInt8(at)
 
 /** Whether a field of `instruction` begins `at` bytes behind its start. */
 const isField = (instruction: Instruction, at: number): boolean =>
