@@ -462,9 +462,6 @@ class Step {
     for (let i = 0; i < instruction.opCount; i++)
       if (this.isRegister(i) && this.isGeneral(instruction.opRegister(i)))
         named.add(this.numberOf(instruction.opRegister(i)))
-    const { Register } = this.#iced
-    for (const register of [instruction.memoryBase, instruction.memoryIndex])
-      if (register !== Register.None && this.isGeneral(register)) named.add(this.numberOf(register))
     return this.#used().filter((register) => !named.has(register))
   }
 
@@ -487,13 +484,18 @@ class Step {
 
   #used(): number[] {
     const factory = new this.#iced.InstructionInfoFactory()
-    const info = factory.info(this.instruction)
+    // Without its address: a register may count for that alone.
+    const bare = this.instruction.clone()
+    bare.memoryBase = this.#iced.Register.None
+    bare.memoryIndex = this.#iced.Register.None
+    const info = factory.info(bare)
     const numbers = new Set<number>()
     for (const used of info.usedRegisters() as Iced.UsedRegister[]) {
       if (this.isGeneral(used.register)) numbers.add(this.numberOf(used.register))
       used.free()
     }
     info.free()
+    bare.free()
     factory.free()
     return [...numbers].sort((a, b) => a - b)
   }
