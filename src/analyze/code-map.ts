@@ -146,6 +146,8 @@ function dropStrange(
   marks: Uint8Array,
   outside: OutsideTargets,
 ): number[] {
+  // In a few hundred bytes nothing clusters, so nothing is strange.
+  if (input.code.length <= SHORT) return [...runs]
   const kept: number[] = []
   const instruction = new Instruction()
   for (let i = 0; i < runs.length; i += 2) {
@@ -158,7 +160,7 @@ function dropStrange(
         continue
       const middle = markedInside(marks, at, instruction.length)
       if (!known) end = start
-      else if (middle >= 0) {
+      else if (middle >= 0 && meet(input.decoder, at + instruction.length, middle, end)) {
         if (at > start) kept.push(start, at)
         start = at = middle
         input.decoder.decode(at, instruction)
@@ -167,6 +169,20 @@ function dropStrange(
     if (end > start) kept.push(start, end)
   }
   return kept
+}
+
+/** Whether decoding from `a` and from `b` comes upon the same start, before or at `end`. */
+function meet(decoder: InstructionDecoder, a: number, b: number, end: number): boolean {
+  const instruction = new Instruction()
+  let [x, y] = [a, b]
+  while (x !== y) {
+    const length = decoder.decode(Math.min(x, y), instruction)
+    if (length === 0) return false
+    if (x < y) x += length
+    else y += length
+    if (Math.max(x, y) > end) return false
+  }
+  return true
 }
 
 /** The first byte inside the instruction that a branch leads to, or -1. */

@@ -65,7 +65,7 @@ export const WEIGHTS = {
   unreached: 12,
   toStart: 16,
   toMiddle: -24,
-  beginAsData: 240,
+  beginAsData: 120,
 }
 
 /** The score of the instruction that was decoded into `instruction`, without what follows it. */
