@@ -6,14 +6,17 @@
  * takes for code come the places that branches reach, that memory operands read, and where outside targets cluster, and with those as evidence the
  * second reading decides. A short blob is one zone.
  */
+
+import { readSigned } from '../core/bytes.ts'
 import { type ProgressOptions, reportProgress } from '../core/progress.ts'
+import { lowerBound } from '../core/search.ts'
 import { CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
 import type { Cpu, DecoderKind } from '../x86/instruction.ts'
 import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
 import { findJumps, findJumpTables, type JumpTable } from './jump-tables.ts'
-import { concat, EMPTY, lowerBound, notableOf, type Swept, sweepCode } from './linear.ts'
+import { concat, EMPTY, notableOf, type Swept, sweepCode } from './linear.ts'
 import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
 import type { References } from './references.ts'
@@ -196,9 +199,7 @@ function targetOf(view: DataView, instruction: Instruction): number | undefined 
   const size = instruction.branchSize
   if (size === 0 && instruction.memory !== Memory.rip) return undefined
   const field = instruction.offset + (size === 0 ? instruction.displacementOffset : instruction.branchOffset)
-  const value =
-    size === 1 ? view.getInt8(field) : size === 2 ? view.getInt16(field, true) : view.getInt32(field, true)
-  return instruction.offset + instruction.length + value
+  return instruction.offset + instruction.length + readSigned(view, field, size || 4)
 }
 
 /** Every instruction start of some runs. */

@@ -113,15 +113,3 @@ function mergeAscending(a: ArrayLike<number>, b: ArrayLike<number>): Uint32Array
   }
   return merged.subarray(0, count)
 }
-
-/** Index of the first start at or behind `offset`. */
-export function lowerBound(starts: Uint32Array, offset: number): number {
-  let low = 0
-  let high = starts.length
-  while (low < high) {
-    const middle = (low + high) >> 1
-    if (starts[middle] < offset) low = middle + 1
-    else high = middle
-  }
-  return low
-}

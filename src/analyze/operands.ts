@@ -3,7 +3,7 @@
  * address, which are candidates where the value lies in a covered range and background where it lies beside.
  */
 import { wrapAddress } from '../core/address.ts'
-import { viewOf } from '../core/bytes.ts'
+import { readSigned, viewOf } from '../core/bytes.ts'
 import type { TableBuilder } from '../table/builder.ts'
 import { ABS32, ABS32S, ABS64, EIP32, PC8, PC16, PC32 } from '../table/kinds.ts'
 import { ADDRESS_NONE, packEvidence } from '../table/site.ts'
@@ -79,13 +79,7 @@ export class OperandCollector {
     const at = instruction.offset + instruction.branchOffset
     const size = instruction.branchSize
     const next = instruction.offset + instruction.length
-    const value =
-      size === 4
-        ? this.#view.getInt32(at, true)
-        : size === 1
-          ? this.#view.getInt8(at)
-          : this.#view.getInt16(at, true)
-    const distance = next + value
+    const distance = next + readSigned(this.#view, at, size)
     if (this.#internal(distance)) return
     const kind = size === 4 ? PC32 : size === 1 ? PC8 : PC16
     this.#builder.addRelative(at, kind, distance, packEvidence(code, ADDRESS_NONE), next - at - size, false)

@@ -3,6 +3,8 @@
  * data read as code are spread over 4 GiB. The score of a target is how much denser its neighbourhood is than chance would have it.
  */
 
+import { lowerBound } from '../core/search.ts'
+
 /** Half of the neighbourhood's width, in bytes. */
 const NEAR = 1 << 16
 /** Added to both counts: below this, density says nothing. */
@@ -27,27 +29,16 @@ export class OutsideTargets {
 
   /** Number of targets near `distance`, and whether it is one of them. */
   near(distance: number): { readonly count: number; readonly exact: boolean } {
-    const at = this.#below(distance)
+    const at = lowerBound(this.#sorted, distance)
     return {
-      count: this.#below(distance + NEAR) - this.#below(distance - NEAR),
+      count: lowerBound(this.#sorted, distance + NEAR) - lowerBound(this.#sorted, distance - NEAR),
       exact: this.#sorted[at] === distance,
     }
   }
 
-  #below(value: number): number {
-    let low = 0
-    let high = this.#sorted.length
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if (this.#sorted[middle] < value) low = middle + 1
-      else high = middle
-    }
-    return low
-  }
-
   /** Natural-logarithmic score of a field that points at `distance`; it may be among the targets itself. */
   score(distance: number): number {
-    const others = this.#below(distance + NEAR) - this.#below(distance - NEAR) - 1
+    const others = lowerBound(this.#sorted, distance + NEAR) - lowerBound(this.#sorted, distance - NEAR) - 1
     if (others <= 0) return this.#lonely
     const chance = (this.#sorted.length * 2 * NEAR) / 2 ** 32
     return Math.log((others + PRIOR) / (chance + PRIOR))

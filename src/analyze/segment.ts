@@ -10,6 +10,7 @@
  * so every start is weighed, and what follows decides: x86 resynchronises within a few instructions, which makes all starts that
  * lead into the same code share its score. Scores are in sixteenths of a natural logarithm.
  */
+import { readSigned } from '../core/bytes.ts'
 import { endsFlow, Flow, Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import { Mark } from './marks.ts'
 import { opcodeSlot } from './opcode-key.ts'
@@ -94,14 +95,7 @@ function weighInstruction(context: SegmentContext, scores: Int8Array, instructio
   }
   if (instruction.branchSize !== 0) {
     const at = offset + instruction.branchOffset
-    const next = offset + length
-    const distance =
-      next +
-      (instruction.branchSize === 4
-        ? view.getInt32(at, true)
-        : instruction.branchSize === 1
-          ? view.getInt8(at)
-          : view.getInt16(at, true))
+    const distance = offset + length + readSigned(view, at, instruction.branchSize)
     if (distance >= 0 && distance < span) {
       if (context.earlier !== undefined && distance < marks.length)
         score += context.earlier.has(distance) ? WEIGHTS.toStart : WEIGHTS.toMiddle

@@ -25,6 +25,12 @@ export function readField(view: DataView, offset: number, width: number): bigint
   }
 }
 
+/** The field as a signed number; `width` is 1, 2 or 4 bytes. */
+export function readSigned(view: DataView, offset: number, width: number): number {
+  if (width === 4) return view.getInt32(offset, true)
+  return width === 1 ? view.getInt8(offset) : view.getInt16(offset, true)
+}
+
 /** Writes the low `width` bytes of `value`. */
 export function writeField(view: DataView, offset: number, width: number, value: bigint): void {
   switch (width) {

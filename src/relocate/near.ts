@@ -6,6 +6,7 @@ import { type AddressLike, toAddress } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { type AddressRange, toRange } from '../core/range.ts'
+import { lowerBound } from '../core/search.ts'
 import { type SiteGroup, siteValue } from '../table/groups.ts'
 import { KIND_ROWS } from '../table/kinds.ts'
 import type { RelocationTable } from '../table/table.ts'
@@ -43,7 +44,7 @@ export function nearestPlace(
   const { starts, ends } = allowedBases(code, table)
   let best: NearPlace | undefined
   for (const to of candidates(ranges, starts, ends, table.base, step)) {
-    const outOfReach = starts.length - (countBelow(starts, to + 1n) - countBelow(ends, to))
+    const outOfReach = starts.length - (lowerBound(starts, to + 1n) - lowerBound(ends, to))
     if (
       best === undefined ||
       outOfReach < best.outOfReach ||
@@ -124,16 +125,4 @@ function* candidates(
         for (const to of [up, up - step, up + step]) if (to >= start && to <= last) yield to
       }
   }
-}
-
-/** How many of the ascending `values` are below `limit`. */
-function countBelow(values: readonly bigint[], limit: bigint): number {
-  let low = 0
-  let high = values.length
-  while (low < high) {
-    const middle = (low + high) >> 1
-    if (values[middle] < limit) low = middle + 1
-    else high = middle
-  }
-  return low
 }

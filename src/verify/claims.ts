@@ -1,6 +1,7 @@
 /** A claim's fields in one list by offset, so that a walk over the code can ask which of them an instruction holds. */
 import { wrapAddress } from '../core/address.ts'
 import { type CheckedMove, findRange, rangeOfTarget } from '../core/range.ts'
+import { lowerBound } from '../core/search.ts'
 import { FIXED, type Place } from '../table/groups.ts'
 import { KIND_ROWS, SPLIT } from '../table/kinds.ts'
 import type { RelocationTable } from '../table/table.ts'
@@ -99,14 +100,7 @@ export class ClaimedFields {
 
   /** Index of the first field at or behind `offset`. */
   firstFrom(offset: number): number {
-    let low = 0
-    let high = this.offsets.length
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if (this.offsets[middle] < offset) low = middle + 1
-      else high = middle
-    }
-    return low
+    return lowerBound(this.offsets, offset)
   }
 
   get(n: number): ClaimedField {

@@ -1,5 +1,6 @@
 /** Which instruction holds a byte: code runs decode linearly from their starts, so finding one is a walk. */
 import type { Problem } from '../core/errors.ts'
+import { lowerBound } from '../core/search.ts'
 import type { CodeRun } from '../table/table.ts'
 import { formatInstruction, IcedCursor } from './iced.ts'
 
@@ -43,18 +44,6 @@ export const isOperand = (cursor: IcedCursor, offset: number): boolean => {
     (at === cursor.displacementOffset && cursor.displacementSize > 0) ||
     (at === cursor.immediateOffset && cursor.immediateSize > 0)
   )
-}
-
-/** Index of the first of the ascending `values` that is not below `least`. */
-function lowerBound(values: Uint32Array, least: number): number {
-  let low = 0
-  let high = values.length
-  while (low < high) {
-    const middle = (low + high) >> 1
-    if (values[middle] < least) low = middle + 1
-    else high = middle
-  }
-  return low
 }
 
 /** `problems` with the text of the instruction that each is about, where `runs` hold one. `base` is the address of byte 0. */
