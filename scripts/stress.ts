@@ -9,7 +9,8 @@ import { NativeMemory, nativeUnavailable } from '../src/heap/native/memory.ts'
 import { nativeMemory } from '../src/heap/native/reservation.ts'
 import type { Block } from '../src/heap/object.ts'
 import { simulatedMemory } from '../src/heap/simulated.ts'
-import { SABOTAGES, type Sabotage, Stress, type StressCounts } from '../test/heap/support/stress.ts'
+import { SABOTAGES, type Sabotage } from '../test/heap/support/sabotage.ts'
+import { Stress, type StressCounts } from '../test/heap/support/stress.ts'
 
 const { values } = parseArgs({
   options: {

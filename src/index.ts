@@ -13,22 +13,16 @@ export { formatProblem, type Problem, RelocError, type RelocErrorCode } from './
 export type { ProgressOptions } from './core/progress.ts'
 export type { AddressRange, Move } from './core/range.ts'
 export { type CopiedRuns, type CopyRunsOptions, copyRuns } from './edit/copy-runs.ts'
-export {
-  CodeHeap,
-  type CodeInput,
-  type CodeMove,
-  type CodePlace,
-  type CompactOptions,
-  type CompactReport,
-  type HeapOptions,
-  type SideTable,
-} from './heap/heap.ts'
+export type { CodeInput } from './heap/admit.ts'
+export { CodeHeap, type CodePlace, type HeapOptions } from './heap/heap.ts'
 export type { Callee, HeapMemory } from './heap/memory.ts'
+export type { CompactOptions, CompactReport } from './heap/movement.ts'
 export { nativeUnavailable } from './heap/native/memory.ts'
 export { JitDump, PerfMap } from './heap/native/perf.ts'
 export { type NativeOptions, nativeMemory } from './heap/native/reservation.ts'
 export type { Block, CodeHandle } from './heap/object.ts'
 export type { Budget, CompactMode } from './heap/plan.ts'
+export type { CodeMove, SideTable } from './heap/side-tables.ts'
 export { type SimulatedOptions, simulatedMemory } from './heap/simulated.ts'
 export type { Violation } from './heap/verify.ts'
 export { type MoveOptions, type MoveResult, move } from './move.ts'

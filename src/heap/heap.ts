@@ -6,74 +6,22 @@
  *
  * Addresses of objects are good until the next move; handles always; `stableEntry` for who cannot be told.
  */
-import { type AnalyzeOptions, analyze } from '../analyze/analyze.ts'
-import { type AddressLike, hex, toAddress, toOffset } from '../core/address.ts'
-import { toBytes } from '../core/bytes.ts'
+import { type AddressLike, toAddress } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
 import { type AddressRange, sortDisjoint, toRange } from '../core/range.ts'
-import { relocate } from '../relocate/relocate.ts'
 import type { MovedRange } from '../table/builder.ts'
-import { PC32 } from '../table/kinds.ts'
-import type { RelocationTable } from '../table/table.ts'
-import {
-  checkCoverage,
-  measureFields,
-  ownSites,
-  placingTable,
-  requiredCoverage,
-  type Surroundings,
-  subtract,
-} from './build.ts'
+import { addStub, admit, type CodeInput } from './admit.ts'
+import { subtract } from './build.ts'
+import { Calls } from './calls.ts'
 import { describeHeap } from './describe.ts'
 import { Drain } from './drain.ts'
-import { type Fields, LINK, SELF } from './fields.ts'
-import { type Callee, type HeapMemory, POISON } from './memory.ts'
-import { Block, type CodeHandle, CodeObject, LEAST_ALIGN } from './object.ts'
-import { type Budget, type CompactMode, planCompaction, planMove, reasonToStay } from './plan.ts'
+import type { Callee, HeapMemory } from './memory.ts'
+import { type CompactOptions, type CompactReport, Mover } from './movement.ts'
+import type { Block, CodeHandle, CodeObject } from './object.ts'
 import { changeRoots } from './roots.ts'
-import { type ReturnSlot, type StackScan, scanStack } from './stack.ts'
+import { type CodeMove, type SideTable, SideTables } from './side-tables.ts'
 import { HeapState } from './state.ts'
-import { entryStub, exitStub } from './stubs.ts'
-import { type MovedObject, transact } from './transaction.ts'
 import { type Violation, verifyHeap } from './verify.ts'
-
-/** Code to add. */
-export interface CodeInput {
-  readonly bytes: Uint8Array
-  /** Address that the bytes are made for. */
-  readonly base: AddressLike
-  /** Its address fields; it must cover `heap.moved(...)`. By default the code is analysed. */
-  readonly table?: RelocationTable | undefined
-  /** For the analysis. */
-  readonly hints?: AnalyzeOptions['hints']
-  /** Offsets where it is entered, by default 0 alone. */
-  readonly entries?: readonly number[] | undefined
-  /** Of its address, a power of two; by default 16. */
-  readonly align?: number | undefined
-  /** Every frame of it keeps rbp as a frame pointer; by default where frames are is computed from the code. */
-  readonly framePointers?: boolean | undefined
-  /** For people and profilers. */
-  readonly name?: string | undefined
-}
-
-/** A move that was made; addresses. */
-export interface CodeMove {
-  readonly handle: CodeHandle
-  readonly from: bigint
-  readonly to: bigint
-  /** Bytes of code. */
-  readonly length: number
-}
-
-/** What follows the code: a profiler's map, unwind tables. Both calls are required: a table that hears of no move is wrong. */
-export interface SideTable {
-  /** After an object was added; `code` is not to be kept. */
-  onAdd(added: { readonly handle: CodeHandle; readonly address: bigint; readonly code: Uint8Array }): void
-  /** After moves, all of one transaction. */
-  onMove(moves: readonly CodeMove[]): void
-  /** Once for each object, when its last byte is given back. */
-  onDealloc(handle: CodeHandle): void
-}
 
 export interface HeapOptions {
   /** Memory that the user moves himself: addresses in it are roots. */
@@ -81,24 +29,6 @@ export interface HeapOptions {
   /** Whether every block is checked against its canonical form before it is published. Default true. */
   readonly verify?: boolean | undefined
   readonly sideTables?: readonly SideTable[] | undefined
-}
-
-export interface CompactOptions {
-  /** `slide`: old places are free at once; nothing may be running that cannot be rewritten. `drain`: old copies stay until nothing runs in them. */
-  readonly mode?: CompactMode | undefined
-  readonly budget?: Budget | undefined
-  /** @internal */
-  readonly probe?: ((step: string) => void) | undefined
-}
-
-export interface CompactReport {
-  readonly moves: readonly CodeMove[]
-  /** Bytes of code moved. */
-  readonly bytes: number
-  /** What stays although it could lie lower, and why. */
-  readonly kept: readonly { readonly handle: CodeHandle; readonly reason: string }[]
-  /** 1 - longest free range / free bytes. */
-  readonly fragmentation: { readonly before: number; readonly after: number }
 }
 
 /** Where an address is. */
@@ -113,45 +43,30 @@ export interface CodePlace {
 export class CodeHeap {
   readonly #state: HeapState
   readonly #drain: Drain
-  readonly #managed: readonly AddressRange[]
-  readonly #verify: boolean
-  readonly #sideTables: SideTable[]
-  /** Errors of callbacks, which are thrown when the call that met them has returned. */
-  readonly #thrown: unknown[] = []
-  readonly #entry: { readonly stub: CodeObject; readonly returnAddress: bigint } | undefined
+  readonly #calls: Calls
+  readonly #mover: Mover
+  readonly #sideTables: SideTables
 
   constructor(memory: HeapMemory<Block>, options: HeapOptions = {}) {
-    this.#state = new HeapState(memory)
-    this.#verify = options.verify ?? true
-    this.#sideTables = [...(options.sideTables ?? [])]
-    const managed = (options.managed ?? []).map(({ start, length }, i) =>
-      toRange(start, length, `managed[${i}]`),
-    )
-    this.#managed = sortDisjoint(
-      [...managed, this.reservation],
-      'the reservation and the managed ranges',
-    ).filter((range) => managed.includes(range))
+    this.#state = new HeapState(memory, options.managed ?? [])
+    this.#sideTables = new SideTables([...(options.sideTables ?? [])])
     this.#drain = new Drain(this.#state, ({ handle, fixed }) => {
-      if (!fixed) this.#tell((table) => table.onDealloc(handle))
+      if (!fixed) this.#sideTables.tell((table) => table.onDealloc(handle))
     })
-    if (memory.stack !== undefined) {
-      const { code, returnPoint } = entryStub(memory.stack.control)
-      const stub = this.#addFixed('entry stub', code.length, [], { groups: [], splits: [] }, () => code)
-      this.#entry = { stub, returnAddress: this.#state.address(stub.block) + BigInt(returnPoint) }
-    }
+    this.#calls = new Calls(this.#state, this.#drain)
+    this.#mover = new Mover(this.#state, this.#calls, this.#sideTables, options.verify ?? true)
   }
 
   /** The addresses of all places. */
   get reservation(): AddressRange {
-    const { base, size } = this.#state.memory
-    return { start: base, end: base + BigInt(size) }
+    return this.#state.reservation
   }
 
   /** What a table for code at `base` has to cover beside the code itself: the options `moved` of `RelocationTable.fromSites` and `analyze`. */
   moved(base: AddressLike, length: number): MovedRange[] {
     const own = toRange(base, Math.max(length, 1), 'the code')
     const holes = sortDisjoint([own], 'the code')
-    return [this.reservation, ...this.#managed]
+    return [this.reservation, ...this.#state.managed]
       .flatMap((range) => subtract(range, holes))
       .map(({ start, end }) => ({ start, length: end - start }))
   }
@@ -166,118 +81,13 @@ export class CodeHeap {
    * or none. Throws `refused` where a field does not reach from the new place, `no-room`, `bad-argument`, `not-covered`, `bad-table`.
    */
   addAll(inputs: readonly CodeInput[]): CodeHandle[] {
-    this.#release()
-    const objects = inputs.map((input) => this.#newObject(input))
-    const taken: { readonly position: number; readonly size: number }[] = []
-    try {
-      this.#place(inputs, objects, taken)
-    } catch (error) {
-      for (const { position, size } of taken) this.#state.free.free(position, size)
-      for (const object of objects) this.#state.dropHandle(object.handle)
-      throw error
-    }
+    this.#calls.release()
+    const objects = admit(this.#state, inputs)
     for (const { handle, block } of objects)
-      this.#tell((table) =>
+      this.#sideTables.tell((table) =>
         table.onAdd({ handle, address: this.#state.address(block), code: this.#state.codeOf(block) }),
       )
     return objects.map(({ handle }) => handle)
-  }
-
-  #newObject(input: CodeInput): CodeObject {
-    const { length } = toBytes(input.bytes, 'bytes')
-    const align = input.align ?? LEAST_ALIGN
-    if (!Number.isSafeInteger(align) || align < 1 || align > 4096 || (align & (align - 1)) !== 0)
-      throw new RelocError('bad-argument', `align is ${align}: a power of two up to 4096 is needed.`)
-    const entries = (input.entries ?? [0]).map((entry, i) => toOffset(entry, `entries[${i}]`, length))
-    return new CodeObject({
-      handle: this.#state.newHandle(input.name),
-      length,
-      align: Math.max(align, LEAST_ALIGN),
-      entries,
-      framePointers: input.framePointers,
-    })
-  }
-
-  #place(
-    inputs: readonly CodeInput[],
-    objects: readonly CodeObject[],
-    taken: { readonly position: number; readonly size: number }[],
-  ): void {
-    const state = this.#state
-    const owns = inputs.map(({ base, bytes }, i) => ({
-      ...toRange(base, Math.max(bytes.length, 1), objects[i].handle.name),
-      object: objects[i],
-    }))
-    const around: Surroundings = {
-      members: sortDisjoint(owns, 'the objects, where they are made for'),
-      reservation: this.reservation,
-      managed: this.#managed,
-      find: (address) => {
-        const block = state.blockAt(address)
-        return block === undefined || block.retired ? undefined : block.object
-      },
-    }
-    const tables = inputs.map((input, i) => this.#tableOf(input, owns[i], around))
-    const owned = tables.map((table, i) => ownSites(table, objects[i], around))
-    for (const { size, align, handle } of objects)
-      taken.push({ position: state.allocate(size, align, handle.name), size })
-    const to = taken.map(({ position }) => state.memory.base + BigInt(position))
-    const codes = tables.map((table, i) => {
-      const placing = placingTable(table, around)
-      const also = owns.flatMap(({ start, end }, j) =>
-        j !== i && placing.coverage.some((range) => range.start === start && range.end === end)
-          ? [{ from: start, to: to[j], length: end - start }]
-          : [],
-      )
-      return relocate(inputs[i].bytes, placing, { to: to[i], also }).bytes
-    })
-    objects.forEach((object, i) => {
-      measureFields(owned[i].fields, codes[i])
-      object.roots = owned[i].roots
-      object.runs = tables[i].parts.runs
-      object.block = new Block(object, taken[i].position, owned[i].fields, owned[i].links)
-    })
-    this.#enter(objects, codes)
-  }
-
-  #tableOf(input: CodeInput, own: AddressRange, around: Surroundings): RelocationTable {
-    const { table, bytes } = input
-    if (table === undefined) {
-      const entries = [...new Set([...(input.hints?.entries ?? []), ...(input.entries ?? [0])])]
-      return analyze(bytes, {
-        base: own.start,
-        moved: requiredCoverage(own, around),
-        hints: { ...input.hints, entries: entries.filter((entry) => entry < bytes.length) },
-      })
-    }
-    table.check(bytes)
-    if (table.base !== own.start)
-      throw new RelocError(
-        'bad-table',
-        `The table describes the code at ${hex(table.base)}, not at ${hex(own.start)}.`,
-      )
-    checkCoverage(table, own, around)
-    return table
-  }
-
-  /** Publishes new objects whose blocks are made and whose places are taken. */
-  #enter(objects: readonly CodeObject[], codes: readonly Uint8Array[]): void {
-    const { memory, objects: slots } = this.#state
-    const from = Math.min(...objects.map(({ block }) => block.position))
-    const to = Math.max(...objects.map(({ block }) => block.position + block.size))
-    memory.write(from, to, (writer) => {
-      objects.forEach((object, i) => {
-        const image = new Uint8Array(object.size).fill(POISON, codes[i].length)
-        image.set(codes[i])
-        memory.registry.add(object.block)
-        writer.write(object.block.position, image)
-        object.block.link()
-        slots[object.handle.index] = object
-      })
-    })
-    for (const object of objects) {
-      object.canonical = this.#state.canonical(object.block)
-    }
   }
 
   /**
@@ -320,47 +130,9 @@ export class CodeHeap {
     const known = object.stubs.get(i)
     if (known !== undefined) return this.#state.address(known.block)
     const entry = this.#entryOffset(object, i)
-    const stub = this.#makeStub(object, entry)
+    const stub = addStub(this.#state, object, entry)
     object.stubs.set(i, stub)
     return this.#state.address(stub.block)
-  }
-
-  /** `jmp rel32` as an object of its own: moves of its target change it as they change any caller. */
-  #makeStub(target: CodeObject, entry: number): CodeObject {
-    const group = { kind: PC32, target: LINK, anchor: SELF, offsets: Uint32Array.of(1), min: 0, max: 0 }
-    return this.#addFixed(
-      `stub of ${target.handle.name}`,
-      5,
-      [target],
-      { groups: [group], splits: [] },
-      (position) => {
-        const distance = target.block.position + entry - (position + 5)
-        return Uint8Array.of(0xe9, distance, distance >> 8, distance >> 16, distance >> 24)
-      },
-    )
-  }
-
-  /** An object of the heap's own that never moves; `make` gives its code for a position. */
-  #addFixed(
-    name: string,
-    length: number,
-    links: readonly CodeObject[],
-    fields: Fields,
-    make: (position: number) => Uint8Array,
-  ): CodeObject {
-    const handle = this.#state.newHandle(name)
-    const object = new CodeObject({ handle, length, align: LEAST_ALIGN, entries: [0], fixed: true })
-    try {
-      const position = this.#state.allocate(object.size, object.align, name)
-      const code = make(position)
-      measureFields(fields, code)
-      object.block = new Block(object, position, fields, links)
-      this.#enter([object], [code])
-      return object
-    } catch (error) {
-      this.#state.dropHandle(handle)
-      throw error
-    }
   }
 
   /** Gives a stable entry back: whoever still holds its address must not use it. */
@@ -375,26 +147,7 @@ export class CodeHeap {
 
   /** Calls an entry with up to six integers (System V); returns rax. Throws `unsupported` where the memory cannot run code. */
   call(handle: CodeHandle, args: readonly bigint[] = [], i = 0): bigint {
-    const address = this.entry(handle, i)
-    const { memory } = this.#state
-    if (memory.call === undefined)
-      throw new RelocError('unsupported', 'This memory is simulated: code in it cannot be called.')
-    if (args.length > 6)
-      throw new RelocError('bad-argument', `${args.length} arguments: the registers hold six integers.`)
-    const { stub } = this.#entry ?? {}
-    const all = [...args, ...new Array<bigint>(6 - args.length).fill(0n), address]
-    const before = this.#thrown.length
-    this.#state.calls++
-    try {
-      const result =
-        stub === undefined ? memory.call(address, args) : memory.call(this.#state.address(stub.block), all)
-      const thrown = this.#thrown.splice(before)
-      if (thrown.length > 0) throw thrown[0]
-      return result
-    } finally {
-      this.#state.calls--
-      this.#release()
-    }
+    return this.#calls.call(this.entry(handle, i), args)
   }
 
   /**
@@ -403,41 +156,12 @@ export class CodeHeap {
    * the code gets 0 and goes on, and its `call` throws the error when it has returned.
    */
   callback(callee: Callee, arity: number): bigint {
-    const { memory } = this.#state
-    if (memory.callback === undefined || memory.stack === undefined)
-      throw new RelocError('unsupported', 'This memory is simulated: code in it calls nothing.')
-    if (!(arity >= 0 && arity <= 6))
-      throw new RelocError('bad-argument', `arity is ${arity}: the registers hold six integers.`)
-    const guarded = (...args: bigint[]): bigint | undefined => {
-      try {
-        return callee(...args)
-      } catch (error) {
-        this.#thrown.push(error)
-        return 0n
-      }
-    }
-    const code = exitStub(memory.stack.control, memory.callback(guarded, arity))
-    const none = { groups: [], splits: [] }
-    return this.#state.address(this.#addFixed('exit stub', code.length, [], none, () => code).block)
+    return this.#calls.callback(callee, arity)
   }
 
   /** Says that code of the heap is running until the function returned is called: old copies stay, and slides are refused. */
   hold(): () => void {
-    this.#state.holds++
-    let held = true
-    return () => {
-      if (!held) return
-      held = false
-      this.#state.holds--
-      this.#release()
-    }
-  }
-
-  /** Where nothing runs, gives back what was retired. */
-  #release(): void {
-    if (this.#state.busy) return
-    this.#state.running = new Set()
-    this.#drain.all()
+    return this.#calls.hold()
   }
 
   /**
@@ -447,126 +171,17 @@ export class CodeHeap {
     handle: CodeHandle,
     options: CompactOptions & { readonly to?: AddressLike | undefined } = {},
   ): CodeMove {
-    const state = this.#state
-    const { block, align } = state.object(handle)
-    const { mode = 'slide' } = options
-    const to = options.to === undefined ? undefined : this.#positionOf(toAddress(options.to, 'to'), align)
-    const returns = this.#walk(mode)
-    const reason = reasonToStay(state, block, mode)
-    if (reason !== undefined) throw new RelocError('refused', `${handle.name} does not move: ${reason}.`)
-    const { moved, refused } = this.#transact(mode, returns, options, (stay) => {
-      if (stay.has(block)) return { moves: [], free: state.free }
-      const placement = planMove(state, mode, block, to)
-      if (placement === undefined)
-        throw new RelocError('no-room', `${handle.name} needs ${block.size} free bytes where it shall go.`)
-      return placement
-    })
-    if (moved.length === 0)
-      throw new RelocError('refused', `${handle.name} does not move: ${refused.get(block) ?? ''}`)
-    return this.#told(moved)[0]
-  }
-
-  #positionOf(address: bigint, align: number): number {
-    const position = this.#state.position(address)
-    if (position < 0 || address % BigInt(align) !== 0n)
-      throw new RelocError(
-        'bad-argument',
-        `${hex(address)} is no place for it: a multiple of ${align} in the reservation is needed.`,
-      )
-    return position
+    return this.#mover.move(this.#state.object(handle), options, options.to)
   }
 
   /** Moves what can move to the low end. Throws `refused` for a slide while code runs. */
   compact(options: CompactOptions = {}): CompactReport {
-    const state = this.#state
-    const { mode = 'slide' } = options
-    this.#release()
-    const returns = this.#walk(mode)
-    const before = this.fragmentation
-    const { moved, refused } = this.#transact(mode, returns, options, (refusedBlocks) =>
-      planCompaction(
-        state,
-        mode,
-        options.budget ?? {},
-        (block) => refusedBlocks.has(block) || reasonToStay(state, block, mode) !== undefined,
-      ),
-    )
-    const moves = this.#told(moved)
-    const kept: { handle: CodeHandle; reason: string }[] = []
-    for (const block of state.memory.registry) {
-      const reason = refused.get(block) ?? reasonToStay(state, block, mode)
-      if (reason !== undefined && !block.object.fixed && !block.retired)
-        kept.push({ handle: block.object.handle, reason })
-    }
-    this.#release()
-    return {
-      moves,
-      bytes: moves.reduce((sum, move) => sum + move.length, 0),
-      kept,
-      fragmentation: { before, after: this.fragmentation },
-    }
-  }
-
-  /** The return addresses that a slide has to rewrite; draining needs none. Throws `refused` where the stacks cannot be walked. */
-  #walk(mode: CompactMode): readonly ReturnSlot[] {
-    if (mode === 'drain' || !this.#state.busy) return []
-    const scan = this.#scan()
-    if (typeof scan === 'string')
-      throw new RelocError('refused', `Code is running, and ${scan}: only mode 'drain' moves code now.`)
-    this.#state.running = scan.pinned
-    return scan.returns
-  }
-
-  #scan(): StackScan | string {
-    const { calls, holds, memory } = this.#state
-    if (holds > 0) return 'it was said (`hold`) that some of it runs where the heap does not see it'
-    const { stack } = memory
-    if (stack === undefined || this.#entry === undefined) return 'this memory shows no stack'
-    return scanStack(this.#state, stack, calls, this.#entry.returnAddress)
-  }
-
-  #transact(
-    mode: CompactMode,
-    returns: readonly ReturnSlot[],
-    options: CompactOptions,
-    plan: Parameters<typeof transact>[1],
-  ): ReturnType<typeof transact> {
-    const done = transact(this.#state, plan, { mode, verify: this.#verify, probe: options.probe })
-    if (done.moved.length > 0)
-      for (const { slot, block, offset } of returns)
-        this.#state.memory.stack!.write(slot, this.#state.address(block) + BigInt(offset))
-    return done
-  }
-
-  /** Tells the side tables of moves that are made. */
-  #told(moved: readonly MovedObject[]): CodeMove[] {
-    const { base } = this.#state.memory
-    const moves = moved.map(({ object, from, to }) => ({
-      handle: object.handle,
-      from: base + BigInt(from),
-      to: base + BigInt(to),
-      length: object.length,
-    }))
-    if (moves.length > 0) this.#tell((table) => table.onMove(moves))
-    return moves
-  }
-
-  /** What is told has been done, whatever a side table throws; the first error is thrown when all were told. */
-  #tell(what: (table: SideTable) => void): void {
-    const errors: unknown[] = []
-    for (const table of this.#sideTables)
-      try {
-        what(table)
-      } catch (error) {
-        errors.push(error)
-      }
-    if (errors.length > 0) throw errors[0]
+    return this.#mover.compact(options)
   }
 
   /** 1 - longest free range / free bytes: 0 where the free bytes are one range. */
   get fragmentation(): number {
-    const { total, longest } = this.#state.free
-    return total === 0 ? 0 : 1 - longest / total
+    return this.#state.fragmentation
   }
 
   /** The object around an address of code, old copies included: return addresses, sampled PCs, interior pointers. O(log of the reservation). */
@@ -611,14 +226,7 @@ export class CodeHeap {
    * return address or a pointer into code, of all stacks and registers. Returns the number of blocks that still drain.
    */
   drain(words?: Iterable<bigint>): number {
-    if (!this.#state.busy) this.#release()
-    else if (words !== undefined)
-      this.#drain.except([...words].flatMap((word) => this.#state.blockAt(word) ?? []))
-    else {
-      const scan = this.#scan()
-      if (typeof scan !== 'string')
-        this.#drain.except([...scan.pinned, ...scan.returns.map(({ block }) => block)])
-    }
+    this.#calls.drain(words)
     return this.#state.retired.size
   }
 

@@ -1,6 +1,8 @@
 /** What a heap is made of: its memory, which ranges are free, its objects. The parts of the heap share it; users do not see it. */
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
+import { type AddressRange, sortDisjoint, toRange } from '../core/range.ts'
+import type { MovedRange } from '../table/builder.ts'
 import { canonicalForm } from './canonical.ts'
 import { type Fields, LINK, type Owner, SELF } from './fields.ts'
 import { FreeList } from './free-list.ts'
@@ -26,10 +28,30 @@ export class HeapState {
   /** Blocks that a word of the stack, which is no return address for certain, may point into; as of the last walk. */
   running: ReadonlySet<Block> = new Set()
 
-  constructor(memory: HeapMemory<Block>) {
+  /** Ranges that the user moves himself: ascending, disjoint, outside the reservation. */
+  readonly managed: readonly AddressRange[]
+
+  constructor(memory: HeapMemory<Block>, managed: readonly MovedRange[]) {
     this.memory = memory
+    const ranges = managed.map(({ start, length }, i) => toRange(start, length, `managed[${i}]`))
+    this.managed = sortDisjoint(
+      [...ranges, this.reservation],
+      'the reservation and the managed ranges',
+    ).filter((range) => ranges.includes(range))
     this.free = new FreeList(Number(memory.base & 0xffff_ffffn))
     this.free.free(0, memory.size)
+  }
+
+  /** The addresses of all places. */
+  get reservation(): AddressRange {
+    const { base, size } = this.memory
+    return { start: base, end: base + BigInt(size) }
+  }
+
+  /** 1 - longest free range / free bytes: 0 where the free bytes are one range. */
+  get fragmentation(): number {
+    const { total, longest } = this.free
+    return total === 0 ? 0 : 1 - longest / total
   }
 
   /** Whether code of the heap may be running. */

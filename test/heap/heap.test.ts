@@ -1,9 +1,10 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { RelocError } from '../../src/core/errors.ts'
-import { CodeHeap, type SideTable } from '../../src/heap/heap.ts'
+import { CodeHeap } from '../../src/heap/heap.ts'
 import type { HeapMemory } from '../../src/heap/memory.ts'
 import type { Block, CodeHandle } from '../../src/heap/object.ts'
+import type { SideTable } from '../../src/heap/side-tables.ts'
 import { simulatedMemory } from '../../src/heap/simulated.ts'
 import {
   addressOf,

@@ -4,7 +4,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { nativeUnavailable } from '../../src/heap/native/memory.ts'
 import { simulatedMemory } from '../../src/heap/simulated.ts'
-import { type Sabotage, Stress, type StressCounts } from './support/stress.ts'
+import type { Sabotage } from './support/sabotage.ts'
+import { Stress, type StressCounts } from './support/stress.ts'
 
 const LONG = 60_000
 const reason = nativeUnavailable()

@@ -8,8 +8,9 @@
  * `PerfMap` writes /tmp/perf-PID.map: text lines without times, where the last line for an address counts. It names what does not move;
  * samples of before a move may get the name of what came after.
  */
-import type { CodeMove, SideTable } from '../heap.ts'
+
 import type { CodeHandle } from '../object.ts'
+import type { CodeMove, SideTable } from '../side-tables.ts'
 import { NativeMemory, PAGE_SIZE } from './memory.ts'
 
 /** What `onAdd` is told. */

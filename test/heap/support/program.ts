@@ -3,7 +3,8 @@
  * bookkeeping.
  */
 
-import type { CodeHeap, CodeInput } from '../../../src/heap/heap.ts'
+import type { CodeInput } from '../../../src/heap/admit.ts'
+import type { CodeHeap } from '../../../src/heap/heap.ts'
 import type { CodeHandle } from '../../../src/heap/object.ts'
 import type { SiteInput } from '../../../src/table/from-sites.ts'
 import { RelocationTable } from '../../../src/table/table.ts'

@@ -1,0 +1,113 @@
+/** Moves, from what the user asks to what the side tables are told: stacks are looked at, a plan is made, the transaction, the frames. */
+import { type AddressLike, hex, toAddress } from '../core/address.ts'
+import { RelocError } from '../core/errors.ts'
+import type { Calls } from './calls.ts'
+import type { CodeHandle, CodeObject } from './object.ts'
+import { type Budget, type CompactMode, planCompaction, planMove, reasonToStay } from './plan.ts'
+import type { CodeMove, SideTables } from './side-tables.ts'
+import type { ReturnSlot } from './stack.ts'
+import type { HeapState } from './state.ts'
+import { transact } from './transaction.ts'
+
+export interface CompactOptions {
+  /** `slide`: old places are free at once; nothing may be running that cannot be rewritten. `drain`: old copies stay until nothing runs in them. */
+  readonly mode?: CompactMode | undefined
+  readonly budget?: Budget | undefined
+  /** @internal */
+  readonly probe?: ((step: string) => void) | undefined
+}
+
+export interface CompactReport {
+  readonly moves: readonly CodeMove[]
+  /** Bytes of code moved. */
+  readonly bytes: number
+  /** What stays although it could lie lower, and why. */
+  readonly kept: readonly { readonly handle: CodeHandle; readonly reason: string }[]
+  /** 1 - longest free range / free bytes. */
+  readonly fragmentation: { readonly before: number; readonly after: number }
+}
+
+export class Mover {
+  readonly #state: HeapState
+  readonly #calls: Calls
+  readonly #sideTables: SideTables
+  readonly #verify: boolean
+
+  /** @param verify whether every block is checked before it is published */
+  constructor(state: HeapState, calls: Calls, sideTables: SideTables, verify: boolean) {
+    this.#state = state
+    this.#calls = calls
+    this.#sideTables = sideTables
+    this.#verify = verify
+  }
+
+  move({ handle, block, align }: CodeObject, options: CompactOptions, to?: AddressLike): CodeMove {
+    const state = this.#state
+    const { mode = 'slide' } = options
+    const position = to === undefined ? undefined : this.#positionOf(toAddress(to, 'to'), align)
+    const returns = this.#calls.walk(mode)
+    const reason = reasonToStay(state, block, mode)
+    if (reason !== undefined) throw new RelocError('refused', `${handle.name} does not move: ${reason}.`)
+    const { moved, refused } = this.#transact(mode, returns, options, (stay) => {
+      if (stay.has(block)) return { moves: [], free: state.free }
+      const placement = planMove(state, mode, block, position)
+      if (placement === undefined)
+        throw new RelocError('no-room', `${handle.name} needs ${block.size} free bytes where it shall go.`)
+      return placement
+    })
+    if (moved.length === 0)
+      throw new RelocError('refused', `${handle.name} does not move: ${refused.get(block) ?? ''}`)
+    return this.#sideTables.tellMoves(state, moved)[0]
+  }
+
+  compact(options: CompactOptions): CompactReport {
+    const state = this.#state
+    const { mode = 'slide' } = options
+    this.#calls.release()
+    const returns = this.#calls.walk(mode)
+    const before = state.fragmentation
+    const { moved, refused } = this.#transact(mode, returns, options, (refusedBlocks) =>
+      planCompaction(
+        state,
+        mode,
+        options.budget ?? {},
+        (block) => refusedBlocks.has(block) || reasonToStay(state, block, mode) !== undefined,
+      ),
+    )
+    const moves = this.#sideTables.tellMoves(state, moved)
+    const kept: { handle: CodeHandle; reason: string }[] = []
+    for (const block of state.memory.registry) {
+      const reason = refused.get(block) ?? reasonToStay(state, block, mode)
+      if (reason !== undefined && !block.object.fixed && !block.retired)
+        kept.push({ handle: block.object.handle, reason })
+    }
+    this.#calls.release()
+    return {
+      moves,
+      bytes: moves.reduce((sum, move) => sum + move.length, 0),
+      kept,
+      fragmentation: { before, after: state.fragmentation },
+    }
+  }
+
+  #positionOf(address: bigint, align: number): number {
+    const position = this.#state.position(address)
+    if (position < 0 || address % BigInt(align) !== 0n)
+      throw new RelocError(
+        'bad-argument',
+        `${hex(address)} is no place for it: a multiple of ${align} in the reservation is needed.`,
+      )
+    return position
+  }
+
+  #transact(
+    mode: CompactMode,
+    returns: readonly ReturnSlot[],
+    options: CompactOptions,
+    plan: Parameters<typeof transact>[1],
+  ): ReturnType<typeof transact> {
+    const done = transact(this.#state, plan, { mode, verify: this.#verify, probe: options.probe })
+    if (done.moved.length > 0) this.#calls.rewrite(returns)
+    return done
+  }
+}
