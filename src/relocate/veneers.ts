@@ -8,6 +8,7 @@
 import { type AddressLike, hex, signedDelta, toAddress, toOffset, wrapAddress } from '../core/address.ts'
 import { hexBytes, readField, viewOf, writeField } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
+import { lowerBound } from '../core/search.ts'
 import type { SiteGroup } from '../table/groups.ts'
 import { KIND_ROWS } from '../table/kinds.ts'
 import type { RelocationTable } from '../table/table.ts'
@@ -179,6 +180,7 @@ class VeneerPlanner {
 
   plan(problems: Problem[]): void {
     const fields = this.#fields
+    const offsets = Uint32Array.from(fields, offsetOf)
     let [n, readTo] = [0, 0]
     walkRuns(
       this.#code,
@@ -193,7 +195,7 @@ class VeneerPlanner {
         this.#replace(instruction, first, n, problems)
       },
       (start) => {
-        n = this.#firstFrom(start)
+        n = lowerBound(offsets, start)
         this.#readTo = readTo
       },
     )
@@ -212,17 +214,6 @@ class VeneerPlanner {
     const at = offset + (isBranch ? instruction.branchOffset : instruction.displacementOffset)
     const target = offset + length + readDistance(this.#view, at, isBranch ? branchSize : 4)
     if (target >= 0 && target < this.#code.length) this.#entries.push(target, offset)
-  }
-
-  #firstFrom(offset: number): number {
-    let low = 0
-    let high = this.#fields.length
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if (offsetOf(this.#fields[middle]) < offset) low = middle + 1
-      else high = middle
-    }
-    return low
   }
 
   /** Fields [first, end) lie in `instruction`. */

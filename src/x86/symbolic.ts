@@ -6,26 +6,14 @@
  * followed; everything else is an event, named by what it does with which values. So two pieces of code do the same exactly if they end with the same
  * registers, flags, events, stack and way out.
  */
-import type * as Iced from 'iced-x86'
 import { IcedCursor, loadIced } from './iced.ts'
-
-/** A symbol and a number, modulo 2^64. */
-interface Value {
-  readonly of: string
-  readonly plus: bigint
-}
+import { type FieldValue, NotFollowed, Step } from './symbolic-step.ts'
+import { lowPart, number, text, type Value, zeroExtended } from './symbolic-value.ts'
 
 /** Bytes at an address. */
 export interface CodePiece {
   readonly at: bigint
   readonly bytes: Uint8Array
-}
-
-/** What a field stands for now, where the bytes cannot say it. */
-export interface FieldValue {
-  /** Of the field, from the instruction's first byte. */
-  readonly at: number
-  readonly value: bigint
 }
 
 /** How a run ended, in comparable text; and what it left on the stack. */
@@ -41,9 +29,6 @@ export interface Effect {
   readonly raised: number | undefined
 }
 
-/** Why the code cannot be followed. */
-export class NotFollowed extends Error {}
-
 /** More instructions than any veneer has. */
 const LONGEST = 16
 /** Bytes below rsp that signals leave alone. */
@@ -54,9 +39,6 @@ function cursorAt({ at: start, bytes }: CodePiece, at: bigint): IcedCursor {
   const offset = Number(at - start)
   return new IcedCursor(bytes.subarray(offset, offset + 15), { base: at })
 }
-
-const text = ({ of, plus }: Value): string => `${of}${plus < 0n ? '' : '+'}${plus}`
-const number = (plus: bigint): Value => ({ of: 'c', plus: BigInt.asIntN(64, plus) })
 
 /**
  * Follows the code from `start` until it comes to `next` or leaves `pieces`. `field` overrides a field of the first instruction.
@@ -343,164 +325,5 @@ class Machine {
     if (!step.isGeneral(register)) return `x${register}`
     const part = step.isHighByte(register) ? 'h' : String(size)
     return `${part}(${text(this.#registers[step.numberOf(register)])})`
-  }
-}
-
-const BITS: Readonly<Record<string, number>> = { '1': 8, '2': 16, '4': 32 }
-
-/** The low bytes of a value; `h`: its second byte. */
-function lowPart(value: Value, part: string): Value {
-  if (part === '8') return value
-  if (value.of === 'c' && part !== 'h') return number(BigInt.asUintN(BITS[part], value.plus))
-  const merged = value.of.match(/^\(.*\|(.):(.*)\)$/)
-  if (merged !== null && merged[1] === part && value.plus === 0n) {
-    const [, of, plus] = merged[2].match(/^(.*)([+-]\d+)$/) ?? ['', merged[2], '0']
-    return { of, plus: BigInt(plus) }
-  }
-  // What was loaded or stored at this size has no more bytes.
-  if (value.of.startsWith(`load ${part} `) || value.of.endsWith(`:${part}`)) return value
-  return { of: `${part}(${text(value)})`, plus: 0n }
-}
-
-const zeroExtended = (value: Value): Value => {
-  const low = lowPart(value, '4')
-  return low.of === 'c' ? low : { of: `z(${text(low)})`, plus: 0n }
-}
-
-/** One decoded instruction, with a field that stands for another value. */
-class Step {
-  readonly instruction: Iced.Instruction
-  readonly isBranch: boolean
-  readonly #iced: typeof Iced
-  readonly #cursor: IcedCursor
-  readonly #field: FieldValue | undefined
-
-  constructor(iced: typeof Iced, cursor: IcedCursor, field: FieldValue | undefined) {
-    this.#iced = iced
-    this.#cursor = cursor
-    this.#field = field
-    this.instruction = cursor.instruction
-    this.isBranch = cursor.isBranch
-  }
-
-  get isFar(): boolean {
-    const { instruction } = this
-    return instruction.isCallFarIndirect || instruction.isJmpFarIndirect
-  }
-  get segment(): string {
-    const { segmentPrefix } = this.instruction
-    const { Register } = this.#iced
-    return segmentPrefix === Register.FS ? 'fs:' : segmentPrefix === Register.GS ? 'gs:' : ''
-  }
-  /** nop, prefetch and the hints among them: what their operands name is not used. */
-  get isHint(): boolean {
-    const { code } = this.instruction
-    const { Code } = this.#iced
-    const name = Code[code]
-    return /^(Nop|Prefetch|Reservednop|Cldemote)/.test(name)
-  }
-  /** The immediate is a field that stands for another value. */
-  get isAddress(): boolean {
-    return this.#valueAt(this.#cursor.immediateOffset) !== undefined
-  }
-  /** Prefixes that change how memory is accessed. */
-  get access(): string {
-    return this.instruction.hasLockPrefix ? ' lock' : ''
-  }
-  get target(): bigint {
-    return this.#valueAt(this.#cursor.immediateOffset) ?? this.#cursor.target ?? 0n
-  }
-  get ipAddress(): bigint {
-    return this.#valueAt(this.#cursor.displacementOffset) ?? this.instruction.ipRelMemoryAddress
-  }
-  get displacement(): bigint {
-    return this.#valueAt(this.#cursor.displacementOffset) ?? this.instruction.memoryDisplacement
-  }
-
-  immediate(operand: number): bigint {
-    const kind = this.instruction.opKind(operand)
-    const { OpKind } = this.#iced
-    if (kind < OpKind.Immediate8 || kind > OpKind.Immediate32to64)
-      throw new NotFollowed('it has an operand that no veneer needs')
-    return this.#valueAt(this.#cursor.immediateOffset) ?? this.instruction.immediate(operand)
-  }
-  isMemory(operand: number): boolean {
-    return this.instruction.opKind(operand) === this.#iced.OpKind.Memory
-  }
-  isRegister(operand: number): boolean {
-    return this.instruction.opKind(operand) === this.#iced.OpKind.Register
-  }
-  isGeneral(register: Iced.Register): boolean {
-    return this.#iced.RegisterExt.isGPR(register)
-  }
-  isHighByte(register: Iced.Register): boolean {
-    const { Register } = this.#iced
-    return register >= Register.AH && register <= Register.BH
-  }
-  numberOf(register: Iced.Register): number {
-    const { RegisterExt, Register } = this.#iced
-    return RegisterExt.fullRegister(register) - Register.RAX
-  }
-  /** Bytes of an operand; of memory that an instruction only points at: 0. */
-  size(operand: number): number {
-    const { MemorySizeExt, RegisterExt } = this.#iced
-    if (this.isMemory(operand)) return MemorySizeExt.size(this.instruction.memorySize)
-    return this.isRegister(operand) ? RegisterExt.size(this.instruction.opRegister(operand)) : 8
-  }
-
-  /** Masks, rounding, lock and the like. */
-  decoration(): string {
-    const i = this.instruction
-    const prefixes = [i.hasLockPrefix, i.hasRepePrefix, i.hasRepnePrefix, i.isBroadcast, i.zeroingMasking]
-    return `${prefixes.map(Number).join('')} ${i.opMask} ${i.roundingControl} ${i.suppressAllExceptions}`
-  }
-
-  /** General registers that count without being an operand or a part of an address. */
-  implicitRegisters(): number[] {
-    const { instruction } = this
-    const named = new Set<number>()
-    for (let i = 0; i < instruction.opCount; i++)
-      if (this.isRegister(i) && this.isGeneral(instruction.opRegister(i)))
-        named.add(this.numberOf(instruction.opRegister(i)))
-    return this.#used().filter((register) => !named.has(register))
-  }
-
-  /** Register operands that are written. */
-  writtenRegisters(): { readonly operand: number; readonly register: Iced.Register }[] {
-    const { OpAccess, InstructionInfoFactory } = this.#iced
-    const factory = new InstructionInfoFactory()
-    const info = factory.info(this.instruction)
-    const written: { operand: number; register: Iced.Register }[] = []
-    for (let i = 0; i < this.instruction.opCount; i++) {
-      const access = info.opAccess(i)
-      const writes = access !== OpAccess.Read && access !== OpAccess.CondRead && access !== OpAccess.None
-      if (writes && this.isRegister(i) && this.isGeneral(this.instruction.opRegister(i)))
-        written.push({ operand: i, register: this.instruction.opRegister(i) })
-    }
-    info.free()
-    factory.free()
-    return written
-  }
-
-  #used(): number[] {
-    const factory = new this.#iced.InstructionInfoFactory()
-    // Without its address: a register may count for that alone.
-    const bare = this.instruction.clone()
-    bare.memoryBase = this.#iced.Register.None
-    bare.memoryIndex = this.#iced.Register.None
-    const info = factory.info(bare)
-    const numbers = new Set<number>()
-    for (const used of info.usedRegisters() as Iced.UsedRegister[]) {
-      if (this.isGeneral(used.register)) numbers.add(this.numberOf(used.register))
-      used.free()
-    }
-    info.free()
-    bare.free()
-    factory.free()
-    return [...numbers].sort((a, b) => a - b)
-  }
-
-  #valueAt(at: number): bigint | undefined {
-    return this.#field?.at === at && at > 0 ? this.#field.value : undefined
   }
 }
