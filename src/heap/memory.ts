@@ -32,6 +32,8 @@ export interface HeapMemory<T extends Extent = Extent> {
   readonly committed: number
   /** The code as it is, to be read only. `bytes[i]` is the byte at position i; what lies at `committed` and above is not to be touched. */
   readonly bytes: Uint8Array
+  /** Why code may run in this thread alone, or undefined. */
+  readonly oneThread?: string | undefined
   /**
    * Opens positions [from, to) for writing while `work` runs, and makes what was written visible to execution. Scopes do not nest.
    * What the system refuses throws `unsupported` before `work` runs.

@@ -10,6 +10,9 @@
 import { type AddressLike, hex, toAddress, toOffset } from '../../core/address.ts'
 import { RelocError } from '../../core/errors.ts'
 import { type AddressRange, findRange, formatRange } from '../../core/range.ts'
+import { type Koffi, type Libc, type Machine, nativeUnavailable, THIS_MACHINE } from './machine.ts'
+
+export { nativeUnavailable }
 
 /** What a page allows. */
 export type Access = 'none' | 'r' | 'rw' | 'rx'
@@ -23,11 +26,12 @@ const USER_END = 0x7ffffffff000n
 const PROTECTION: Readonly<Record<Access, number>> = { none: 0, r: 1, rw: 3, rx: 5 }
 const MAP_SHARED = 0x01
 const MAP_PRIVATE = 0x02
+const MAP_FIXED = 0x10
 const MAP_ANONYMOUS = 0x20
 const MAP_NORESERVE = 0x4000
 const MAP_FIXED_NOREPLACE = 0x100000
 const MFD_CLOEXEC = 1
-const SYS_MEMBARRIER = 324
+const MADV_DONTFORK = 10
 const MEMBARRIER_SYNC_CORE = 1 << 5
 const MEMBARRIER_REGISTER_SYNC_CORE = 1 << 6
 /** Errors that say "this address is taken or not for you", not "this system refuses". */
@@ -35,44 +39,24 @@ const EPERM = 1
 const EINVAL = 22
 const EEXIST = 17
 
-/** The few functions of libc in use; a value of 64 bits comes back as a number where that is exact. */
-interface Libc {
-  mmap(
-    address: bigint,
-    length: number,
-    protection: number,
-    flags: number,
-    file: number,
-    offset: number,
-  ): bigint
-  munmap(address: bigint, length: number): number
-  mprotect(address: bigint, length: number, protection: number): number
-  memfd_create(name: string, flags: number): number
-  ftruncate(file: number, length: number): number
-  close(file: number): number
-  syscall(number: number, command: number, flags: number, cpu: number): number
-}
-
-type Koffi = typeof import('koffi')
-
+/** Pages that were mapped in one call and allow the same. */
 interface Mapping extends AddressRange {
-  access: Access
+  readonly access: Access
+  /** Start of what was mapped in that call. */
+  readonly origin: bigint
 }
 
-/** Why this machine has no native memory, or `undefined` where it has. */
-export function nativeUnavailable(): string | undefined {
-  if (process.platform !== 'linux' || process.arch !== 'x64')
-    return `native execution needs Linux on x86-64; this is ${process.platform} ${process.arch}`
-  try {
-    loadKoffi()
-    return undefined
-  } catch (error) {
-    return `the optional dependency koffi does not load (${error instanceof Error ? error.message.split('\n')[0] : String(error)})`
-  }
+/** The parts of a mapping when `[start, end)` of it allows `access`. */
+function cut(mapping: Mapping, start: bigint, end: bigint, access: Access): Mapping[] {
+  const from = start > mapping.start ? start : mapping.start
+  const to = end < mapping.end ? end : mapping.end
+  const parts = [
+    { ...mapping, end: from },
+    { ...mapping, start: from, end: to, access },
+    { ...mapping, start: to },
+  ]
+  return parts.filter((part) => part.start < part.end)
 }
-
-const loadKoffi = (): Koffi =>
-  process.getBuiltinModule('module').createRequire(import.meta.url)('koffi') as Koffi
 
 const roundUp = (length: number): number => Math.ceil(length / PAGE_SIZE) * PAGE_SIZE
 
@@ -82,6 +66,8 @@ export class NativeMemory {
   readonly #libc: Libc
   /** Sorted, disjoint. */
   readonly #mappings: Mapping[] = []
+  /** Descriptors that are open. */
+  readonly #files = new Set<number>()
   readonly #callbacks: ReturnType<Koffi['register']>[] = []
   /** Types of functions, by their number of arguments. */
   readonly #types: ReturnType<Koffi['proto']>[] = []
@@ -89,40 +75,34 @@ export class NativeMemory {
   #registered = false
 
   /** Throws `unsupported` where the platform is another one or koffi is missing. */
-  constructor() {
-    const reason = nativeUnavailable()
+  constructor(machine: Machine = THIS_MACHINE) {
+    const reason = nativeUnavailable(machine)
     if (reason !== undefined) throw new RelocError('unsupported', `No native memory: ${reason}.`)
-    this.#koffi = loadKoffi()
-    const libc = this.#koffi.load(null)
-    this.#libc = {
-      mmap: libc.func('uint64_t mmap(uint64_t, size_t, int, int, int, int64_t)'),
-      munmap: libc.func('int munmap(uint64_t, size_t)'),
-      mprotect: libc.func('int mprotect(uint64_t, size_t, int)'),
-      memfd_create: libc.func('int memfd_create(const char *, unsigned int)'),
-      ftruncate: libc.func('int ftruncate(int, int64_t)'),
-      close: libc.func('int close(int)'),
-      syscall: libc.func('int64_t syscall(int64_t, int64_t, int64_t, int64_t)'),
-    }
+    this.#koffi = machine.koffi()
+    this.#libc = machine.libc(this.#koffi)
   }
 
   /**
-   * Maps zeroed private memory of `length` bytes (rounded up to pages) at exactly `address` (a page's start);
-   * nothing that is mapped there is replaced. Throws `bad-argument` where the address is taken or not allowed,
-   * `unsupported` where the system refuses.
+   * Maps zeroed private memory of `length` bytes (rounded up to pages) at exactly `address` (a page's start), or where the
+   * system likes it with `undefined`; nothing that is mapped there is replaced. Returns the address. Throws `bad-argument` where
+   * the address is taken or not allowed, `unsupported` where the system refuses.
    */
-  map(address: AddressLike, length: number, access: Access = 'rw'): void {
-    this.#map(address, length, access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+  map(address: AddressLike | undefined, length: number, access: Access = 'rw'): bigint {
+    return this.#map(address, length, access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
   }
 
   /** An anonymous file of `length` bytes to map any number of times. Returns its descriptor. */
   createShared(name: string, length: number): number {
     const file = this.#libc.memfd_create(name, MFD_CLOEXEC)
-    if (file < 0 || this.#libc.ftruncate(file, roundUp(length)) < 0) throw this.#refused('memfd_create')
+    if (file < 0) throw this.#refused('memfd_create')
+    this.#files.add(file)
+    this.#check(this.#libc.ftruncate(file, roundUp(length)), 'ftruncate')
     return file
   }
 
   /** Closes a descriptor of `createShared`; its mappings stay. */
   closeShared(file: number): void {
+    this.#files.delete(file)
     this.#libc.close(file)
   }
 
@@ -140,6 +120,26 @@ export class NativeMemory {
     return this.#map(address, length, access, MAP_SHARED, file, offset)
   }
 
+  /**
+   * Maps a file's pages in place of pages that are mapped here. A system that lets no page become executable (PR_SET_MDWE, SELinux) lets it
+   * be mapped so.
+   */
+  replaceShared(file: number, offset: number, address: AddressLike, length: number, access: Access): void {
+    const { start, end } = this.#pages(address, length)
+    this.#covering(start, end)
+    const flags = MAP_SHARED | MAP_FIXED
+    const got = this.#libc.mmap(start, Number(end - start), PROTECTION[access], flags, file, offset)
+    if (BigInt(got) !== start) throw this.#refused('mmap')
+    this.#note(start, end, access)
+  }
+
+  /** Keeps whole pages that are mapped here out of forked children: who touches them there ends that process. */
+  keepFromChildren(address: AddressLike, length: number): void {
+    const { start, end } = this.#pages(address, length)
+    this.#covering(start, end)
+    this.#check(this.#libc.madvise(start, Number(end - start), MADV_DONTFORK), 'madvise')
+  }
+
   /** Unmaps whole mappings: `[address, address + length)` must begin and end with one. */
   unmap(address: AddressLike, length: number): void {
     const { start, end } = this.#pages(address, length)
@@ -147,27 +147,34 @@ export class NativeMemory {
     const last = this.#mappings.findIndex((mapping) => mapping.end === end)
     if (first < 0 || last < first)
       throw new RelocError('bad-argument', `${formatRange({ start, end })} is not what was mapped here.`)
-    for (const mapping of this.#mappings.splice(first, last - first + 1))
+    for (const mapping of this.#mappings.slice(first, last + 1)) {
       this.#check(this.#libc.munmap(mapping.start, Number(mapping.end - mapping.start)), 'munmap')
+      this.#mappings.splice(this.#mappings.indexOf(mapping), 1)
+    }
   }
 
   /** Changes the access of whole pages that are mapped here. */
   protect(address: AddressLike, length: number, access: Access): void {
     const { start, end } = this.#pages(address, length)
-    const covering = this.#covering(start, end)
+    this.#covering(start, end)
     this.#check(this.#libc.mprotect(start, Number(end - start), PROTECTION[access]), 'mprotect')
-    const first = covering[0]
-    const last = covering[covering.length - 1]
-    const pieces: Mapping[] = [
-      { start: first.start, end: start, access: first.access },
-      { start, end, access },
-      { start: end, end: last.end, access: last.access },
-    ]
-    this.#mappings.splice(
-      this.#mappings.indexOf(first),
-      covering.length,
-      ...pieces.filter((piece) => piece.start < piece.end),
-    )
+    this.#note(start, end, access)
+  }
+
+  /** What `[start, end)`, which is mapped, allows from now on. */
+  #note(start: bigint, end: bigint, access: Access): void {
+    const covering = this.#covering(start, end)
+    const at = this.#mappings.indexOf(covering[0])
+    const before = this.#mappings.slice(Math.max(at - 1, 0), at)
+    const behind = this.#mappings.slice(at + covering.length, at + covering.length + 1)
+    const pieces = [...before]
+    for (const piece of [...covering.flatMap((mapping) => cut(mapping, start, end, access)), ...behind]) {
+      const last = pieces[pieces.length - 1]
+      if (last?.origin === piece.origin && last.access === piece.access && last.end === piece.start)
+        pieces[pieces.length - 1] = { ...last, end: piece.end }
+      else pieces.push(piece)
+    }
+    this.#mappings.splice(at - before.length, before.length + covering.length + behind.length, ...pieces)
   }
 
   /** Writes into memory that is `rw` now. Throws `bad-argument` elsewhere. */
@@ -201,10 +208,10 @@ export class NativeMemory {
    */
   serializeThreads(): void {
     if (!this.#registered) {
-      this.#check(this.#libc.syscall(SYS_MEMBARRIER, MEMBARRIER_REGISTER_SYNC_CORE, 0, 0), 'membarrier')
+      this.#check(this.#libc.membarrier(MEMBARRIER_REGISTER_SYNC_CORE), 'membarrier')
       this.#registered = true
     }
-    this.#check(this.#libc.syscall(SYS_MEMBARRIER, MEMBARRIER_SYNC_CORE, 0, 0), 'membarrier')
+    this.#check(this.#libc.membarrier(MEMBARRIER_SYNC_CORE), 'membarrier')
   }
 
   /** The bytes of a mapping whatever it allows now: who touches them when it does not allow it ends the process. */
@@ -245,11 +252,12 @@ export class NativeMemory {
 
   /** What is mapped, sorted by address. */
   mappings(): readonly (AddressRange & { readonly access: Access })[] {
-    return this.#mappings.map((mapping) => ({ ...mapping }))
+    return this.#mappings.map(({ start, end, access }) => ({ start, end, access }))
   }
 
   /** Unmaps everything. */
   close(): void {
+    for (const file of [...this.#files]) this.closeShared(file)
     for (const callback of this.#callbacks.splice(0)) this.#koffi.unregister(callback)
     for (const { start, end } of this.mappings()) this.unmap(start, Number(end - start))
   }
@@ -272,7 +280,7 @@ export class NativeMemory {
       this.#libc.munmap(got, size)
       throw new RelocError('bad-argument', `${formatRange({ start, end })} is taken.`)
     }
-    this.#mappings.push({ start: got, end: got + BigInt(size), access })
+    this.#mappings.push({ start: got, end: got + BigInt(size), access, origin: got })
     this.#mappings.sort((a, b) => (a.start < b.start ? -1 : 1))
     return got
   }
@@ -307,7 +315,7 @@ export class NativeMemory {
   }
 
   #refused(what: string, range?: AddressRange): RelocError {
-    const errno = this.#koffi.errno()
+    const errno = this.#libc.errno()
     const name = Object.entries(this.#koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? `${errno}`
     const place = range === undefined ? '' : ` of ${formatRange(range)}`
     if (range !== undefined && (errno === EEXIST || errno === EPERM || errno === EINVAL))

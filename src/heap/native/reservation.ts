@@ -1,12 +1,13 @@
 /**
- * Native memory for a heap: one anonymous file, mapped twice.
+ * Native memory for a heap: views.ts's pages under the checks of a write scope.
  *
  * Invariants:
- * - The executable view is never writable, the writable view never executable. The writable view is mapped once and allows nothing
- *   outside a write scope; in a scope only the pages that it names are open.
- * - Pages above `committed` allow nothing in either view; committed bytes that are free hold `int3`.
- * - After each scope every thread of the process serialises (membarrier) before it can run what was written through the other view.
- * - A forked child would share the pages, so a process other than the maker's is refused.
+ * - Outside a write scope nothing is writable; in a scope only the pages that it names are.
+ * - Pages above `committed` allow nothing; committed bytes that are free hold `int3`.
+ * - After each scope every thread of the process serialises (membarrier) before it can run what was written; where the system has no
+ *   membarrier this thread does (cpuid), and `oneThread` says that no other may run code.
+ * - What the system refuses is refused before anything was written. That pages do not close can only be known afterwards: then the heap is
+ *   as it shall be, and every further scope and call is refused until they do.
  */
 import { type AddressLike, hex, toAddress } from '../../core/address.ts'
 import { RelocError } from '../../core/errors.ts'
@@ -17,11 +18,12 @@ import {
   checkReservation,
   type HeapMemory,
   PAGE,
-  POISON,
 } from '../memory.ts'
 import { type Extent, Registry } from '../registry.ts'
 import type { StackAccess } from '../stack.ts'
-import { NativeMemory } from './memory.ts'
+import { type Machine, THIS_MACHINE } from './machine.ts'
+import type { NativeMemory } from './memory.ts'
+import { type MapAt, mapViews, serialize, type Views } from './views.ts'
 
 export interface NativeOptions {
   /** Bytes, whole pages, below 2 GiB; memory is used as code comes. Default 64 MiB. */
@@ -41,129 +43,156 @@ const PROBE_STEP = 16n << 20n
 const LOWEST = 0x10000n
 const HIGHEST = 0x7fff_0000_0000n
 
-/** A reservation in this process. Throws `unsupported` where the platform or the system refuses, `bad-argument` where the place is taken. */
-export function nativeMemory<T extends Extent>(options: NativeOptions = {}): HeapMemory<T> {
+/**
+ * A reservation in this process. Throws `unsupported` where the platform or the system refuses, `bad-argument` where the place is taken; then
+ * nothing is mapped. `machine` is for tests.
+ */
+export function nativeMemory<T extends Extent>(
+  options: NativeOptions = {},
+  machine: Machine = THIS_MACHINE,
+): HeapMemory<T> {
   const size = options.size ?? DEFAULT_SIZE
   checkReservation(0n, size)
-  const memory = new NativeMemory()
+  const views = mapViews(machine, size, (map) => placeView(map, size, options))
   try {
-    return new Reservation<T>(memory, size, options)
+    return new Reservation<T>(views, size, machine)
   } catch (error) {
-    memory.close()
+    views.memory.close()
     throw error
   }
 }
 
 class Reservation<T extends Extent> implements HeapMemory<T> {
-  readonly base: bigint
   readonly size: number
   readonly registry: Registry<T>
-  readonly bytes: Uint8Array
   committed = 0
-  readonly #memory: NativeMemory
-  /** Address and bytes of the writable view. */
-  readonly #alias: bigint
-  readonly #writable: Uint8Array
-  readonly #process = process.pid
   readonly stack: StackAccess
+  readonly #views: Views
   #writing = false
+  /** Why other threads cannot be made to serialise, once that was refused. */
+  #unserialized: string | undefined
+  /** Pages that the system did not let close. */
+  #open: { readonly from: number; readonly to: number } | undefined
 
-  constructor(memory: NativeMemory, size: number, options: NativeOptions) {
-    this.#memory = memory
+  constructor(views: Views, size: number, machine: Machine) {
+    this.#views = views
     this.size = size
     this.registry = new Registry<T>(size)
-    const file = memory.createShared('x64-reloc', size)
-    try {
-      this.base = placeView(memory, file, size, options)
-      this.#alias = memory.mapShared(file, 0, undefined, size, 'none')
-    } finally {
-      memory.closeShared(file)
-    }
-    memory.serializeThreads()
-    this.bytes = memory.window(this.base, size)
-    this.#writable = memory.window(this.#alias, size)
-    this.stack = stackOf(memory)
+    this.#serialize()
+    this.stack = stackOf(views.memory, machine)
+  }
+
+  get base(): bigint {
+    return this.#views.base
+  }
+
+  get bytes(): Uint8Array {
+    return this.#views.bytes
+  }
+
+  get oneThread(): string | undefined {
+    return this.#views.oneThread ?? this.#unserialized
   }
 
   write<R>(from: number, to: number, work: (writer: CodeWriter) => R): R {
     if (this.#writing) throw new RelocError('bad-argument', 'A write scope is open: scopes do not nest.')
-    if (process.pid !== this.#process)
-      throw new RelocError(
-        'unsupported',
-        `This heap belongs to process ${this.#process}: a forked child shares its pages and does not write them.`,
-      )
+    this.#close()
     if (to > this.committed) this.#commit(to)
-    const first = Math.floor(from / PAGE) * PAGE
-    const pages = Math.max(to - first, 1)
-    const place = this.#alias + BigInt(first)
-    this.#memory.protect(place, pages, 'rw')
+    const pages = {
+      from: Math.floor(from / PAGE) * PAGE,
+      to: Math.ceil(Math.max(to, from + 1) / PAGE) * PAGE,
+    }
+    this.#views.open(pages.from, pages.to)
+    this.#open = pages
     this.#writing = true
-    const writer = new CheckedWriter(this.registry, this.#writable.subarray(from, to), from, to)
+    const writer = new CheckedWriter(this.registry, this.#views.writable.subarray(from, to), from, to)
     try {
       return work(writer)
     } finally {
       writer.close()
       this.#writing = false
-      this.#memory.protect(place, pages, 'none')
-      this.#memory.serializeThreads()
+      try {
+        this.#close()
+      } catch {
+        // What was written counts; whoever writes or calls next meets the refusal.
+      }
+      this.#serialize()
     }
   }
 
   call(address: bigint, args: readonly bigint[]): bigint {
-    return this.#memory.call(address, args)
+    this.#close()
+    return this.#views.memory.call(address, args)
   }
 
   callback(callee: Callee, arity: number): bigint {
-    return this.#memory.callback(callee, arity)
+    return this.#views.memory.callback(callee, arity)
   }
 
   close(): void {
-    this.#memory.close()
+    this.#views.memory.close()
   }
 
-  /** Poisons and opens for execution whatever is still missing below `to`. */
+  /** Closes what was opened for writing. Throws `unsupported`. */
+  #close(): void {
+    if (this.#open === undefined) return
+    this.#views.close(this.#open.from, this.#open.to)
+    this.#open = undefined
+  }
+
+  /** Opens for execution whatever is still missing below `to`. */
   #commit(to: number): void {
-    const from = this.committed
     const end = Math.min(this.size, Math.ceil(to / CHUNK) * CHUNK)
-    const place = this.#alias + BigInt(from)
-    this.#memory.protect(place, end - from, 'rw')
-    this.#writable.fill(POISON, from, end)
-    this.#memory.protect(place, end - from, 'none')
-    this.#memory.protect(this.base + BigInt(from), end - from, 'rx')
+    this.#views.commit(this.committed, end)
     this.committed = end
+  }
+
+  /** Every thread serialises before it runs what was written; where the system cannot, this one does. */
+  #serialize(): void {
+    if (this.#unserialized === undefined)
+      try {
+        this.#views.memory.serializeThreads()
+        return
+      } catch (error) {
+        this.#unserialized = `other threads cannot be told of new code (${(error as Error).message})`
+      }
+    serialize(this.#views, this.size)
   }
 }
 
 /** The stack of this thread, and a page for the control block. */
-function stackOf(memory: NativeMemory): StackAccess {
-  const file = memory.createShared('x64-reloc-control', PAGE)
-  const control = memory.mapShared(file, 0, undefined, PAGE, 'rw')
-  memory.closeShared(file)
-  const shadow = /^x86_Thread_features:.*\bshstk\b/m.test(
-    process.getBuiltinModule('fs').readFileSync('/proc/self/status', 'utf8'),
-  )
+function stackOf(memory: NativeMemory, machine: Machine): StackAccess {
   return {
-    control,
-    fixed: shadow
-      ? 'the system keeps a shadow stack, on which return addresses cannot be changed'
-      : undefined,
+    control: memory.map(undefined, PAGE),
+    fixed: shadowStack(machine),
     read: (address) => memory.foreign(address, 8).getBigUint64(0, true),
     write: (address, value) => memory.foreign(address, 8).setBigUint64(0, value, true),
   }
 }
 
-/** Maps the view that is executed, where the options want it. */
-function placeView(memory: NativeMemory, file: number, size: number, options: NativeOptions): bigint {
+/** Why return addresses cannot be changed here, or undefined. */
+function shadowStack(machine: Machine): string | undefined {
+  try {
+    return /^x86_Thread_features:.*\bshstk\b/m.test(machine.status())
+      ? 'the system keeps a shadow stack, on which return addresses cannot be changed'
+      : undefined
+  } catch {
+    return 'the system does not tell (/proc/self/status) whether it keeps a shadow stack'
+  }
+}
+
+/** Maps what is executed where the options want it. */
+function placeView(map: MapAt, size: number, options: NativeOptions): bigint {
   if (options.base !== undefined) {
     const base = toAddress(options.base, 'base')
     checkReservation(base, size)
-    return memory.mapShared(file, 0, base, size, 'none')
+    return map(base)
   }
   const near = (options.near ?? []).map((address, i) => toAddress(address, `near[${i}]`))
-  if (near.length === 0) return memory.mapShared(file, 0, undefined, size, 'none')
+  if (near.length === 0) return map(undefined)
   for (const base of nearPlaces(near, size)) {
     try {
-      return memory.mapShared(file, 0, base, size, 'none')
+      return map(base)
     } catch (error) {
       if (!(error instanceof RelocError) || error.code !== 'bad-argument') throw error
     }
