@@ -70,6 +70,9 @@ export class Calls {
   }
 
   hold(): () => void {
+    const { oneThread } = this.#state.memory
+    if (oneThread !== undefined)
+      throw new RelocError('unsupported', `Code of this heap runs where it is called alone: ${oneThread}.`)
     this.#state.holds++
     let held = true
     return () => {

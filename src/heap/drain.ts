@@ -2,6 +2,7 @@
  * Retired blocks: freed objects and old copies. Their bytes are given back when nothing can run in them any more, and not before anything
  * that might call them.
  */
+import { RelocError } from '../core/errors.ts'
 import type { Block, CodeObject } from './object.ts'
 import type { HeapState } from './state.ts'
 
@@ -40,7 +41,13 @@ export class Drain {
   }
 
   #release(blocks: readonly Block[]): void {
-    this.#state.release(blocks)
+    try {
+      this.#state.release(blocks)
+    } catch (error) {
+      // Pages that the system does not let be written stay retired until the next time; what was asked for is done.
+      if (error instanceof RelocError && error.code === 'unsupported') return
+      throw error
+    }
     const left = new Set([...this.#state.retired].map((block) => block.object))
     for (const object of new Set(blocks.map((block) => block.object)))
       if (object.freed && !left.has(object)) this.#onDealloc(object)

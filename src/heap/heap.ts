@@ -159,7 +159,10 @@ export class CodeHeap {
     return this.#calls.callback(callee, arity)
   }
 
-  /** Says that code of the heap is running until the function returned is called: old copies stay, and slides are refused. */
+  /**
+   * Says that code of the heap is running until the function returned is called: old copies stay, and slides are refused. Throws `unsupported` where
+   * the memory serves this thread alone.
+   */
   hold(): () => void {
     return this.#calls.hold()
   }

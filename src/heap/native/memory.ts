@@ -274,7 +274,7 @@ export class NativeMemory {
     const size = Number(end - start)
     const fixed = wanted === undefined ? 0 : MAP_FIXED_NOREPLACE
     const got = BigInt(this.#libc.mmap(start, size, PROTECTION[access], flags | fixed, file, offset))
-    if (got >= 1n << 63n) throw this.#refused('mmap', { start, end })
+    if (got >= 1n << 63n) throw this.#refused('mmap', wanted === undefined ? undefined : { start, end })
     if (wanted !== undefined && got !== start) {
       // A kernel before 4.17 does not know MAP_FIXED_NOREPLACE and takes the address as a wish.
       this.#libc.munmap(got, size)

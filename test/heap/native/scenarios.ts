@@ -1,43 +1,12 @@
 /** Programs that run native code: each in a process of its own, see `run.ts`. Results are plain JSON. */
 import { readFileSync } from 'node:fs'
-import { RelocError } from '../../../src/core/errors.ts'
 import { CodeHeap } from '../../../src/heap/heap.ts'
 import { JitDump } from '../../../src/heap/native/perf.ts'
 import { nativeMemory } from '../../../src/heap/native/reservation.ts'
 import type { Block } from '../../../src/heap/object.ts'
+import { evenOdd, refusal } from './pieces.ts'
 
 const BASE = 0x1000_0000n
-
-/** `n == 0 ? value : other(n - 1)`, as a call that is not a tail call. 23 bytes. */
-function countdown(value: number, from: bigint, other: bigint): Uint8Array {
-  const bytes = Uint8Array.of(
-    ...[0x48, 0x85, 0xff], // test rdi, rdi
-    ...[0x74, 0x09], // jz +9
-    ...[0x48, 0xff, 0xcf], // dec rdi
-    ...[0xe8, 0, 0, 0, 0], // call other
-    0xc3,
-    ...[0xb8, value, 0, 0, 0], // mov eax, value
-    0xc3,
-  )
-  new DataView(bytes.buffer).setInt32(9, Number(other - (from + 13n)), true)
-  return bytes
-}
-
-/** even(n) and odd(n), which call each other. */
-const evenOdd = (heap: CodeHeap): ReturnType<CodeHeap['addAll']> =>
-  heap.addAll([
-    { bytes: countdown(1, BASE, BASE + 0x100n), base: BASE, name: 'even' },
-    { bytes: countdown(0, BASE + 0x100n, BASE), base: BASE + 0x100n, name: 'odd' },
-  ])
-
-const refusal = (work: () => unknown): string => {
-  try {
-    work()
-    return 'none'
-  } catch (error) {
-    return error instanceof RelocError ? error.code : String(error)
-  }
-}
 
 /** The mappings of heaps, and those of them that can be written and executed (V8's own code can). */
 function mappings(): { readonly wx: string[]; readonly heap: string[] } {
