@@ -2,7 +2,7 @@
  * Scores the analysis against a corpus of linker pairs: the same objects linked at two addresses, so that the bytes at the
  * second address are known. Usage: score.ts DIR [--mode table|hinted|bare] [--decoder iced|tables] [--case NAME] [--verify] [--verbose] [--json]
  *   --leave-out [--train DIR,DIR]   each case by statistics that were trained without its origin
- *   --levels                        right and wrong sites by address evidence
+ *   --levels                        right and wrong sites by address evidence and by code evidence
  *
  * A case is a folder with from.bin, to.bin and case.json (from, to, length, memLength, ranges, functions, relocs), or a
  * pack of small blobs with one line each in pack.jsonl. See the README's section on accuracy for the format.
@@ -239,29 +239,42 @@ function trainWithout(dirs: readonly string[]): (origin: string) => Int8Array {
   }
 }
 
-const LEVELS = ['exact', 'encoding', 'flow', 'range'] as const
+/** The levels of both axes of evidence, strongest first. */
+const LEVELS = { address: ['exact', 'encoding', 'flow', 'range'], code: ['given', 'flow', 'guess'] } as const
 
-/** How many of the absolute sites that each level of evidence claims are the linker's, and how many of the linker's it finds. */
+/**
+ * How many of the sites that each level of evidence claims are the linker's, and how many of the linker's it finds: by address evidence of the
+ * absolute sites, by code evidence of all.
+ */
 function reportLevels(mode: Mode, cases: readonly Case[]): void {
   const right = new Map<string, number>()
   const wrong = new Map<string, number>()
-  let truth = 0
+  const truth = { address: 0, code: 0 }
   for (const pair of cases.flatMap((one) => one.pairs)) {
-    const changing = new Set(pair.relocs.filter((reloc) => reloc.changes).map((reloc) => reloc.offset))
-    truth += pair.relocs.filter((reloc) => reloc.changes && reloc.adj === 1).length
-    for (const site of tableFor(pair, mode).sites()) {
-      const level = site.evidence.address
-      if (level === undefined) continue
-      const counts = changing.has(site.offset) ? right : wrong
-      counts.set(level, (counts.get(level) ?? 0) + 1)
+    const changing = pair.relocs.filter((reloc) => reloc.changes)
+    const offsets = new Set(changing.map((reloc) => reloc.offset))
+    truth.address += changing.filter((reloc) => reloc.adj === 1).length
+    truth.code += changing.length
+    for (const { offset, kind, evidence } of tableFor(pair, mode).sites()) {
+      const counts = offsets.has(offset) ? right : wrong
+      const keys = [`code ${evidence.code}`]
+      if (kind.startsWith('abs') || kind === 'split') keys.push(`address ${evidence.address}`)
+      for (const key of keys) counts.set(key, (counts.get(key) ?? 0) + 1)
     }
   }
-  for (const level of LEVELS) {
-    const [good, bad] = [right.get(level) ?? 0, wrong.get(level) ?? 0]
-    if (good + bad === 0) continue
-    console.log(
-      `  ${level}: ${good} right, ${bad} wrong (${((100 * good) / (good + bad)).toFixed(4)} % right); ${((100 * good) / truth).toFixed(1)} % of ${truth} true absolute sites`,
-    )
+  for (const axis of ['address', 'code'] as const) {
+    let [good, bad] = [0, 0]
+    for (const level of LEVELS[axis]) {
+      const key = `${axis} ${level}`
+      if (!right.has(key) && !wrong.has(key)) continue
+      good += right.get(key) ?? 0
+      bad += wrong.get(key) ?? 0
+      const share = (part: number, of: number, digits: number): string => ((100 * part) / of).toFixed(digits)
+      console.log(
+        `  ${mode}, ${key}: ${right.get(key) ?? 0} right, ${wrong.get(key) ?? 0} wrong; with all above ${share(good, good + bad, 4)} % right, ` +
+          `${share(good, truth[axis], 1)} % of ${truth[axis]} ${axis === 'address' ? 'absolute' : 'true'} sites`,
+      )
+    }
   }
 }
 

@@ -4,7 +4,7 @@ import { hexBytes, viewOf } from '../core/bytes.ts'
 import type { Problem } from '../core/errors.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type Blob, type BlobOptions, TableBuilder, toBlob } from '../table/builder.ts'
-import { CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
+import { ADDRESS_FLOW, CODE_FLOW, CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { createIcedDecoder } from '../x86/iced.ts'
 import {
@@ -21,14 +21,15 @@ import { Background } from './background.ts'
 import { Candidates } from './candidates.ts'
 import { type CodeMap, mapCode } from './code-map.ts'
 import { GotWatcher } from './got.ts'
-import { checkHints, type Hints } from './hints.ts'
+import { type CheckedHints, checkHints, type Hints } from './hints.ts'
 import { Judge } from './judge.ts'
 import { addJumpTables } from './jump-tables.ts'
 import { LabelWatcher } from './label-operands.ts'
-import { isTaken } from './marks.ts'
+import { isTaken, Mark } from './marks.ts'
 import { OperandCollector } from './operands.ts'
 import { isPadding, Places } from './places.ts'
 import { limitProblems } from './problems.ts'
+import { Reach } from './reach.ts'
 import { addSelfRelative } from './self-relative.ts'
 import { SliceWatcher } from './slices.ts'
 import { isWatched } from './watched.ts'
@@ -65,8 +66,6 @@ class Analysis {
   readonly #candidates = new Candidates()
   readonly #background = new Background()
   readonly #problems: Problem[] = []
-  /** Code evidence of what is found in data: as good as the hints. */
-  #dataLevel: number = CODE_GUESS
 
   constructor(code: Uint8Array, options: AnalyzeOptions) {
     this.#code = code
@@ -86,7 +85,6 @@ class Analysis {
     const code = this.#code
     const hints = checkHints(this.#options.hints, code.length, this.#blob.base)
     this.#problems.push(...hints.problems)
-    if (hints.ranged) this.#dataLevel = CODE_GIVEN
     const { span } = this.#blob
     const decoder = this.#decoder
     const alignment = Number(this.#blob.base & 15n)
@@ -107,7 +105,7 @@ class Analysis {
     this.#checkEnd(map)
     const places = new Places(code, span, map, decoder)
     const view = viewOf(code)
-    addJumpTables(map.tables, view, this.#window, map.marks, this.#dataLevel, this.#builder)
+    addJumpTables(map.tables, view, this.#window, map.marks, this.#builder)
     this.#collectSpread(map, places)
     new Judge({
       candidates: this.#candidates,
@@ -119,8 +117,39 @@ class Analysis {
       builder: this.#builder,
     }).run()
     const taken = (offset: number): boolean => isTaken(map.marks, offset, 4)
-    addSelfRelative(view, map.data, alignment & 3, map.outside, taken, this.#dataLevel, this.#builder)
-    return this.#builder.finish(map.runs, limitProblems(this.#problems))
+    addSelfRelative(view, map.data, alignment & 3, map.outside, taken, this.#builder)
+    return this.#builder.finish(
+      map.runs,
+      limitProblems(this.#problems),
+      this.#codeEvidence(hints, map, places),
+    )
+  }
+
+  /** How sure it is that code, or data that code uses, is at an offset. */
+  #codeEvidence(hints: CheckedHints, map: CodeMap, places: Places): (offset: number) => number {
+    const isGiven = (offset: number): boolean =>
+      hints.ranged && (map.marks[offset] & (Mark.given | Mark.forbidden)) !== 0
+    let reach: Reach | undefined
+    return (offset) => {
+      if (isGiven(offset)) return CODE_GIVEN
+      reach ??= this.#reach(hints, map, places)
+      return reach.isCertain(offset) ? CODE_FLOW : CODE_GUESS
+    }
+  }
+
+  /** What is certain code: from the entries, or from the first byte where that is code and nobody told better. */
+  #reach(hints: CheckedHints, map: CodeMap, places: Places): Reach {
+    return new Reach({
+      code: this.#code,
+      map,
+      decoder: this.#decoder,
+      kind: this.#options.decoder,
+      cpu: this.#options.cpu,
+      places,
+      window: this.#window,
+      entries: hints.entries.length > 0 ? hints.entries : [0],
+      pointers: this.#builder.pointers(ADDRESS_FLOW),
+    })
   }
 
   /** Sites of the instructions, candidates of instructions and data. */
@@ -133,40 +162,36 @@ class Analysis {
       this.#background,
     )
     const instruction = new Instruction()
-    const { notable, runs } = map
-    let run = 0
+    const { notable } = map
     let report = PROGRESS_STEP
     for (let i = 0; i < notable.length; i++) {
       const at = notable[i]
-      while (runs[2 * run + 1] <= at) run++
       this.#decoder.decode(at, instruction)
-      operands.collect(instruction, map.levels[run])
+      operands.collect(instruction)
       if (instruction.branchSize !== 0) this.#checkPrefix(instruction)
       if (at < report) continue
       reportProgress(this.#options, at, this.#code.length, 'operands')
       report = at + PROGRESS_STEP
     }
-    for (let i = 0; i < map.data.length; i += 2)
-      operands.collectPointers(map.data[i], map.data[i + 1], this.#dataLevel)
+    for (let i = 0; i < map.data.length; i += 2) operands.collectPointers(map.data[i], map.data[i + 1])
   }
 
   /** Addresses that no instruction holds alone. In code that takes its own address 64-bit constants may be differences: the large model. */
   #collectSpread(map: CodeMap, places: Places): void {
     const code = this.#code
     const decoder = this.#decoder
-    const { starts, runs, levels, marks, outside } = map
+    const { starts, marks, outside } = map
     const got = map.selfLabels > 0 ? new GotWatcher(code) : undefined
     const labels = new LabelWatcher(code, this.#builder)
     const slices = new SliceWatcher(code, this.#builder)
     const instruction = new Instruction()
-    for (let i = 0, run = 0; i < starts.length; i++) {
+    for (let i = 0; i < starts.length; i++) {
       const at = starts[i]
       if (got === undefined && !isWatched(code, at)) continue
-      while (runs[2 * run + 1] <= at) run++
       decoder.decode(at, instruction)
-      got?.watch(instruction, levels[run])
-      labels.watch(instruction, levels[run])
-      slices.watch(instruction, levels[run])
+      got?.watch(instruction)
+      labels.watch(instruction)
+      slices.watch(instruction)
     }
     labels.finish({ decoder, marks, outside, places })
     slices.finish({ decoder, marks, places, warn: (...problem) => this.#warn(...problem) })

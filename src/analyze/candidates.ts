@@ -30,14 +30,14 @@ export const CARRIERS = 11
 
 export class Candidates {
   #count = 0
-  /** offset, kind, low, high, carrier | code evidence << 8 of each. */
+  /** offset, kind, low, high, carrier of each. */
   #rows: Uint32Array<ArrayBuffer> = new Uint32Array(5 * 256)
 
   get count(): number {
     return this.#count
   }
 
-  add(offset: number, kind: number, low: number, high: number, carrier: number, code: number): void {
+  add(offset: number, kind: number, low: number, high: number, carrier: number): void {
     const at = 5 * this.#count++
     if (at >= this.#rows.length) {
       const larger = new Uint32Array(2 * this.#rows.length)
@@ -48,13 +48,12 @@ export class Candidates {
     this.#rows[at + 1] = kind
     this.#rows[at + 2] = low
     this.#rows[at + 3] = high
-    this.#rows[at + 4] = carrier | (code << 8)
+    this.#rows[at + 4] = carrier
   }
 
   offset = (i: number): number => this.#rows[5 * i]
   kind = (i: number): number => this.#rows[5 * i + 1]
   low = (i: number): number => this.#rows[5 * i + 2]
   high = (i: number): number => this.#rows[5 * i + 3]
-  carrier = (i: number): number => this.#rows[5 * i + 4] & 0xff
-  code = (i: number): number => this.#rows[5 * i + 4] >>> 8
+  carrier = (i: number): number => this.#rows[5 * i + 4]
 }

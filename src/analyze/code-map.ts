@@ -10,7 +10,6 @@
 import { readSigned } from '../core/bytes.ts'
 import { type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { lowerBound } from '../core/search.ts'
-import { CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
 import type { Cpu, DecoderKind } from '../x86/instruction.ts'
 import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import { isSelfLabelAt } from './got.ts'
@@ -28,8 +27,6 @@ import { findZones } from './zones.ts'
 export interface CodeMap {
   /** Pairs of offsets, ascending: each run decodes linearly from its start to exactly its end. */
   readonly runs: Uint32Array
-  /** Code evidence of each run. */
-  readonly levels: Uint8Array
   /** Pairs of offsets of what is not code. */
   readonly data: Uint32Array
   /** Where each instruction starts, ascending, and as bits. */
@@ -354,9 +351,8 @@ function finishMap(
   const bits = new StartBits(code.length)
   bits.add(starts)
   const packed = Uint32Array.from(runs)
-  const levels = new Uint8Array(packed.length / 2).fill(hints.ranged ? CODE_GIVEN : CODE_GUESS)
   const notable = notableOf(input, swept, starts, careful, zoneTest(zones))
-  return { runs: packed, levels, data: gapsBetween(packed, code.length), starts, bits, notable }
+  return { runs: packed, data: gapsBetween(packed, code.length), starts, bits, notable }
 }
 
 /** [start, end) without the ranges that are data by hint. */

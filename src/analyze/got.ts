@@ -13,7 +13,7 @@ import { readField, viewOf } from '../core/bytes.ts'
 import { type AddressRange, findRange } from '../core/range.ts'
 import type { TableBuilder } from '../table/builder.ts'
 import { DIFF64 } from '../table/kinds.ts'
-import { ADDRESS_FLOW, packEvidence } from '../table/site.ts'
+import { ADDRESS_FLOW } from '../table/site.ts'
 import { type Instruction, Memory, Prefix } from '../x86/instruction.ts'
 
 /** Instructions between the parts of a triple, at the most. */
@@ -36,7 +36,6 @@ interface WideConstant {
   /** Offset of the imm64. */
   readonly offset: number
   readonly register: number
-  readonly code: number
   readonly order: number
   /** Added to another register soon after: as a number it would be compared, masked or stored. */
   added: boolean
@@ -65,8 +64,7 @@ export class GotWatcher {
     this.#view = viewOf(code)
   }
 
-  /** @param code code evidence of the instruction */
-  watch(instruction: Instruction, code: number): void {
+  watch(instruction: Instruction): void {
     this.#order++
     if (instruction.modrmOffset !== 0 && (instruction.modrm & 7) === 4 && instruction.modrm < 0xc0)
       this.#address(instruction)
@@ -84,7 +82,6 @@ export class GotWatcher {
       const constant = {
         offset: instruction.offset + instruction.immediateOffset,
         register,
-        code,
         order: this.#order,
         added: false,
       }
@@ -141,12 +138,11 @@ export class GotWatcher {
       targets.filter((_, i) => this.#constants[i].added && !anchors.has(this.#constants[i])),
     ).sort()
     this.#constants.forEach((constant, i) => {
-      const evidence = packEvidence(constant.code, ADDRESS_FLOW)
       const label = anchors.get(constant)
       if (label !== undefined)
-        builder.addDifference(constant.offset, DIFF64, got, wrapAddress(base + BigInt(label)), evidence)
+        builder.addDifference(constant.offset, DIFF64, got, wrapAddress(base + BigInt(label)), ADDRESS_FLOW)
       else if (isTarget(targets[i], got, covered, outside))
-        builder.addDifference(constant.offset, DIFF64, targets[i], got, evidence)
+        builder.addDifference(constant.offset, DIFF64, targets[i], got, ADDRESS_FLOW)
     })
   }
 }

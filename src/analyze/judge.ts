@@ -10,7 +10,7 @@
  */
 import type { TableBuilder } from '../table/builder.ts'
 import { KIND_ROWS } from '../table/kinds.ts'
-import { ADDRESS_ENCODING, ADDRESS_FLOW, ADDRESS_RANGE, packEvidence } from '../table/site.ts'
+import { ADDRESS_ENCODING, ADDRESS_FLOW, ADDRESS_RANGE } from '../table/site.ts'
 import type { Background } from './background.ts'
 import { CARRIERS, type Candidates, Carrier } from './candidates.ts'
 import { neighbours, roundness, wordLooks } from './looks.ts'
@@ -98,13 +98,7 @@ export class Judge {
     take(marks, offset, KIND_ROWS[kind].width)
     const level =
       carrier === Carrier.absolute ? ADDRESS_ENCODING : odds >= CORROBORATED ? ADDRESS_FLOW : ADDRESS_RANGE
-    builder.addAbsolute(
-      offset,
-      kind,
-      candidates.low(i),
-      candidates.high(i),
-      packEvidence(candidates.code(i), level),
-    )
+    builder.addAbsolute(offset, kind, candidates.low(i), candidates.high(i), level)
   }
 
   /** The reasons for and against candidate `i`. */

@@ -6,7 +6,7 @@ import { wrapAddress } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
 import type { TableBuilder } from '../table/builder.ts'
 import { ABS32, ABS64, DIFF32 } from '../table/kinds.ts'
-import { ADDRESS_FLOW, packEvidence } from '../table/site.ts'
+import { ADDRESS_FLOW } from '../table/site.ts'
 import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
 import { type Dispatch, DispatchReader } from './dispatch.ts'
 import { isTaken, Mark, take } from './marks.ts'
@@ -20,6 +20,8 @@ export interface JumpTable {
   readonly end: number
   readonly width: 4 | 8
   readonly anchor: number | undefined
+  /** Offsets of the jumps that go by it. */
+  readonly jumps: readonly number[]
 }
 
 export interface TableContext {
@@ -61,7 +63,10 @@ export function findJumpTables(context: TableContext, jumps: readonly number[]):
     // A comparison may have been of something else.
     const table =
       confirm(context, view, dispatch, dispatch.count) ?? confirm(context, view, dispatch, undefined)
-    if (table !== undefined && table.end > (tables.get(table.start)?.end ?? 0)) tables.set(table.start, table)
+    if (table === undefined) continue
+    const known = tables.get(table.start)
+    const jumps = [...(known?.jumps ?? []), jump]
+    tables.set(table.start, { ...(known !== undefined && known.end >= table.end ? known : table), jumps })
   }
   const found = endAtNext([...tables.values()].sort((a, b) => a.start - b.start))
   for (const { start, end } of found) marks.fill(Mark.forbidden, start, end)
@@ -92,7 +97,11 @@ function targetOf(
   return window.distance(view.getUint32(at, true), width === 8 ? view.getUint32(at + 4, true) : 0)
 }
 
-const targetsOf = (view: DataView, { start, end, width, anchor }: JumpTable, window: Window): number[] =>
+export const targetsOf = (
+  view: DataView,
+  { start, end, width, anchor }: JumpTable,
+  window: Window,
+): number[] =>
   Array.from({ length: (end - start) / width }, (_, i) =>
     targetOf(view, start + i * width, width, anchor, window),
   )
@@ -146,7 +155,7 @@ function confirm(
     end += width
   }
   const isWhole = count === undefined || end - table === count * width
-  return inside >= 2 && isWhole ? { start: table, end, width, anchor } : undefined
+  return inside >= 2 && isWhole ? { start: table, end, width, anchor, jumps: [at] } : undefined
 }
 
 /** Adds the entries that a move changes: addresses in a covered range, distances that cross its edge. */
@@ -155,11 +164,9 @@ export function addJumpTables(
   view: DataView,
   window: Window,
   marks: Uint8Array,
-  code: number,
   builder: TableBuilder,
 ): void {
   const { base, span } = builder.blob
-  const evidence = packEvidence(code, ADDRESS_FLOW)
   const isInside = (distance: number): boolean => distance >= 0 && distance < span
   for (const { start, end, width, anchor } of tables)
     for (let at = start; at < end; at += width) {
@@ -168,7 +175,7 @@ export function addJumpTables(
       const high = width === 8 ? view.getUint32(at + 4, true) : 0
       if (anchor === undefined) {
         if (!window.has(low, high)) continue
-        builder.addAbsolute(at, width === 8 ? ABS64 : ABS32, low, high, evidence)
+        builder.addAbsolute(at, width === 8 ? ABS64 : ABS32, low, high, ADDRESS_FLOW)
       } else {
         const target = targetOf(view, at, width, anchor, window)
         if (isInside(target) !== isInside(anchor))
@@ -177,7 +184,7 @@ export function addJumpTables(
             DIFF32,
             wrapAddress(base + BigInt(target)),
             wrapAddress(base + BigInt(anchor)),
-            evidence,
+            ADDRESS_FLOW,
           )
       }
       take(marks, at, width)

@@ -13,7 +13,7 @@ import { viewOf } from '../core/bytes.ts'
 import { rangeOfTarget } from '../core/range.ts'
 import type { TableBuilder } from '../table/builder.ts'
 import { DIFF32 } from '../table/kinds.ts'
-import { ADDRESS_FLOW, packEvidence } from '../table/site.ts'
+import { ADDRESS_FLOW } from '../table/site.ts'
 import { baseRegister, fillEffects, indexRegister, RegisterEffects } from '../x86/effects.ts'
 import {
   Encoding,
@@ -35,7 +35,6 @@ const REACH = 1 << 14
 interface LabelUse {
   /** Offset of the field. */
   readonly offset: number
-  readonly code: number
   /** Distances from the base. */
   readonly label: number
   readonly target: number
@@ -71,18 +70,16 @@ export class LabelWatcher {
     this.#builder = builder
   }
 
-  /** @param code code evidence of the instruction */
-  watch(instruction: Instruction, code: number): void {
+  watch(instruction: Instruction): void {
     if (instruction.memory === Memory.base) {
       if (instruction.displacementSize !== 4) return
       const at = instruction.offset + instruction.displacementOffset
-      this.#use(baseRegister(instruction), at, instruction, code)
-      if (instruction.sib >> 6 === 0) this.#use(indexRegister(instruction), at, instruction, code)
-    } else if (instruction.encoding === Encoding.legacy && instruction.map === 0)
-      this.#general(instruction, code)
+      this.#use(baseRegister(instruction), at, instruction)
+      if (instruction.sib >> 6 === 0) this.#use(indexRegister(instruction), at, instruction)
+    } else if (instruction.encoding === Encoding.legacy && instruction.map === 0) this.#general(instruction)
   }
 
-  #general(instruction: Instruction, code: number): void {
+  #general(instruction: Instruction): void {
     const { opcode, prefixes, modrm } = instruction
     const next = instruction.offset + instruction.length
     if (opcode === 0x8d && instruction.memory === Memory.rip) {
@@ -98,7 +95,6 @@ export class LabelWatcher {
         opcode === 0x05 ? 0 : (modrm & 7) | ((prefixes & Prefix.rexB) >> 5),
         instruction.offset + instruction.immediateOffset,
         instruction,
-        code,
       )
   }
 
@@ -108,7 +104,7 @@ export class LabelWatcher {
     this.#called[register] = called
   }
 
-  #use(register: number, offset: number, instruction: Instruction, code: number): void {
+  #use(register: number, offset: number, instruction: Instruction): void {
     if (register < 0 || this.#since[register] < 0) return
     const from = this.#since[register]
     if (instruction.offset - from > REACH) return
@@ -121,7 +117,6 @@ export class LabelWatcher {
     const called = this.#called[register] !== 0
     this.#uses.push({
       offset,
-      code,
       label,
       target,
       called,
@@ -150,7 +145,7 @@ export class LabelWatcher {
         DIFF32,
         wrapAddress(base + BigInt(use.target)),
         wrapAddress(base + BigInt(use.label)),
-        packEvidence(use.code, ADDRESS_FLOW),
+        ADDRESS_FLOW,
       )
     }
   }

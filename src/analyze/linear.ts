@@ -104,7 +104,7 @@ export function notableOf(
 }
 
 /** Two ascending lists as one, each offset once. */
-function mergeAscending(a: ArrayLike<number>, b: ArrayLike<number>): Uint32Array {
+export function mergeAscending(a: ArrayLike<number>, b: ArrayLike<number>): Uint32Array {
   const merged = new Uint32Array(a.length + b.length)
   let count = 0
   for (let i = 0, k = 0; i < a.length || k < b.length; ) {

@@ -6,7 +6,7 @@ import { wrapAddress } from '../core/address.ts'
 import { readSigned, viewOf } from '../core/bytes.ts'
 import type { TableBuilder } from '../table/builder.ts'
 import { ABS32, ABS32S, ABS64, EIP32, PC8, PC16, PC32 } from '../table/kinds.ts'
-import { ADDRESS_NONE, packEvidence } from '../table/site.ts'
+import { ADDRESS_NONE } from '../table/site.ts'
 import { Encoding, type Instruction, Memory, Prefix } from '../x86/instruction.ts'
 import type { Background } from './background.ts'
 import { type Candidates, Carrier } from './candidates.ts'
@@ -61,20 +61,19 @@ export class OperandCollector {
     this.#span = builder.blob.span
   }
 
-  /** @param code code evidence of the instruction */
-  collect(instruction: Instruction, code: number): void {
-    if (instruction.branchSize !== 0) this.#branch(instruction, code)
+  collect(instruction: Instruction): void {
+    if (instruction.branchSize !== 0) this.#branch(instruction)
     else if (instruction.memory === Memory.rip || instruction.memory === Memory.eip)
-      this.#ipRelative(instruction, code)
-    else if (instruction.displacementSize >= 4) this.#displacement(instruction, code)
-    if (instruction.immediateSize >= 4) this.#immediate(instruction, code)
+      this.#ipRelative(instruction)
+    else if (instruction.displacementSize >= 4) this.#displacement(instruction)
+    if (instruction.immediateSize >= 4) this.#immediate(instruction)
   }
 
   #internal(distance: number): boolean {
     return distance >= 0 && distance < this.#span
   }
 
-  #branch(instruction: Instruction, code: number): void {
+  #branch(instruction: Instruction): void {
     if (instruction.branch16 !== 0) return
     const at = instruction.offset + instruction.branchOffset
     const size = instruction.branchSize
@@ -82,33 +81,32 @@ export class OperandCollector {
     const distance = next + readSigned(this.#view, at, size)
     if (this.#internal(distance)) return
     const kind = size === 4 ? PC32 : size === 1 ? PC8 : PC16
-    this.#builder.addRelative(at, kind, distance, packEvidence(code, ADDRESS_NONE), next - at - size, false)
+    this.#builder.addRelative(at, kind, distance, ADDRESS_NONE, next - at - size, false)
   }
 
-  #ipRelative(instruction: Instruction, code: number): void {
+  #ipRelative(instruction: Instruction): void {
     const at = instruction.offset + instruction.displacementOffset
     const next = instruction.offset + instruction.length
     const distance = next + this.#view.getInt32(at, true)
     const tail = next - at - 4
-    const evidence = packEvidence(code, ADDRESS_NONE)
     const isEip = instruction.memory === Memory.eip
     // An EIP-relative address is the low half of base + distance.
     const low = (this.#window.baseLow + distance) >>> 0
     if ((instruction.prefixes & (Prefix.fs | Prefix.gs)) !== 0 && !isLea(instruction)) {
       // An offset into a segment: it stays what it is, wherever it seems to point.
       const target = isEip ? BigInt(low) : wrapAddress(this.#builder.blob.base + BigInt(distance))
-      this.#builder.addFixed(at, isEip ? EIP32 : PC32, target, evidence, tail)
+      this.#builder.addFixed(at, isEip ? EIP32 : PC32, target, ADDRESS_NONE, tail)
       return
     }
     if (isEip) {
-      this.#builder.addTarget(at, EIP32, BigInt(low), evidence, tail, isLea(instruction))
+      this.#builder.addTarget(at, EIP32, BigInt(low), ADDRESS_NONE, tail, isLea(instruction))
       return
     }
     if (this.#internal(distance)) return
-    this.#builder.addRelative(at, PC32, distance, evidence, tail, isLea(instruction))
+    this.#builder.addRelative(at, PC32, distance, ADDRESS_NONE, tail, isLea(instruction))
   }
 
-  #displacement(instruction: Instruction, code: number): void {
+  #displacement(instruction: Instruction): void {
     const lea = isLea(instruction)
     if (!lea && (instruction.prefixes & (Prefix.fs | Prefix.gs)) !== 0) return
     const at = instruction.offset + instruction.displacementOffset
@@ -122,40 +120,39 @@ export class OperandCollector {
       : memory === Memory.index
         ? Carrier.table
         : Carrier.field
-    if (instruction.displacementSize === 8) this.#add64(at, carrier, code)
-    else this.#add32(at, (instruction.prefixes & Prefix.p67) === 0, carrier, code)
+    if (instruction.displacementSize === 8) this.#add64(at, carrier)
+    else this.#add32(at, (instruction.prefixes & Prefix.p67) === 0, carrier)
   }
 
-  #immediate(instruction: Instruction, code: number): void {
+  #immediate(instruction: Instruction): void {
     const carrier = immediateCarrier(instruction)
     if (carrier < 0) return
     const at = instruction.offset + instruction.immediateOffset
-    if (instruction.immediateSize === 8) this.#add64(at, carrier, code)
-    else this.#add32(at, instruction.immediateWidth === 8, carrier, code)
+    if (instruction.immediateSize === 8) this.#add64(at, carrier)
+    else this.#add32(at, instruction.immediateWidth === 8, carrier)
   }
 
-  #add32(at: number, signed: boolean, carrier: number, code: number): void {
+  #add32(at: number, signed: boolean, carrier: number): void {
     const low = this.#view.getUint32(at, true)
     const high = signed && low >= 0x8000_0000 ? 0xffff_ffff : 0
     this.#background.count(carrier, this.#window.side(low, high), low)
-    if (this.#window.has(low, high))
-      this.#candidates.add(at, signed ? ABS32S : ABS32, low, high, carrier, code)
+    if (this.#window.has(low, high)) this.#candidates.add(at, signed ? ABS32S : ABS32, low, high, carrier)
   }
 
-  #add64(at: number, carrier: number, code: number): void {
+  #add64(at: number, carrier: number): void {
     const low = this.#view.getUint32(at, true)
     const high = this.#view.getUint32(at + 4, true)
     this.#background.count(carrier, this.#window.side(low, high), low)
-    if (this.#window.has(low, high)) this.#candidates.add(at, ABS64, low, high, carrier, code)
+    if (this.#window.has(low, high)) this.#candidates.add(at, ABS64, low, high, carrier)
   }
 
   /** Takes the words of the data in [start, end): 8 bytes at every offset, 4 bytes at aligned ones. */
-  collectPointers(start: number, end: number, code: number): void {
+  collectPointers(start: number, end: number): void {
     const alignment = this.#window.baseLow
     for (let at = start; at + 4 <= end; at++) {
       const aligned = (alignment + at) & 7
-      if (at + 8 <= end) this.#add64(at, aligned === 0 ? Carrier.word : Carrier.unaligned, code)
-      if ((aligned & 3) === 0) this.#add32(at, false, Carrier.half, code)
+      if (at + 8 <= end) this.#add64(at, aligned === 0 ? Carrier.word : Carrier.unaligned)
+      if ((aligned & 3) === 0) this.#add32(at, false, Carrier.half)
     }
   }
 }

@@ -65,6 +65,12 @@ export class Places {
     return this.#map.bits.has(offset) || this.#isInside(offset)
   }
 
+  /** The start of the instruction that holds the byte at `offset`, -1 where it is data. */
+  holder(offset: number): number {
+    if (this.#map.bits.has(offset)) return offset
+    return this.#isInside(offset) ? this.#map.bits.lastUpTo(offset) : -1
+  }
+
   /** One of `Place` for an offset in [0, span]. */
   at(offset: number): number {
     if (offset >= this.#span) return Place.end

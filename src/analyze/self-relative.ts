@@ -5,7 +5,7 @@
 import { wrapAddress } from '../core/address.ts'
 import type { TableBuilder } from '../table/builder.ts'
 import { DIFF32 } from '../table/kinds.ts'
-import { ADDRESS_RANGE, packEvidence } from '../table/site.ts'
+import { ADDRESS_RANGE } from '../table/site.ts'
 import type { OutsideTargets } from './outside.ts'
 
 /** Adds the self-relative words of the data in `data` (pairs of offsets). `alignment` is the low bits of the base. */
@@ -15,7 +15,6 @@ export function addSelfRelative(
   alignment: number,
   outside: OutsideTargets,
   taken: (offset: number) => boolean,
-  code: number,
   builder: TableBuilder,
 ): void {
   const { span, base } = builder.blob
@@ -35,12 +34,6 @@ export function addSelfRelative(
   for (const { offset, target, exact } of words) {
     if (!exact && counts.get(target)! < 2) continue
     const anchor = wrapAddress(base + BigInt(offset))
-    builder.addDifference(
-      offset,
-      DIFF32,
-      wrapAddress(base + BigInt(target)),
-      anchor,
-      packEvidence(code, ADDRESS_RANGE),
-    )
+    builder.addDifference(offset, DIFF32, wrapAddress(base + BigInt(target)), anchor, ADDRESS_RANGE)
   }
 }

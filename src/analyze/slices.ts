@@ -11,7 +11,7 @@ import { viewOf } from '../core/bytes.ts'
 import { findRange } from '../core/range.ts'
 import type { TableBuilder } from '../table/builder.ts'
 import { ABS32, ABS32S, ABS64 } from '../table/kinds.ts'
-import { ADDRESS_FLOW, packEvidence } from '../table/site.ts'
+import { ADDRESS_FLOW } from '../table/site.ts'
 import { baseRegister, indexRegister } from '../x86/effects.ts'
 import { Encoding, endsFlow, Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
 import { isTaken, Mark, take } from './marks.ts'
@@ -36,7 +36,6 @@ WATCHED.fill(1, 0xb8, 0xc0)
 interface Unit extends Value {
   /** Offset behind the instruction that completes it. */
   readonly end: number
-  readonly code: number
 }
 
 export interface SliceContext {
@@ -50,7 +49,7 @@ export interface SliceContext {
 export class SliceWatcher {
   readonly #code: Uint8Array
   readonly #builder: TableBuilder
-  /** start, end, code evidence of each slice, ascending. */
+  /** start, end of each slice, ascending. */
   readonly #slices: number[] = []
   /** Offset of the last instruction that gave a register a constant, for each. */
   readonly #constants = new Int32Array(16).fill(-REACH)
@@ -68,8 +67,7 @@ export class SliceWatcher {
     this.#highs = builder.blob.covered.flatMap(({ start, end }) => [Number(start >> 32n), Number(end >> 32n)])
   }
 
-  /** @param code code evidence of the instruction */
-  watch(instruction: Instruction, code: number): void {
+  watch(instruction: Instruction): void {
     const { opcode, modrm, prefixes } = instruction
     if (WATCHED[opcode] === 0 || instruction.map !== 0 || instruction.encoding !== Encoding.legacy) return
     const rm = (modrm & 7) | ((prefixes & Prefix.rexB) >> 5)
@@ -77,47 +75,46 @@ export class SliceWatcher {
       this.#constants[(opcode & 7) | ((prefixes & Prefix.rexB) >> 5)] = instruction.offset
     else if (opcode === 0xc7) {
       if (modrm >= 0xc0) this.#constants[rm] = instruction.offset
-      else this.#store(instruction, code)
-    } else if (opcode === 0x68) this.#store(instruction, code)
+      else this.#store(instruction)
+    } else if (opcode === 0x68) this.#store(instruction)
     else if ((prefixes & Prefix.w) === 0) return
-    else if (opcode === 0x8d)
-      this.#sum(baseRegister(instruction), indexRegister(instruction), instruction, code)
-    else if (opcode < 0x40 && (opcode & 7) === 5) this.#sum(0, -1, instruction, code)
+    else if (opcode === 0x8d) this.#sum(baseRegister(instruction), indexRegister(instruction), instruction)
+    else if (opcode < 0x40 && (opcode & 7) === 5) this.#sum(0, -1, instruction)
     else if (modrm < 0xc0) return
-    else if (opcode === 0x81 || opcode === 0x83 || opcode === 0xc1) this.#sum(rm, -1, instruction, code)
-    else this.#sum(rm, ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), instruction, code)
+    else if (opcode === 0x81 || opcode === 0x83 || opcode === 0xc1) this.#sum(rm, -1, instruction)
+    else this.#sum(rm, ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), instruction)
   }
 
   /** An operation on registers (-1: none) that hold constants marks a slice from the first of those. */
-  #sum(a: number, b: number, instruction: Instruction, code: number): void {
+  #sum(a: number, b: number, instruction: Instruction): void {
     const earliest = instruction.offset - REACH
     if (a < 0 || this.#constants[a] <= earliest || (b >= 0 && this.#constants[b] <= earliest)) return
     let start = this.#constants[a]
     for (const constant of this.#constants) if (constant > earliest) start = Math.min(start, constant)
-    this.#mark(start, instruction, code)
+    this.#mark(start, instruction)
   }
 
   /** A store of what can be an upper half marks a slice from the first store near it. Below 2^32 a lower half is an address alone. */
-  #store(instruction: Instruction, code: number): void {
+  #store(instruction: Instruction): void {
     const { offset } = instruction
     if (offset - this.#lastStore > REACH / 4 || offset - this.#firstStore > REACH) this.#firstStore = offset
     this.#lastStore = offset
     if (instruction.immediateSize !== 4) return
     const value = this.#view.getUint32(offset + instruction.immediateOffset, true)
-    if (value !== 0 && this.#highs.includes(value)) this.#mark(this.#firstStore, instruction, code)
+    if (value !== 0 && this.#highs.includes(value)) this.#mark(this.#firstStore, instruction)
   }
 
-  #mark(start: number, instruction: Instruction, code: number): void {
+  #mark(start: number, instruction: Instruction): void {
     const slices = this.#slices
     const end = instruction.offset + instruction.length + AFTER
-    if (slices.length > 0 && start < slices[slices.length - 2]) slices[slices.length - 2] = end
-    else slices.push(start, end, code)
+    if (slices.length > 0 && start < slices[slices.length - 1]) slices[slices.length - 1] = end
+    else slices.push(start, end)
   }
 
   /** Adds the addresses to the table, and takes their fields. */
   finish(context: SliceContext): void {
     const units: Unit[] = []
-    for (let i = 0; i < this.#slices.length; i += 3) this.#follow(i, context, units)
+    for (let i = 0; i < this.#slices.length; i += 2) this.#follow(i, context, units)
     const owners = new Map<number, Set<string>>()
     for (const unit of units)
       for (const { offset } of unit.pieces)
@@ -141,11 +138,7 @@ export class SliceWatcher {
       if (!places.isCode(at) || decoder.decode(at, instruction) === 0) return
       const value = state.step(instruction)
       if (value !== undefined && this.#isAddress(value, places))
-        units.push({
-          ...value,
-          end: at + instruction.length,
-          code: this.#slices[slice + 2],
-        })
+        units.push({ ...value, end: at + instruction.length })
       if (endsFlow(instruction.flow)) state.forget()
     }
   }
@@ -189,16 +182,15 @@ export class SliceWatcher {
     return true
   }
 
-  #add({ pieces, value, code }: Unit, marks: Uint8Array): void {
+  #add({ pieces, value }: Unit, marks: Uint8Array): void {
     if (pieces.some(({ offset, width }) => isTaken(marks, offset, width))) return
     for (const { offset, width } of pieces) take(marks, offset, width)
-    const evidence = packEvidence(code, ADDRESS_FLOW)
     const [{ offset, width, shift, operation }] = pieces
     if (pieces.length > 1 || shift !== 0 || operation === 'xor')
-      this.#builder.addSplit(pieces, value, undefined, evidence)
+      this.#builder.addSplit(pieces, value, undefined, ADDRESS_FLOW)
     else {
       const kind = width === 8 ? ABS64 : operation === 'add' ? ABS32S : ABS32
-      this.#builder.addTarget(offset, kind, value, evidence, 0, true)
+      this.#builder.addTarget(offset, kind, value, ADDRESS_FLOW, 0, true)
     }
   }
 }

@@ -14,6 +14,10 @@ export class StartBits {
     }
   }
 
+  addOne(offset: number): void {
+    this.#words[offset >>> 5] |= 1 << (offset & 31)
+  }
+
   /** Forgets the starts in [start, end). */
   clear(start: number, end: number): void {
     for (let at = start; at < end; at++) this.#words[at >>> 5] &= ~(1 << (at & 31))

@@ -17,7 +17,7 @@ import {
 import { FIXED, groupBounds, groupSum, type Place, type SiteGroup, type SplitSite } from './groups.ts'
 import { canonicalHash } from './hash.ts'
 import { EIP32, KIND_ROWS, SPLIT } from './kinds.ts'
-import type { SplitPiece } from './site.ts'
+import { addressLevel, packEvidence, type SplitPiece } from './site.ts'
 import { checkPieces, joinPieces } from './split.ts'
 import { RelocationTable } from './table.ts'
 
@@ -228,8 +228,29 @@ export class TableBuilder {
     return rule === 'next' ? this.blob.own : findRange(this.blob.covered, this.#anchors.get(i)!)
   }
 
-  /** The table of all that was added. Throws `bad-argument` where two fields overlap or one leaves the blob. */
-  finish(runs: Uint32Array, problems: readonly Problem[] = []): RelocationTable {
+  /** The absolute sites with targets in the blob's own range and address evidence of at least `level`, as offsets. */
+  pointers(level: number): { readonly offset: number; readonly target: number }[] {
+    const found: { offset: number; target: number }[] = []
+    for (let i = 0; i < this.#count; i++) {
+      const word = this.#words[i]
+      if (KIND_ROWS[word & 0xff].anchor !== 'none' || addressLevel((word >>> 8) & 0xff) < level) continue
+      const target = (this.#high[i] - this.#baseHigh) * 2 ** 32 + (this.#low[i] - this.#baseLow)
+      if (target >= 0 && target < this.blob.length) found.push({ offset: this.#offsets[i], target })
+    }
+    return found.sort((a, b) => a.offset - b.offset)
+  }
+
+  /**
+   * The table of all that was added. Throws `bad-argument` where two fields overlap or one leaves the blob.
+   * @param codeAt the code evidence of the field at an offset, where it was not known when the field was added
+   */
+  finish(
+    runs: Uint32Array,
+    problems: readonly Problem[] = [],
+    codeAt?: (offset: number) => number,
+  ): RelocationTable {
+    const known = (evidence: number, offset: number): number =>
+      codeAt === undefined ? evidence : packEvidence(codeAt(offset), addressLevel(evidence))
     const members = new Map<number, number[]>()
     const places = this.blob.covered.length + 1
     for (let i = 0; i < this.#count; i++) {
@@ -247,9 +268,15 @@ export class TableBuilder {
     for (const key of [...members.keys()].sort((a, b) => a - b)) {
       const kind = Math.floor(key / places / places)
       const target = (Math.floor(key / places) % places) - 1
-      groups.push(this.#group(view, kind, target, (key % places) - 1, members.get(key)!))
+      const group = this.#group(view, kind, target, (key % places) - 1, members.get(key)!)
+      group.evidence.forEach((evidence, i) => {
+        group.evidence[i] = known(evidence, group.offsets[i])
+      })
+      groups.push(group)
     }
-    const splits = this.#splits.sort((a, b) => a.pieces[0].offset - b.pieces[0].offset)
+    const splits = this.#splits
+      .map((split) => ({ ...split, evidence: known(split.evidence, split.pieces[0].offset) }))
+      .sort((a, b) => a.pieces[0].offset - b.pieces[0].offset)
     checkFields(this.blob, groups, splits)
     return RelocationTable.create({
       blob: this.blob,

@@ -131,13 +131,13 @@ describe('relocate', () => {
   it('lists what would change, and writes nothing, in a dry run', async () => {
     const { code, out } = await relocate(...FROM, ...TO, '--dry-run', '-o', path('b.bin'))
     expect(code).toBe(0)
-    expect(out).toBe(`+0x1 pc32, code guess
+    expect(out).toBe(`+0x1 pc32, code flow
   - 0x400000  e8fbff0f00            call 0x500000
   + 0x480000  e8fbff0700            call 0x500000
-+0xe abs64, code guess, address range
++0xe abs64, code flow, address range
   - 0x40000c  48bb0500400000000000  mov rbx, 0x400005
   + 0x48000c  48bb0500480000000000  mov rbx, 0x480005
-+0x18 pc32, code guess
++0x18 pc32, code flow
   - 0x400016  8b0de4ff1f00          mov ecx, [rel 0x600000]
   + 0x480016  8b0de4ff1700          mov ecx, [rel 0x600000]
 `)
@@ -263,10 +263,10 @@ describe('scan', () => {
     expect(code).toBe(0)
     expect(out).toBe(
       [
-        '* +0x1      0x400001  pc32    -> 0x500000  code guess                    call 0x500000',
+        '* +0x1      0x400001  pc32    -> 0x500000  code flow                     call 0x500000',
         '  +0x8      0x400008  pc32    -> 0x400000  -                             lea rax, [rel 0x400000]',
-        '* +0xe      0x40000e  abs64   -> 0x400005  code guess, address range     mov rbx, 0x400005',
-        '* +0x18     0x400018  pc32    -> 0x600000  code guess                    mov ecx, [rel 0x600000]',
+        '* +0xe      0x40000e  abs64   -> 0x400005  code flow, address range      mov rbx, 0x400005',
+        '* +0x18     0x400018  pc32    -> 0x600000  code flow                     mov ecx, [rel 0x600000]',
         '',
       ].join('\n'),
     )
@@ -287,7 +287,7 @@ describe('scan', () => {
       width: 8,
       target: '0x400005',
       changes: true,
-      evidence: { code: 'guess', address: 'range' },
+      evidence: { code: 'flow', address: 'range' },
       instruction: 12,
       text: 'mov rbx, 0x400005',
     })
