@@ -8,7 +8,7 @@ import type { Drain } from './drain.ts'
 import type { Callee } from './memory.ts'
 import type { CodeObject } from './object.ts'
 import type { CompactMode } from './plan.ts'
-import { type ReturnSlot, type StackScan, scanStack } from './stack.ts'
+import { type ReturnSlot, type StackScan, scanStack, stackWords } from './stack.ts'
 import type { HeapState } from './state.ts'
 import { entryStub, exitStub } from './stubs.ts'
 
@@ -110,6 +110,15 @@ export class Calls {
       throw new RelocError('refused', `Code is running, and ${scan}: only mode 'drain' moves code now.`)
     this.#state.running = scan.pinned
     return scan.returns
+  }
+
+  /** Throws `refused` where they cannot be found. */
+  words(): bigint[] {
+    const { calls, memory } = this.#state
+    const words = memory.stack === undefined ? [] : stackWords(memory.stack, calls)
+    if (typeof words === 'string')
+      throw new RelocError('refused', `The stacks cannot be looked at: ${words}.`)
+    return words
   }
 
   /** Lets frames return to where their code is now. */

@@ -225,6 +225,15 @@ export class CodeHeap {
   }
 
   /**
+   * Every word of the machine's stack between the calls in flight and the callbacks that they are in, saved registers included: what a collector
+   * of the managed memory has to take for pointers, conservatively. Return addresses into the heap are among them: `translate` says whose they
+   * are. Throws `refused` where code left the heap by another way than `callback`.
+   */
+  stackWords(): bigint[] {
+    return this.#calls.words()
+  }
+
+  /**
    * Gives back what was retired and runs no more, as far as the stacks can be looked at. `words`, in place of them: every word that may be a
    * return address or a pointer into code, of all stacks and registers. Returns the number of blocks that still drain.
    */

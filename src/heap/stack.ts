@@ -16,7 +16,8 @@ export interface StackAccess {
   readonly control: bigint
   /** Why return addresses cannot be rewritten here at all (a shadow stack), or undefined. */
   readonly fixed: string | undefined
-  read(address: bigint): bigint
+  /** A copy of `count` words. */
+  read(address: bigint, count: number): BigUint64Array
   write(address: bigint, value: bigint): void
 }
 
@@ -34,6 +35,52 @@ export interface StackScan {
   readonly pinned: ReadonlySet<Block>
 }
 
+/** What lies between an exit frame and its entry frame: the words of code that runs, and the registers that it had when it left. */
+class Segment {
+  /** rbp of the two frames. */
+  readonly exit: bigint
+  readonly entry: bigint
+  /** Address of the first word. */
+  readonly start: bigint
+  readonly words: BigUint64Array
+  readonly #view: DataView
+
+  constructor(stack: StackAccess, exit: bigint, entry: bigint) {
+    this.exit = exit
+    this.entry = entry
+    this.start = exit + FRAME.previousEntry
+    const count = Number(entry - this.start) >> 3
+    // One more, for a word that begins before the entry frame and is not aligned.
+    const words = stack.read(this.start, count + 1)
+    this.words = words.subarray(0, count)
+    this.#view = new DataView(words.buffer)
+  }
+
+  /** The word at an address, which code may have left at no multiple of 8. */
+  at(address: bigint): bigint {
+    return this.#view.getBigUint64(Number(address - this.start), true)
+  }
+}
+
+/** The segments of `calls` calls in flight, the innermost first; a string says why they cannot be found. */
+function findSegments(stack: StackAccess, calls: number): Segment[] | string {
+  const segments: Segment[] = []
+  let [exit, entry] = stack.read(stack.control, 2)
+  for (let call = 0; call < calls; call++) {
+    if (exit === 0n || entry <= exit)
+      return 'code left the heap by another way than `heap.callback`, so its frames cannot be found'
+    segments.push(new Segment(stack, exit, entry))
+    ;[entry, exit] = stack.read(entry + FRAME.previousEntry, 2)
+  }
+  return segments
+}
+
+/** All words of the stacks of `calls` calls in flight. A string says why they cannot be found. */
+export function stackWords(stack: StackAccess, calls: number): bigint[] | string {
+  const segments = findSegments(stack, calls)
+  return typeof segments === 'string' ? segments : segments.flatMap(({ words }) => [...words])
+}
+
 /** Looks at the stacks of `calls` calls in flight; a string says why that cannot be done. */
 export function scanStack(
   state: HeapState,
@@ -42,15 +89,10 @@ export function scanStack(
   entryReturn: bigint,
 ): StackScan | string {
   if (stack.fixed !== undefined) return stack.fixed
-  const scan = new Scan(state, stack, entryReturn)
-  let exit = stack.read(stack.control)
-  let entry = stack.read(stack.control + 8n)
-  for (let call = 0; call < calls; call++) {
-    if (exit === 0n || entry <= exit)
-      return 'code left the heap by another way than `heap.callback`, so its frames cannot be found'
-    scan.segment(exit, entry)
-    ;[exit, entry] = [stack.read(entry + FRAME.previousExit), stack.read(entry + FRAME.previousEntry)]
-  }
+  const segments = findSegments(stack, calls)
+  if (typeof segments === 'string') return segments
+  const scan = new Scan(state, entryReturn)
+  for (const segment of segments) scan.segment(segment)
   return scan
 }
 
@@ -58,35 +100,32 @@ class Scan implements StackScan {
   readonly returns: ReturnSlot[] = []
   readonly pinned: Set<Block> = new Set()
   readonly #state: HeapState
-  readonly #stack: StackAccess
   readonly #entryReturn: bigint
 
-  constructor(state: HeapState, stack: StackAccess, entryReturn: bigint) {
+  constructor(state: HeapState, entryReturn: bigint) {
     this.#state = state
-    this.#stack = stack
     this.#entryReturn = entryReturn
   }
 
-  /** From an exit frame to its entry frame, both by their rbp. */
-  segment(exit: bigint, entry: bigint): void {
-    const proved = this.#walk(exit, entry)
-    for (let at = exit + FRAME.previousEntry; at < entry; at += 8n) {
-      if (proved.has(at)) continue
-      const word = this.#stack.read(at)
+  segment(segment: Segment): void {
+    const { words, start } = segment
+    const proved = this.#walk(segment)
+    for (let i = 0; i < words.length; i++) {
+      const word = words[i]
       const block = this.#blockOf(word)
-      if (block === undefined) continue
+      if (block === undefined || proved.has(start + BigInt(8 * i))) continue
       this.pinned.add(block)
       this.#pinPieces(block, Number(word - this.#state.address(block)))
     }
   }
 
   /** Slots of the return addresses that are proved. */
-  #walk(exit: bigint, entry: bigint): Set<bigint> {
+  #walk(segment: Segment): Set<bigint> {
     const proved = new Set<bigint>()
-    let slot = exit + FRAME.returnAddress
-    let rbp: bigint | undefined = this.#stack.read(exit)
-    while (slot < entry) {
-      const word = this.#stack.read(slot)
+    let slot = segment.exit + FRAME.returnAddress
+    let rbp: bigint | undefined = segment.at(segment.exit)
+    while (slot < segment.entry) {
+      const word = segment.at(slot)
       const block = word === this.#entryReturn ? undefined : this.#blockOf(word)
       if (block === undefined) break
       const offset = Number(word - this.#state.address(block))
@@ -103,16 +142,10 @@ class Scan implements StackScan {
       this.returns.push({ slot, block, offset })
       this.#pinPieces(block, offset)
       if (caller === undefined || caller <= slot) break
-      rbp = this.#callersRbp(frame, caller, rbp, slot)
+      rbp = callersRbp(segment, frame, caller, rbp, slot)
       slot = caller
     }
     return proved
-  }
-
-  #callersRbp(frame: FrameState, caller: bigint, rbp: bigint | undefined, slot: bigint): bigint | undefined {
-    if (frame.saved < 0) return frame.base < -1 ? rbp : undefined
-    const at = caller - BigInt(frame.saved)
-    return at > slot && at < caller ? this.#stack.read(at) : undefined
   }
 
   #blockOf(word: bigint): Block | undefined {
@@ -132,6 +165,19 @@ class Scan implements StackScan {
       for (const link of block.links) this.pinned.add(link.block)
     }
   }
+}
+
+/** rbp as the caller left it, where that is known. */
+function callersRbp(
+  segment: Segment,
+  frame: FrameState,
+  caller: bigint,
+  rbp: bigint | undefined,
+  slot: bigint,
+): bigint | undefined {
+  if (frame.saved < 0) return frame.base < -1 ? rbp : undefined
+  const at = caller - BigInt(frame.saved)
+  return at > slot && at < caller && caller <= segment.entry + 8n ? segment.at(at) : undefined
 }
 
 /** What is known of the frame that returns to `offset`; undefined: it is no return point, or nothing is known. */

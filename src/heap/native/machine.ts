@@ -36,7 +36,32 @@ export interface Machine {
   status(): string
 }
 
+/** memcpy, out of any memory of the process and into it. */
+export interface Copying {
+  out(to: BigUint64Array, from: bigint, length: number): void
+  into(to: bigint, from: BigUint64Array, length: number): void
+}
+
 const SYS_MEMBARRIER = 324
+
+// Koffi keeps every declaration for ever: each is made once.
+let loaded: Libc | undefined
+let copies: Copying | undefined
+const functionTypes: ReturnType<Koffi['proto']>[] = []
+
+export function copying(koffi: Koffi): Copying {
+  if (copies !== undefined) return copies
+  const libc = koffi.load(null)
+  copies = {
+    out: libc.func('memcpy', 'void', ['void *', 'uint64_t', 'size_t']),
+    into: libc.func('memcpy', 'void', ['uint64_t', 'void *', 'size_t']),
+  }
+  return copies
+}
+
+/** The type of functions of `arity` integers. */
+export const functionType = (koffi: Koffi, arity: number): ReturnType<Koffi['proto']> =>
+  (functionTypes[arity] ??= koffi.proto('uint64_t', new Array<string>(arity).fill('uint64_t')))
 
 /** The machine that this runs on. */
 export const THIS_MACHINE: Machine = {
@@ -44,9 +69,10 @@ export const THIS_MACHINE: Machine = {
   arch: process.arch,
   koffi: () => process.getBuiltinModule('module').createRequire(import.meta.url)('koffi') as Koffi,
   libc(koffi) {
+    if (loaded !== undefined) return loaded
     const libc = koffi.load(null)
     const syscall = libc.func('int64_t syscall(int64_t, int64_t, int64_t, int64_t)')
-    return {
+    loaded = {
       mmap: libc.func('uint64_t mmap(uint64_t, size_t, int, int, int, int64_t)'),
       munmap: libc.func('int munmap(uint64_t, size_t)'),
       mprotect: libc.func('int mprotect(uint64_t, size_t, int)'),
@@ -57,6 +83,7 @@ export const THIS_MACHINE: Machine = {
       membarrier: (command) => syscall(SYS_MEMBARRIER, command, 0, 0),
       errno: () => koffi.errno(),
     }
+    return loaded
   },
   status: () => process.getBuiltinModule('fs').readFileSync('/proc/self/status', 'utf8'),
 }

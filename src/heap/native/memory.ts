@@ -10,7 +10,15 @@
 import { type AddressLike, hex, toAddress, toOffset } from '../../core/address.ts'
 import { RelocError } from '../../core/errors.ts'
 import { type AddressRange, findRange, formatRange } from '../../core/range.ts'
-import { type Koffi, type Libc, type Machine, nativeUnavailable, THIS_MACHINE } from './machine.ts'
+import {
+  copying,
+  functionType,
+  type Koffi,
+  type Libc,
+  type Machine,
+  nativeUnavailable,
+  THIS_MACHINE,
+} from './machine.ts'
 
 export { nativeUnavailable }
 
@@ -69,8 +77,6 @@ export class NativeMemory {
   /** Descriptors that are open. */
   readonly #files = new Set<number>()
   readonly #callbacks: ReturnType<Koffi['register']>[] = []
-  /** Types of functions, by their number of arguments. */
-  readonly #types: ReturnType<Koffi['proto']>[] = []
   /** Whether the process is known to membarrier. */
   #registered = false
 
@@ -226,17 +232,14 @@ export class NativeMemory {
    * there in this very process: call what you do not trust in a child process.
    */
   call(address: AddressLike, args: readonly bigint[] = []): bigint {
-    const type = (this.#types[args.length] ??= this.#koffi.proto(
-      'uint64_t',
-      new Array<string>(args.length).fill('uint64_t'),
-    ))
+    const type = functionType(this.#koffi, args.length)
     const result: number | bigint = this.#koffi.call(toAddress(address, 'address'), type, ...args)
     return BigInt(result)
   }
 
   /** A C function that calls `callee` with `arity` integers; it lives until `close`. */
   callback(callee: (...args: bigint[]) => bigint | undefined, arity: number): bigint {
-    const type = this.#koffi.pointer(this.#koffi.proto('uint64_t', new Array<string>(arity).fill('uint64_t')))
+    const type = this.#koffi.pointer(functionType(this.#koffi, arity))
     const pointer = this.#koffi.register(
       (...args: (number | bigint)[]) => callee(...args.map(BigInt)) ?? 0n,
       type,
@@ -245,9 +248,19 @@ export class NativeMemory {
     return this.#koffi.address(pointer)
   }
 
-  /** Memory of this process that was not mapped here (a stack). Whoever names an address that is not there ends the process. */
-  foreign(address: bigint, length: number): DataView {
-    return new DataView(this.#koffi.view(address, length))
+  /**
+   * A copy of words of this process that were not mapped here (a stack). A copy, since a view is memory that koffi gives back only when the event
+   * loop turns. Whoever names an address that is not there ends the process.
+   */
+  words(address: bigint, count: number): BigUint64Array {
+    const words = new BigUint64Array(count)
+    copying(this.#koffi).out(words, address, 8 * count)
+    return words
+  }
+
+  /** Writes a word that was not mapped here. */
+  setWord(address: bigint, value: bigint): void {
+    copying(this.#koffi).into(address, BigUint64Array.of(value), 8)
   }
 
   /** What is mapped, sorted by address. */

@@ -165,8 +165,8 @@ function stackOf(memory: NativeMemory, machine: Machine): StackAccess {
   return {
     control: memory.map(undefined, PAGE),
     fixed: shadowStack(machine),
-    read: (address) => memory.foreign(address, 8).getBigUint64(0, true),
-    write: (address, value) => memory.foreign(address, 8).setBigUint64(0, value, true),
+    read: (address, count) => memory.words(address, count),
+    write: (address, value) => memory.setWord(address, value),
   }
 }
 
