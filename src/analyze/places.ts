@@ -60,6 +60,14 @@ export class Places {
     return counts
   }
 
+  /** Number of bytes that no instruction holds. */
+  dataBytes(): number {
+    const { data } = this.#map
+    let sum = 0
+    for (let i = 0; i < data.length; i += 2) sum += data[i + 1] - data[i]
+    return sum
+  }
+
   /** Whether an instruction holds the byte at `offset`. */
   isCode(offset: number): boolean {
     return this.#map.bits.has(offset) || this.#isInside(offset)
