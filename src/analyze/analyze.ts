@@ -56,6 +56,22 @@ export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTa
   }
 }
 
+/** The bytes from the first operand field that can hold an address to the last; none: an empty range. */
+function fieldsOf(instruction: Instruction): { readonly start: number; readonly end: number } {
+  const { offset, displacementSize, immediateSize, branchSize } = instruction
+  const starts: number[] = []
+  const ends: number[] = []
+  const add = (at: number, size: number, least: number): void => {
+    if (size < least) return
+    starts.push(offset + at)
+    ends.push(offset + at + size)
+  }
+  add(instruction.branchOffset, branchSize, 1)
+  add(instruction.displacementOffset, displacementSize, 4)
+  add(instruction.immediateOffset, immediateSize, 4)
+  return starts.length === 0 ? { start: 0, end: 0 } : { start: Math.min(...starts), end: Math.max(...ends) }
+}
+
 class Analysis {
   readonly #code: Uint8Array
   readonly #options: AnalyzeOptions
@@ -173,7 +189,31 @@ class Analysis {
       reportProgress(this.#options, at, this.#code.length, 'operands')
       report = at + PROGRESS_STEP
     }
+    for (const at of map.shared) this.#collectShared(map, at, operands)
     for (let i = 0; i < map.data.length; i += 2) operands.collectPointers(map.data[i], map.data[i + 1])
+  }
+
+  /** Sites of an instruction that shares bytes with others, unless its address and theirs share them. */
+  #collectShared({ bits }: CodeMap, at: number, operands: OperandCollector): void {
+    const instruction = new Instruction()
+    const length = this.#decoder.decode(at, instruction)
+    const { start, end } = fieldsOf(instruction)
+    const other = new Instruction()
+    for (let near = Math.max(0, at - 14); near < at + length; near++) {
+      if (!bits.has(near)) continue
+      this.#decoder.decode(near, other)
+      const theirs = fieldsOf(other)
+      if (theirs.start >= end || theirs.end <= start) continue
+      this.#warn(
+        at,
+        length,
+        'shared-field',
+        `a branch leads here, into the instruction at offset ${hex(near)}, and both hold an operand in the same bytes: only one can follow a move.`,
+        'If this is code, its operand is not moved; leave such code where it is.',
+      )
+      return
+    }
+    operands.collect(instruction)
   }
 
   /** Addresses that no instruction holds alone. In code that takes its own address 64-bit constants may be differences: the large model. */

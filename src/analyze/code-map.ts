@@ -16,8 +16,9 @@ import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
 import { findJumps, findJumpTables, type JumpTable } from './jump-tables.ts'
 import { concat, EMPTY, notableOf, type Swept, sweepCode } from './linear.ts'
-import { Mark } from './marks.ts'
+import { Mark, markedInside } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
+import { followOverlaps, placeOverlaps } from './overlap.ts'
 import type { References } from './references.ts'
 import { type SegmentContext, segment } from './segment.ts'
 import { StartBits } from './start-bits.ts'
@@ -32,6 +33,8 @@ export interface CodeMap {
   /** Where each instruction starts, ascending, and as bits. */
   readonly starts: Uint32Array
   readonly bits: StartBits
+  /** Where instructions start that share bytes with those: branches lead into their middle. */
+  readonly shared: readonly number[]
   /** Starts of what can hold sites: relative operands that leave the blob, constants in or beside the covered ranges, odd ones. */
   readonly notable: Uint32Array
   /** Number of instructions that look like large-model position-independent code taking its own address. */
@@ -94,6 +97,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const inside = startsOf(first, input.decoder)
   bits.add(inside)
   const selfLabels = swept.references.selfLabels + collect(input, context.view, inside, marks, outside)
+  followOverlaps({ ...input, view: context.view, bits, marks }, certain(first, inside, marks))
   // A few targets more or less do not change where they cluster.
   const same = Math.abs(outside.length - outsideTargets.length) * 100 < outsideTargets.length
   const targets = same ? linear : new OutsideTargets(outside)
@@ -104,7 +108,34 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const read = readZones({ ...context, earlier: bits, outside: score }, doubtful, input.alignment)
   collect(input, context.view, startsOf(read, input.decoder), marks, [])
   const second = dropStrange(input, context.view, read, marks, targets)
-  return { ...finishMap(input, marks, swept, doubtful, second), selfLabels, outside: targets, tables, marks }
+  const { runs, shared } = withOverlaps(input, context.view, doubtful, second, marks, bits)
+  const map = finishMap(input, marks, swept, doubtful, runs)
+  return { ...map, shared, selfLabels, outside: targets, tables, marks }
+}
+
+/** The runs of the zones, and what their branches reach in the middle of them. */
+function withOverlaps(
+  input: MapInput,
+  view: DataView,
+  zones: readonly number[],
+  runs: readonly number[],
+  marks: Uint8Array,
+  bits: StartBits,
+): { readonly runs: readonly number[]; readonly shared: readonly number[] } {
+  for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
+  const starts = startsOf(runs, input.decoder)
+  bits.add(starts)
+  const sources = certain(runs, starts, marks)
+  return placeOverlaps(followOverlaps({ ...input, view, bits, marks }, sources), runs, input.decoder)
+}
+
+/** The starts that are code by hint, or by the length of their run. */
+function certain(runs: readonly number[], starts: readonly number[], marks: Uint8Array): number[] {
+  let run = 0
+  return starts.filter((start) => {
+    while (runs[run + 1] <= start) run += 2
+    return (marks[start] & Mark.given) !== 0 || runs[run + 1] - runs[run] > ISLAND
+  })
 }
 
 /** The zones, and the tables beside them that the linear reading took for code. */
@@ -183,12 +214,6 @@ function meet(decoder: InstructionDecoder, a: number, b: number, end: number): b
     if (Math.max(x, y) > end) return false
   }
   return true
-}
-
-/** The first byte inside the instruction that a branch leads to, or -1. */
-function markedInside(marks: Uint8Array, at: number, length: number): number {
-  for (let i = at + 1; i < at + length; i++) if ((marks[i] & Mark.target) !== 0) return i
-  return -1
 }
 
 /** Distance from the base of what the relative operand points at; undefined without one. */
@@ -318,7 +343,7 @@ function finishMap(
   swept: Swept,
   zones: readonly number[],
   inside: readonly number[],
-): Omit<CodeMap, 'selfLabels' | 'outside' | 'tables' | 'marks'> {
+): Omit<CodeMap, 'shared' | 'selfLabels' | 'outside' | 'tables' | 'marks'> {
   const { code, hints, decoder } = input
   const parts: Uint32Array[] = []
   const careful: number[] = []

@@ -195,6 +195,10 @@ export class Judge {
       if (place === Place.inside || place === Place.instruction) middle++
       else plausible.add(distance)
     }
-    return plausible.size * CHANCE_STRETCH >= DENSER * places.dataBytes() && plausible.size > 0 && middle * 10 < count
+    return (
+      plausible.size * CHANCE_STRETCH >= DENSER * places.dataBytes() &&
+      plausible.size > 0 &&
+      middle * 10 < count
+    )
   }
 }

@@ -25,3 +25,9 @@ export function isTaken(marks: Uint8Array, offset: number, width: number): boole
 export function take(marks: Uint8Array, offset: number, width: number): void {
   for (let i = offset; i < offset + width; i++) marks[i] |= Mark.field
 }
+
+/** The first byte inside the instruction at `at` that a branch leads to, or -1. */
+export function markedInside(marks: Uint8Array, at: number, length: number): number {
+  for (let i = at + 1; i < at + length; i++) if ((marks[i] & Mark.target) !== 0) return i
+  return -1
+}
