@@ -16,12 +16,13 @@ import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
 import { findJumps, findJumpTables, type JumpTable } from './jump-tables.ts'
 import { concat, EMPTY, notableOf, type Swept, sweepCode } from './linear.ts'
-import { Mark, markedInside } from './marks.ts'
+import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
 import { followOverlaps, placeOverlaps } from './overlap.ts'
 import type { References } from './references.ts'
 import { type SegmentContext, segment } from './segment.ts'
 import { StartBits } from './start-bits.ts'
+import { dropStrange, ISLAND } from './strange.ts'
 import type { Window } from './window.ts'
 import { findZones } from './zones.ts'
 
@@ -65,8 +66,6 @@ const SHORT_CODE = { form: 0, least: 4, leave: 200, leaveForced: 16, skip: 160, 
 
 /** Blobs up to this many bytes are code unless something says otherwise. */
 const SHORT = 512
-/** Bytes of a run that can be chance. */
-const ISLAND = 256
 /** Blobs up to this many bytes are read with all care everywhere. */
 const CAREFUL = 4096
 /** Maps a blob. */
@@ -107,7 +106,12 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const doubtful = withTables(zones, tables, bits, length)
   const read = readZones({ ...context, earlier: bits, outside: score }, doubtful, input.alignment)
   collect(input, context.view, startsOf(read, input.decoder), marks, [])
-  const second = dropStrange(input, context.view, read, marks, targets)
+  const isStrange = (instruction: Instruction): boolean => {
+    const target = targetOf(context.view, instruction)
+    return target !== undefined && (target < 0 || target > input.span) && targets.score(target) < 0
+  }
+  // In a few hundred bytes nothing clusters, so nothing is strange.
+  const second = length <= SHORT ? read : dropStrange({ ...input, marks, isStrange }, read)
   const { runs, shared } = withOverlaps(input, context.view, doubtful, second, marks, bits)
   const map = finishMap(input, marks, swept, doubtful, runs)
   return { ...map, shared, selfLabels, outside: targets, tables, marks }
@@ -164,56 +168,6 @@ function withTables(
     else merged.push(start, end)
   }
   return merged
-}
-
-/**
- * The runs without what only reads like code: short islands that nothing leads to and that point to strange places, and instructions that
- * point to strange places while a branch leads into their middle; there the code goes on.
- */
-function dropStrange(
-  input: MapInput,
-  view: DataView,
-  runs: readonly number[],
-  marks: Uint8Array,
-  outside: OutsideTargets,
-): number[] {
-  // In a few hundred bytes nothing clusters, so nothing is strange.
-  if (input.code.length <= SHORT) return [...runs]
-  const kept: number[] = []
-  const instruction = new Instruction()
-  for (let i = 0; i < runs.length; i += 2) {
-    let [start, end] = [runs[i], runs[i + 1]]
-    const known = end - start > ISLAND || (marks[start] & (Mark.target | Mark.entry | Mark.given)) !== 0
-    for (let at = start; at < end; at += instruction.length) {
-      input.decoder.decode(at, instruction)
-      const target = targetOf(view, instruction)
-      if (target === undefined || (target >= 0 && target <= input.span) || outside.score(target) >= 0)
-        continue
-      const middle = markedInside(marks, at, instruction.length)
-      if (!known) end = start
-      else if (middle >= 0 && meet(input.decoder, at + instruction.length, middle, end)) {
-        if (at > start) kept.push(start, at)
-        start = at = middle
-        input.decoder.decode(at, instruction)
-      }
-    }
-    if (end > start) kept.push(start, end)
-  }
-  return kept
-}
-
-/** Whether decoding from `a` and from `b` comes upon the same start, before or at `end`. */
-function meet(decoder: InstructionDecoder, a: number, b: number, end: number): boolean {
-  const instruction = new Instruction()
-  let [x, y] = [a, b]
-  while (x !== y) {
-    const length = decoder.decode(Math.min(x, y), instruction)
-    if (length === 0) return false
-    if (x < y) x += length
-    else y += length
-    if (Math.max(x, y) > end) return false
-  }
-  return true
 }
 
 /** Distance from the base of what the relative operand points at; undefined without one. */
@@ -328,7 +282,8 @@ function collect(
     if (target === undefined) continue
     if (target < 0 || target > input.span) outside.push(target)
     else if (target < length) {
-      if (instruction.branchSize !== 0) marks[target] |= Mark.target
+      // `call $+5` says nothing of what it is followed by.
+      if (instruction.branchSize !== 0) marks[target] |= target === at + instruction.length ? 0 : Mark.target
       else if (instruction.opcode !== 0x8d || instruction.map !== 0) marks[target] |= Mark.data
       else if (isSelfLabelAt(input.code, at, at + instruction.length, target)) selfLabels++
     }

@@ -1,0 +1,82 @@
+/**
+ * What reads like code and is none, told by where its relative operands point: those of code cluster. A strange target alone proves nothing (code has
+ * a lonely import too), so it counts where nothing else speaks for the reading: no branch leads there, or one leads into the middle.
+ */
+import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import { Mark, markedInside } from './marks.ts'
+
+/** Bytes of a run that can be chance. */
+export const ISLAND = 256
+
+export interface StrangeInput {
+  readonly decoder: InstructionDecoder
+  readonly marks: Uint8Array
+  /** Whether the decoded instruction has a relative operand that points to a strange place. */
+  readonly isStrange: (instruction: Instruction) => boolean
+}
+
+/** The runs without what only reads like code. */
+export function dropStrange(input: StrangeInput, runs: readonly number[]): number[] {
+  const kept: number[] = []
+  for (let i = 0; i < runs.length; i += 2) checkRun(input, runs[i], runs[i + 1], kept)
+  return kept
+}
+
+const LED = Mark.target | Mark.entry
+
+/** Adds what stays of the run [start, end) to `kept`. */
+function checkRun(
+  { decoder, marks, isStrange }: StrangeInput,
+  start: number,
+  end: number,
+  kept: number[],
+): void {
+  const instruction = new Instruction()
+  const isChance = end - start <= ISLAND && (marks[start] & (LED | Mark.given)) === 0
+  let from = start
+  // A blob begins with code if that reads like code.
+  let led = start === 0
+  for (let at = start; at < end; at += instruction.length) {
+    decoder.decode(at, instruction)
+    if ((marks[at] & LED) !== 0) led = true
+    if (!isStrange(instruction)) continue
+    if (isChance) return
+    if (!led) {
+      // Nothing leads to the start of this run: it begins where something does.
+      const begin = nextLed(marks, decoder, at, end)
+      if (begin < 0) continue
+      from = at = begin
+      led = true
+      decoder.decode(at, instruction)
+      continue
+    }
+    const middle = markedInside(marks, at, instruction.length)
+    if (middle < 0 || !meet(decoder, at + instruction.length, middle, end)) continue
+    if (at > from) kept.push(from, at)
+    from = at = middle
+    decoder.decode(at, instruction)
+  }
+  if (end > from) kept.push(from, end)
+}
+
+/** The first instruction behind the one at `at` that something leads to, or -1. */
+function nextLed(marks: Uint8Array, decoder: InstructionDecoder, at: number, end: number): number {
+  const instruction = new Instruction()
+  for (let next = at + decoder.decode(at, instruction); next < end; next += decoder.decode(next, instruction))
+    if ((marks[next] & LED) !== 0) return next
+  return -1
+}
+
+/** Whether decoding from `a` and from `b` comes upon the same start, before or at `end`. */
+function meet(decoder: InstructionDecoder, a: number, b: number, end: number): boolean {
+  const instruction = new Instruction()
+  let [x, y] = [a, b]
+  while (x !== y) {
+    const length = decoder.decode(Math.min(x, y), instruction)
+    if (length === 0) return false
+    if (x < y) x += length
+    else y += length
+    if (Math.max(x, y) > end) return false
+  }
+  return true
+}
