@@ -1,37 +1,47 @@
 /**
- * Differential execution of moves out of reach: `npm run fuzz:reach -- --seed N --count M`. Instructions with an address field that leaves its reach run natively, where they
- * were and where they were moved to, in the same random state; registers, flags, vectors, memory, stack and red zone must be the same. Prints JSON.
+ * Differential execution of moves out of reach: `npm run fuzz:reach -- --seed N --count M [--sabotage NAME]`. Instructions with an address field that leaves its
+ * reach run natively, where they were and where they were moved to, in the same random state; registers, flags, vectors, memory, stack and red zone must
+ * be the same. What this CPU lacks is followed symbolically. Prints JSON.
  */
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { hexBytes } from '../src/core/bytes.ts'
+import { move } from '../src/move.ts'
+import { RelocationTable } from '../src/table/table.ts'
 import { NativeHarness } from '../test/support/native/harness.ts'
 import { randomNumbers } from './fuzz/encodings.ts'
-import { type CaseClass, CELLS, CLASSES, type Template, TemplateMaker } from './fuzz/reach-cases.ts'
-import {
-  DISTANCES,
-  type Distance,
-  makeCase,
-  mapReach,
-  type ReachCase,
-  runCases,
-  type Tamper,
-} from './fuzz/reach-run.ts'
+import { makeCase, type ReachCase } from './fuzz/reach-case.ts'
+import { CLASSES, type Template, TemplateMaker } from './fuzz/reach-cases.ts'
+import { type Known, learn, pickTemplate, TRIES } from './fuzz/reach-known.ts'
+import { DATA, DISTANCES, HOME, mapReach } from './fuzz/reach-places.ts'
+import { reduceCase } from './fuzz/reach-reduce.ts'
+import { type Outcome, runCases, type Tamper } from './fuzz/reach-run.ts'
 import { SABOTAGES, saboteur } from './fuzz/reach-sabotage.ts'
 
 interface Tally {
   executed: number
+  /** At both places, by the same signal about the same operand. */
   faulted: number
-  unchanged: number
+  /** Left another state than they found. */
+  changed: number
+  /** Branches that went to their target. */
+  taken: number
 }
 
 export interface ReachReport {
   readonly seed: number
   readonly executed: number
+  /** Reduced cases that differ, as text. */
   readonly differences: readonly string[]
   readonly refused: readonly string[]
-  /** Encodings (opcode, prefixes, group) that are met; and those left out because they fault here, whatever the state. */
+  /** Encodings (opcode, prefixes, group) that run here. */
   readonly encodings: number
-  readonly leftOut: number
+  /** Those that do not, followed symbolically: how many of them, cases, and what is wrong. */
+  readonly symbolic: {
+    readonly encodings: number
+    readonly followed: number
+    readonly wrong: readonly string[]
+  }
   /** Per class and distance. */
   readonly classes: Readonly<Record<string, Readonly<Record<string, Tally>>>>
 }
@@ -44,15 +54,9 @@ export interface ReachOptions {
   readonly most?: number
 }
 
-/** Runs `count` cases. */
-export async function fuzzReach(options: ReachOptions): Promise<ReachReport> {
-  const fuzzer = await ReachFuzzer.start(options.seed)
-  try {
-    return await fuzzer.run(options)
-  } finally {
-    fuzzer.close()
-  }
-}
+const BATCH = 2000
+/** One case in so many is of what the CPU lacks. */
+const SYMBOLIC = 100
 
 /** A process to run in, and the encodings that run there. */
 export class ReachFuzzer {
@@ -76,20 +80,24 @@ export class ReachFuzzer {
     }
   }
 
-  async run({ count, seed, tamper, most = 10 }: ReachOptions): Promise<ReachReport> {
+  async run({ count, seed, tamper = (moved) => moved, most = 10 }: ReachOptions): Promise<ReachReport> {
     const next = randomNumbers(seed)
     const harness = this.#harness
-    const known = this.#known
-    const report = new Report(known)
+    const report = new Report(this.#known)
     const maker = new TemplateMaker(next)
     while (report.executed < count && report.differences.length < most) {
       const cases: ReachCase[] = []
-      while (cases.length < Math.min(2000, count - report.executed)) {
-        const template = pick(known, maker, next)
-        if (template !== undefined) cases.push(makeCase(template, pickDistance(next), harness, next))
+      while (cases.length < Math.min(BATCH, count - report.executed)) {
+        const template = pickTemplate(this.#known, CLASSES[next() % CLASSES.length], maker, next)
+        const distance = DISTANCES[next() % DISTANCES.length]
+        if (template !== undefined) cases.push(makeCase(template, distance, () => harness.newState(), next))
       }
-      for (const [i, outcome] of (await runCases(harness, cases, tamper)).entries())
-        report.add(cases[i], outcome)
+      for (const { item, outcome } of await runCases(harness, cases, tamper, next)) {
+        report.add(item, outcome)
+        if (outcome.what === 'differs' && report.differences.length < most)
+          report.differences.push(await reduceCase(harness, item, tamper))
+      }
+      for (let i = 0; i < cases.length / SYMBOLIC; i++) report.follow(next)
     }
     return report.finish(seed)
   }
@@ -99,75 +107,12 @@ export class ReachFuzzer {
   }
 }
 
-const NAMES = Object.keys(DISTANCES) as Distance[]
-const pickDistance = (next: () => number): Distance => NAMES[next() % NAMES.length]
-
-/** Cells (twice the number, plus 1 for a displacement without base) of each class, and the keys that run here. */
-interface Known {
-  readonly cells: Map<CaseClass, number[]>
-  readonly keys: Set<string>
-  /** Encodings that always fault here. */
-  readonly leftOut: number
-}
-
-/** How often a cell is tried, and how many samples of an encoding are run. */
-const TRIES = 24
-const SAMPLES = 6
-
-/** Runs every encoding some times at home: what always faults here is left out. */
-async function learn(harness: NativeHarness, next: () => number, tries: number): Promise<Known> {
-  const maker = new TemplateMaker(next)
-  const samples = new Map<string, { template: Template; cell: number }[]>()
-  for (let cell = 0; cell < 2 * CELLS; cell++)
-    for (let i = 0, found = 0; i < tries && found < SAMPLES; i++) {
-      const template = maker.make(cell >> 1, (cell & 1) === 1)
-      if (template === undefined) continue
-      found++
-      const list = samples.get(template.key)
-      if (list === undefined) samples.set(template.key, [{ template, cell }])
-      else if (list.length < SAMPLES) list.push({ template, cell })
-    }
-  const all = [...samples.values()].flat()
-  const cases = all.map(({ template }) => makeCase(template, 'near', harness, next))
-  const outcomes = await runCases(harness, cases)
-  const good = new Map<string, number>()
-  outcomes.forEach(({ what }, i) => {
-    const { key } = all[i].template
-    good.set(key, (good.get(key) ?? 0) + (what === 'faulted' ? 0 : 1))
-  })
-  const keys = new Set(
-    [...samples].filter(([key, list]) => good.get(key) === list.length).map(([key]) => key),
-  )
-  const cells = new Map<CaseClass, Set<number>>()
-  for (const { template, cell } of all) {
-    if (!keys.has(template.key)) continue
-    const set = cells.get(template.caseClass) ?? new Set()
-    cells.set(template.caseClass, set.add(cell))
-  }
-  return {
-    keys,
-    cells: new Map([...cells].map(([name, set]) => [name, [...set]])),
-    leftOut: samples.size - keys.size,
-  }
-}
-
-function pick({ cells, keys }: Known, maker: TemplateMaker, next: () => number): Template | undefined {
-  const caseClass = CLASSES[next() % CLASSES.length]
-  if (caseClass === 'branch') return maker.branch()
-  const list = cells.get(caseClass)
-  if (list === undefined) return undefined
-  const cell = list[next() % list.length]
-  for (let i = 0; i < 20; i++) {
-    const template = maker.make(cell >> 1, (cell & 1) === 1, caseClass === 'lock')
-    if (template !== undefined && template.caseClass === caseClass && keys.has(template.key)) return template
-  }
-  return undefined
-}
-
 class Report {
   executed = 0
   readonly differences: string[] = []
   readonly #refused: string[] = []
+  readonly #wrong: string[] = []
+  #followed = 0
   readonly #classes: Record<string, Record<string, Tally>> = {}
   readonly #known: Known
 
@@ -175,28 +120,56 @@ class Report {
     this.#known = known
   }
 
-  add({ template, distance }: ReachCase, outcome: Awaited<ReturnType<typeof runCases>>[number]): void {
+  add({ template, distance }: ReachCase, outcome: Outcome): void {
     this.executed++
     const distances = (this.#classes[template.caseClass] ??= {})
-    const tally = (distances[distance] ??= { executed: 0, faulted: 0, unchanged: 0 })
+    const tally = (distances[distance] ??= { executed: 0, faulted: 0, changed: 0, taken: 0 })
     tally.executed++
     if (outcome.what === 'faulted') tally.faulted++
-    else if (outcome.what === 'same' && !outcome.changed) tally.unchanged++
-    else if (outcome.what === 'differs') this.differences.push(outcome.why)
-    else if (outcome.what === 'refused') this.#refused.push(outcome.why)
+    if (outcome.what === 'same' && outcome.changed) tally.changed++
+    if (outcome.what === 'same' && outcome.taken) tally.taken++
+    if (outcome.what === 'refused') this.#refused.push(outcome.why)
+  }
+
+  /** Has an instruction that does not run here moved, and what stands in for it followed. */
+  follow(next: () => number): void {
+    const { lacking } = this.#known
+    this.#followed++
+    const why = wrongBySymbols(lacking[next() % lacking.length])
+    if (why !== undefined) this.#wrong.push(why)
   }
 
   finish(seed: number): ReachReport {
     const { executed, differences } = this
+    const { keys, lacking } = this.#known
     return {
       seed,
       executed,
       differences,
       refused: this.#refused,
-      encodings: this.#known.keys.size,
-      leftOut: this.#known.leftOut,
+      encodings: keys.size,
+      symbolic: { encodings: lacking.length, followed: this.#followed, wrong: this.#wrong },
       classes: this.#classes,
     }
+  }
+}
+
+/** What verification says against a far move of the instruction; undefined: it is right. */
+function wrongBySymbols({ bytes, at, kind }: Template): string | undefined {
+  const code = Uint8Array.from([...bytes, 0x90])
+  new DataView(code.buffer).setInt32(at, kind === 'pc32' ? 0x20_0000 : 0x2000_0000, true)
+  const runs = [{ start: 0, end: code.length }]
+  const base = kind === 'pc32' ? HOME : 0x1000_0000n
+  const low = { start: 0x2000_0000n, length: 0x1000 }
+  const site = { offset: at, kind, end: kind === 'pc32' ? bytes.length : undefined }
+  try {
+    const moved = kind === 'pc32' ? [] : [low]
+    const table = RelocationTable.fromSites([site], { code, base, runs, moved })
+    const also = moved.map(({ start, length }) => ({ from: start, to: DATA, length }))
+    const { verdict } = move(code, { from: base, to: 0x7e00_0000_0000n, also, table, veneers: true })
+    return verdict?.ok === true && verdict.proved.veneers === 1 ? undefined : hexBytes(bytes)
+  } catch (error) {
+    return `${hexBytes(bytes)}: ${(error as Error).message}`
   }
 }
 
@@ -212,7 +185,12 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   if (sabotage !== undefined && !Object.hasOwn(SABOTAGES, sabotage))
     throw new Error(`--sabotage is one of ${Object.keys(SABOTAGES).join(', ')}`)
   const tamper = sabotage === undefined ? undefined : saboteur(sabotage)
-  const report = await fuzzReach({ seed: Number(values.seed), count: Number(values.count), tamper })
-  console.log(JSON.stringify({ ...report, refused: report.refused.slice(0, 20) }, null, 1))
-  process.exitCode = report.differences.length === 0 ? 0 : 1
+  const fuzzer = await ReachFuzzer.start(Number(values.seed))
+  try {
+    const report = await fuzzer.run({ seed: Number(values.seed), count: Number(values.count), tamper })
+    console.log(JSON.stringify({ ...report, refused: report.refused.slice(0, 20) }, null, 1))
+    process.exitCode = report.differences.length + report.symbolic.wrong.length === 0 ? 0 : 1
+  } finally {
+    fuzzer.close()
+  }
 }

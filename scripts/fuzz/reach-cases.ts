@@ -1,8 +1,8 @@
 /**
- * Cases for the reach fuzzer: one instruction with a RIP-relative operand (or a displacement without base, or a direct branch) in a random full state, and
- * what surrounds it in memory.
+ * What the reach fuzzer runs: one instruction with an address field that a far move may put out of its reach. Every page, opcode and ModRM form is
+ * met, however rare it is in random bytes. What surrounds the instruction is made in reach-state.ts.
  */
-import { fillEffects, RegisterEffects } from '../../src/x86/effects.ts'
+import { baseRegister, fillEffects, RegisterEffects } from '../../src/x86/effects.ts'
 import { Encoding, Flow, Instruction, Memory, Prefix } from '../../src/x86/instruction.ts'
 import { createTableDecoder } from '../../src/x86/scanner.ts'
 import { FORMS, PAGES, writeEncoding } from './encodings.ts'
@@ -21,67 +21,148 @@ export const CLASSES = [
   'avx512',
   'indirect',
   'branch',
-  'absolute',
   'hint',
+  'absolute',
+  'index',
+  'base',
+  'gather',
+  'addr32',
+  'immediate',
 ] as const
 export type CaseClass = (typeof CLASSES)[number]
+
+/** How the operand is addressed: by rip, by eip (67h), by a displacement alone, or beside an index or a base. */
+export type Form = 'rip' | 'eip' | 'absolute' | 'index' | 'base'
 
 /** An instruction whose field points nowhere yet. */
 export interface Template {
   readonly bytes: Uint8Array
+  /** Of the field, which has 4 bytes. */
   readonly at: number
-  /** Of the field's end to the instruction's end. */
-  readonly tail: number
+  readonly kind: 'pc32' | 'eip32' | 'abs32' | 'abs32s'
   readonly caseClass: CaseClass
   /** What tells whether this CPU runs it: opcode, prefixes, group. */
   readonly key: string
-  readonly opcode: number
-  readonly map: number
-  readonly encoding: number
-  /** ModRM.reg, without its extension. */
-  readonly reg: number
-  /** The same with its extension. */
-  readonly register: number
-  readonly isByte: boolean
+  readonly instruction: Readonly<Instruction>
+  /** Registers that the instruction reads or writes: a mask. */
+  readonly used: number
   readonly segment: 'fs' | 'gs' | undefined
   readonly branch: 'call' | 'jump' | undefined
+  /** Of an immediate: another instruction that does the same with the value in this register. */
+  readonly reference?: (register: number) => readonly number[]
 }
 
-const RIP_FORM = FORMS.indexOf('[rip]')
-const SIB_FORM = FORMS.indexOf('[sib no base]')
+const WRITTEN_AS: Readonly<Record<Form, readonly (typeof FORMS)[number][]>> = {
+  rip: ['[rip]'],
+  eip: ['[rip]'],
+  absolute: ['[sib no base]'],
+  index: ['[sib no base]'],
+  base: ['[r+32]', '[sib+32]'],
+}
+const DECODED_AS: Readonly<Record<Form, readonly number[]>> = {
+  rip: [Memory.rip],
+  eip: [Memory.eip],
+  absolute: [Memory.absolute],
+  index: [Memory.index],
+  base: [Memory.base],
+}
 const effects = new RegisterEffects()
+const RSP = 4
 
 /** Loads of segment registers, far transfers, system instructions: no user program's, or no end. */
-function isExcluded({ map, opcode, encoding, modrm, flow }: Instruction): boolean {
+function isExcluded({ map, opcode, encoding, modrm, flow, prefixes }: Instruction): boolean {
   if (encoding !== Encoding.legacy) return false
   const reg = (modrm >> 3) & 7
   if (map === 0)
     return opcode === 0x8e || (opcode === 0xff && (reg === 3 || reg === 5)) || flow === Flow.xbegin
-  if (map === 1) return [0x00, 0x01, 0xb2, 0xb4, 0xb5].includes(opcode)
+  // A bit string as long as rsp says goes anywhere.
+  const isBits = [0xa3, 0xab, 0xb3, 0xbb].includes(opcode) && reg === RSP && (prefixes & Prefix.rexR) === 0
+  if (map === 1) return isBits || [0x00, 0x01, 0xb2, 0xb4, 0xb5].includes(opcode)
   return false
 }
 
-function classOf(instruction: Instruction): CaseClass {
-  const { encoding, map, opcode, modrm, prefixes, flow, memory } = instruction
+/** Forms with an absolute displacement that are refused, or whose result is the address itself (that is among the immediates). */
+function isExcludedAbsolute(instruction: Instruction, form: Form): boolean {
+  const { map, opcode, encoding, modrm, prefixes } = instruction
+  if ((prefixes & (Prefix.fs | Prefix.gs)) !== 0) return true
+  if ((prefixes & Prefix.p67) !== 0 && form !== 'eip' && form !== 'absolute') return true
+  if (baseRegister(instruction) === RSP) return true
+  if (encoding !== Encoding.legacy || map !== 0) return map === 2 && opcode === 0xf8
+  const isPush = opcode === 0xff && ((modrm >> 3) & 7) === 6
+  return opcode === 0x8d || ((opcode === 0x8f || isPush) && (form === 'index' || form === 'base'))
+}
+
+/** Touches a cache line or nothing (0F 19 to 1B are nops where there is no MPX): no state changes, whatever it is. */
+export function isHint({ encoding, map, opcode, modrm, prefixes }: Instruction): boolean {
+  if (encoding !== Encoding.legacy || map !== 1) return false
   const reg = (modrm >> 3) & 7
-  fillEffects(instruction, effects)
-  const used = effects.reads | effects.writes
-  if (memory !== Memory.rip) return 'absolute'
+  const flushes = opcode === 0xae && (reg === 7 || (reg === 6 && (prefixes & Prefix.p66) !== 0))
+  return flushes || opcode === 0x0d || (opcode >= 0x18 && opcode <= 0x1f)
+}
+
+/** A vector of indices, as gathers and scatters have it. */
+const isGather = ({ encoding, map, opcode, memory }: Instruction): boolean =>
+  map === 2 &&
+  memory === Memory.index &&
+  ((encoding === Encoding.vex && opcode >= 0x90 && opcode <= 0x93) ||
+    (encoding === Encoding.evex &&
+      ((opcode >= 0x90 && opcode <= 0x93) || (opcode >= 0xa0 && opcode <= 0xa3))))
+
+function classOf(instruction: Instruction, form: Form, used: number): CaseClass {
+  const { encoding, map, opcode, modrm, prefixes, flow } = instruction
+  const reg = (modrm >> 3) & 7
+  if (isHint(instruction)) return 'hint'
+  if (isGather(instruction)) return 'gather'
+  if (form === 'eip' || (prefixes & Prefix.p67) !== 0) return 'addr32'
+  if (form !== 'rip') return form
   if (encoding === Encoding.evex) return 'avx512'
-  if (encoding !== Encoding.legacy) return used === 0 ? 'avx' : (used & 16) !== 0 ? 'rsp' : 'bmi'
+  if (encoding !== Encoding.legacy) return used === 0 ? 'avx' : (used & (1 << RSP)) !== 0 ? 'rsp' : 'bmi'
   if (map === 0) {
     if (flow !== Flow.next) return 'indirect'
     if (opcode === 0x8d) return 'lea'
     if (opcode === 0x8f || (opcode === 0xff && reg === 6)) return 'stack'
     if (opcode >= 0xd8 && opcode <= 0xdf) return 'x87'
   }
-  if (map === 1 && (opcode === 0x0d || opcode === 0x18 || (opcode >= 0x1c && opcode <= 0x1f))) return 'hint'
   if ((prefixes & Prefix.lock) !== 0) return 'lock'
-  if ((used & 16) !== 0) return 'rsp'
+  if ((used & (1 << RSP)) !== 0) return 'rsp'
   const multiplies = (opcode === 0xf6 || opcode === 0xf7) && reg >= 4
   const compares = map === 1 && (opcode === 0xb0 || opcode === 0xb1 || opcode === 0xc7)
   if ((map === 0 && multiplies) || compares) return 'implicit'
   return used === 0 && map > 0 ? 'sse' : 'integer'
+}
+
+const kindOf = (form: Form, { prefixes }: Instruction): Template['kind'] =>
+  form === 'rip' ? 'pc32' : form === 'eip' ? 'eip32' : (prefixes & Prefix.p67) === 0 ? 'abs32s' : 'abs32'
+
+/** What a template says of its instruction. */
+export function templateOf(
+  bytes: Uint8Array,
+  at: number,
+  kind: Template['kind'],
+  caseClass: CaseClass | undefined,
+  form: Form = 'rip',
+): Template {
+  const instruction = new Instruction()
+  if (createTableDecoder(bytes).decode(0, instruction) !== bytes.length)
+    throw new Error(`${Buffer.from(bytes).toString('hex')} is no instruction`)
+  const { encoding, map, opcode, modrm, prefixes, flow } = instruction
+  fillEffects(instruction, effects)
+  const used = effects.reads | effects.writes
+  const reg = (modrm >> 3) & 7
+  const marks = prefixes & (Prefix.p66 | Prefix.f2 | Prefix.f3 | Prefix.w | Prefix.lock)
+  const isGroup = encoding !== Encoding.evex || reg !== 0
+  const isCall = flow === Flow.call || flow === Flow.indirectCall
+  return {
+    bytes,
+    at,
+    kind,
+    caseClass: caseClass ?? classOf(instruction, form, used),
+    key: `${encoding} ${map} ${opcode} ${marks} ${isGroup ? reg : ''}`,
+    instruction,
+    used,
+    segment: (prefixes & Prefix.fs) !== 0 ? 'fs' : (prefixes & Prefix.gs) !== 0 ? 'gs' : undefined,
+    branch: isCall ? 'call' : flow === Flow.next ? undefined : 'jump',
+  }
 }
 
 /** Makes templates; `next` gives 32 random bits. */
@@ -96,47 +177,30 @@ export class TemplateMaker {
   }
 
   /** An encoding of the given page and opcode; undefined where the random rest made it none. */
-  make(cell: number, absolute: boolean, lock = false): Template | undefined {
+  make(cell: number, form: Form, lock = false): Template | undefined {
     const next = this.#next
     const instruction = this.#instruction
-    const form = absolute ? SIB_FORM : RIP_FORM
-    writeEncoding(cell * FORMS.length + form, next() % 8 === 0, next, this.#bytes, 0)
+    const written = WRITTEN_AS[form][next() % WRITTEN_AS[form].length]
+    writeEncoding(cell * FORMS.length + FORMS.indexOf(written), next() % 8 === 0, next, this.#bytes, 0)
     // lock and the segments are rare in what was written.
     const r = lock ? 0 : next() & 15
-    if (r < 3) {
-      this.#bytes.copyWithin(1, 0, 16)
-      this.#bytes[0] = [0xf0, 0x65, 0x64][r]
+    if (form === 'eip') this.#prefix(0x67)
+    else if (r < 3) this.#prefix([0xf0, 0x65, 0x64][r])
+    if (this.#decoder.decode(0, instruction) === 0) return undefined
+    if (form === 'absolute' && instruction.memory === Memory.index) {
+      this.#bytes[instruction.modrmOffset + 1] = 0x25
+      this.#decoder.decode(0, instruction)
     }
-    if (this.#decoder.decode(0, instruction) === 0 || isExcluded(instruction)) return undefined
-    if (absolute) {
-      if (instruction.memory !== Memory.absolute && instruction.memory !== Memory.index) return undefined
-      const other = Prefix.p67 | Prefix.fs | Prefix.gs
-      // The address itself is not the same at both places.
-      if (instruction.map === 0 && instruction.opcode === 0x8d) return undefined
-      if ((instruction.prefixes & other) !== 0 || instruction.memory === Memory.index) return undefined
-    } else if (instruction.memory !== Memory.rip) return undefined
-    return this.#template(instruction)
+    if (!DECODED_AS[form].includes(instruction.memory) || isExcluded(instruction)) return undefined
+    if (instruction.displacementSize !== 4) return undefined
+    if (form !== 'rip' && isExcludedAbsolute(instruction, form)) return undefined
+    const bytes = this.#bytes.slice(0, instruction.length)
+    return templateOf(bytes, instruction.displacementOffset, kindOf(form, instruction), undefined, form)
   }
 
-  #template(instruction: Instruction): Template {
-    const { length, displacementOffset, encoding, map, opcode, modrm, prefixes, flow } = instruction
-    const reg = (modrm >> 3) & 7
-    const isGroup = encoding !== Encoding.evex || reg !== 0
-    return {
-      bytes: this.#bytes.slice(0, length),
-      at: displacementOffset,
-      tail: length - displacementOffset - 4,
-      caseClass: classOf(instruction),
-      key: `${encoding} ${map} ${opcode} ${prefixes & (Prefix.p66 | Prefix.f2 | Prefix.f3 | Prefix.w | Prefix.lock)} ${isGroup ? reg : ''} ${instruction.memory}`,
-      opcode,
-      map,
-      encoding,
-      reg,
-      register: reg | ((prefixes & Prefix.rexR) === 0 ? 0 : 8),
-      isByte: (opcode & 1) === 0,
-      segment: (prefixes & Prefix.fs) !== 0 ? 'fs' : (prefixes & Prefix.gs) !== 0 ? 'gs' : undefined,
-      branch: flow === Flow.indirectCall ? 'call' : flow === Flow.indirectJump ? 'jump' : undefined,
-    }
+  #prefix(byte: number): void {
+    this.#bytes.copyWithin(1, 0, 16)
+    this.#bytes[0] = byte
   }
 
   /** A direct call, jump or conditional jump of 32 bits, with what prefixes compilers give them. */
@@ -145,21 +209,20 @@ export class TemplateMaker {
     const prefixes = [[], [], [], [0x3e], [0x2e], [0xf2], [0x48], [0x67]][next() & 7]
     const opcode = [[0xe8], [0xe9], [0x0f, 0x80 | (next() & 15)], [0x0f, 0x80 | (next() & 15)]][next() & 3]
     const bytes = Uint8Array.from([...prefixes, ...opcode, 0, 0, 0, 0])
-    return {
-      bytes,
-      at: bytes.length - 4,
-      tail: 0,
-      caseClass: 'branch',
-      key: `branch ${opcode} ${prefixes}`,
-      opcode: opcode[opcode.length - 1],
-      map: opcode.length - 1,
-      encoding: Encoding.legacy,
-      reg: 0,
-      register: 0,
-      isByte: false,
-      segment: undefined,
-      branch: opcode[0] === 0xe8 ? 'call' : 'jump',
-    }
+    return templateOf(bytes, bytes.length - 4, 'pc32', 'branch')
+  }
+
+  /** `mov` between the accumulator and a 32-bit address of its own. */
+  moffs(): Template {
+    const next = this.#next
+    const prefixes = [[0x67], [0x67, 0x66], [0x67, 0x48], [0x48, 0x67], [0x66, 0x67, 0x2e]][next() % 5]
+    const bytes = Uint8Array.from([...prefixes, 0xa0 | (next() & 3), 0, 0, 0, 0])
+    return templateOf(bytes, bytes.length - 4, 'abs32', 'addr32')
+  }
+
+  /** A branch that this CPU may lack. */
+  xbegin(): Template {
+    return templateOf(Uint8Array.of(0xc7, 0xf8, 0, 0, 0, 0), 2, 'pc32', 'branch')
   }
 }
 

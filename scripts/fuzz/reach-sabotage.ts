@@ -3,8 +3,9 @@
  */
 import { hexBytes } from '../../src/core/bytes.ts'
 import type { Relocation } from '../../src/relocate/relocate.ts'
-import { Encoding } from '../../src/x86/instruction.ts'
-import type { ReachCase, Tamper } from './reach-run.ts'
+import { Encoding, Prefix } from '../../src/x86/instruction.ts'
+import type { ReachCase } from './reach-case.ts'
+import type { Tamper } from './reach-run.ts'
 
 /** Changes the veneers' bytes as hex text; the length must stay. Undefined: there is nothing to break. */
 type Break = (veneers: string, item: ReachCase) => string | undefined
@@ -33,20 +34,22 @@ const inOperation =
   ): Break =>
   (text, item) => {
     const start = operationAt(text)
-    if (start < 0 || !applies(item)) return undefined
+    // Without 67h, which the operation has not either.
+    if (start < 0 || (item.template.instruction.prefixes & Prefix.p67) !== 0 || !applies(item))
+      return undefined
     const at = start + 2 * byte(item)
     const value = change(Number.parseInt(text.slice(at, at + 2), 16)) & 0xff
     return text.slice(0, at) + value.toString(16).padStart(2, '0') + text.slice(at + 2)
   }
 
 /** Index of the byte before the opcode of a legacy instruction, if it is REX. */
-const rexAt = ({ template }: ReachCase): number => {
-  const { bytes, at, map } = template
-  const opcode = at - 2 - (map === 0 ? 0 : map === 1 ? 1 : 2)
-  return (bytes[opcode] & 0xf0) === 0x40 ? -1 : (bytes[opcode - 1] & 0xf0) === 0x40 ? opcode - 1 : -1
+const rexAt = ({ template: { bytes, instruction } }: ReachCase): number => {
+  const { modrmOffset, map } = instruction
+  const before = modrmOffset - 2 - (map === 0 ? 0 : map === 1 ? 1 : 2)
+  return before >= 0 && (bytes[before] & 0xf0) === 0x40 ? before : -1
 }
 const isLegacy = ({ template }: ReachCase): boolean =>
-  template.encoding === Encoding.legacy && rexAt({ template } as ReachCase) >= 0
+  template.instruction.encoding === Encoding.legacy && rexAt({ template } as ReachCase) >= 0
 const leadAt = ({ template: { bytes } }: ReachCase): number =>
   bytes.findIndex((byte) => byte === 0xc4 || byte === 0x62)
 const hasLead =
@@ -102,6 +105,29 @@ export const SABOTAGES: Readonly<Record<string, Break>> = {
   },
   // A 4-byte operation where there was one of 8.
   'upper-half': inOperation(isLegacy, rexAt, (rex) => rex & ~8),
+  // REX.X cleared although there is an index.
+  'rex-x': inOperation(
+    (item) => item.template.caseClass === 'index' && isLegacy(item),
+    rexAt,
+    (rex) => rex & ~2,
+  ),
+  // The base beside a far displacement: nops for lea.
+  base: (text, { template }) =>
+    template.caseClass === 'base'
+      ? swap(/(48b[89a-f][0-9a-f]{16})4[89]8d(04..|4(?:[4c]).{4})/, '$190909090')(text, {} as ReachCase)
+      : undefined,
+  // fs: and gs:, 2e in their place.
+  segment: (text, { template }) => {
+    const start = operationAt(text)
+    if (start < 0 || template.segment === undefined) return undefined
+    return text.slice(0, start) + text.slice(start).replace(/^((?:..)*?)6[45]/, '$12e')
+  },
+  // A literal of 4 bytes where it takes 8.
+  literal: (text, { template }) =>
+    template.caseClass === 'immediate' && !/e9.{8}$/.test(text) ? `${text.slice(0, -8)}00000000` : undefined,
+  // What the instruction made of rsp.
+  'new-rsp': (text, { template }) =>
+    template.caseClass === 'rsp' ? swap(/48894c2410/, '9090909090')(text, {} as ReachCase) : undefined,
   // The address of the data cut to 32 bits.
   address: (text) => {
     const start = operationAt(text)

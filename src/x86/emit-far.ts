@@ -26,7 +26,7 @@ import {
 } from './emit.ts'
 import { branchTo, detour, type FarField, type FarRules, type NoFarForm } from './emit-detour.ts'
 import { farImmediate } from './emit-immediate.ts'
-import { prefixLength, segmentPrefix, withBase } from './emit-operand.ts'
+import { prefixLength, segmentPrefix, withBase, withoutAddressSize } from './emit-operand.ts'
 import { Encoding, Flow, type Instruction, isRelativeBranch, Memory, Prefix } from './instruction.ts'
 
 const KEPT_32 = 'Keep the target within reach, or build the code for another code model.'
@@ -86,7 +86,7 @@ function farOperand(
     return { reason: 'with the 67h prefix the CPU cuts other addresses, too', remedy: KEPT_32 }
   if (memory === Memory.moffs) {
     const end = prefixLength(bytes)
-    const kept = [...bytes.subarray(0, end + 1)].filter((byte, i) => i === end || byte !== 0x67)
+    const kept = [...withoutAddressSize([...bytes.subarray(0, end)]), bytes[end]]
     return detour(area, place, length, () => area.emit(kept, moveImmediate(0, target).slice(2)))
   }
   const isHint = encoding === Encoding.legacy && map === 1 && ignoresAddress(opcode)
@@ -148,9 +148,9 @@ function farAccess(
   used: number,
 ): Uint8Array | NoFarForm {
   const [base, stand] = SCRATCH_REGISTERS.filter((register) => ((used >> register) & 1) === 0)
-  if (base === undefined || stand === undefined)
-    return { reason: 'the instruction uses every register that could hold its address', remedy: KEPT_32 }
   const usesStack = ((used >> RSP) & 1) !== 0
+  if (base === undefined || (usesStack && stand === undefined))
+    return { reason: 'the instruction uses every register that could hold its address', remedy: KEPT_32 }
   return detour(area, place, instruction.length, () => {
     if (usesStack) {
       // One slot more, for the new rsp: popped last, when both registers are back.

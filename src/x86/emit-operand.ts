@@ -19,6 +19,10 @@ export function prefixLength(bytes: Uint8Array): number {
   return at
 }
 
+/** Prefixes without 67h, which would cut a 64-bit address; and without a REX before others, which means nothing there and would where they end. */
+export const withoutAddressSize = (prefixes: readonly number[]): number[] =>
+  prefixes.filter((byte, i) => byte !== 0x67 && (i === prefixes.length - 1 || (byte & 0xf0) !== 0x40))
+
 /** The prefixes that matter to a plain load or store in this instruction's place: its segment, if it has one. */
 export const segmentPrefix = (instruction: Instruction): number[] =>
   (instruction.prefixes & Prefix.fs) !== 0 ? [0x64] : (instruction.prefixes & Prefix.gs) !== 0 ? [0x65] : []
@@ -42,9 +46,7 @@ export function withBase(
   const head = withoutExtension([...bytes.subarray(0, modrmOffset)], instruction, hasSib)
   let reg = modrm & 0x38
   if (stand !== undefined) reg = replaceStackPointer(head, instruction, reg, stand)
-  const prefixes = prefixLength(bytes)
-  // 67h would cut the new, 64-bit address.
-  const kept = head.filter((byte, i) => i >= prefixes || byte !== 0x67)
+  const kept = [...withoutAddressSize(head.slice(0, prefixLength(bytes))), ...head.slice(prefixLength(bytes))]
   const operand = hasSib ? [reg | 4, (instruction.sib & 0xf8) | base] : [reg | base]
   return [...kept, ...operand, ...bytesBehindOperand(bytes, instruction)]
 }

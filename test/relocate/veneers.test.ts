@@ -104,6 +104,13 @@ describe('out of reach', () => {
     ['test rax, imm32', '48 a9 10 00 50 00', low(2, 'abs32s'), 'test [rel 0x7f0000000020], rax'],
     ['mov [rsp+8], imm32', '48 c7 44 24 08 10 00 50 00', low(5, 'abs32s'), 'mov [rsp+0x90], rax'],
     ['mov eax, moffs32', '67 a1 10 00 50 00', low(2, 'abs32'), 'mov eax, [qword 0x7f0000100010]'],
+    // A REX before other prefixes means nothing, and must not once 67h is gone.
+    [
+      'mov eax, moffs32 with REX.W',
+      '48 67 a1 10 00 50 00',
+      low(3, 'abs32'),
+      'mov eax, [qword 0x7f0000100010]',
+    ],
   ])('%s becomes %s', (_, text, site, expected) => {
     expect(listing(far(text, site))).toContain(expected)
   })

@@ -30,17 +30,16 @@ describe('verify', () => {
     const maker = new TemplateMaker(next)
     for (let done = 0; done < 1000; ) {
       const absolute = next() % 8 === 0
-      const template = next() % 20 === 0 ? maker.branch() : maker.make(next() % CELLS, absolute)
+      const template =
+        next() % 20 === 0 ? maker.branch() : maker.make(next() % CELLS, absolute ? 'absolute' : 'rip')
       // 66h before an indirect branch is refused.
       if (template === undefined || template.branch !== undefined) continue
       done++
-      const { bytes: instruction, at, tail } = template
+      const { bytes: instruction, at, kind } = template
       const code = Uint8Array.from([...instruction, 0x90])
       new DataView(code.buffer).setInt32(at, absolute ? 0x2000_0100 : 0x10_0000, true)
       const runs = [{ start: 0, end: code.length }]
-      const site = absolute
-        ? ({ offset: at, kind: 'abs32s' } as const)
-        : ({ offset: at, kind: 'pc32', end: at + 4 + tail } as const)
+      const site = { offset: at, kind, end: kind === 'pc32' ? instruction.length : undefined }
       const table = RelocationTable.fromSites([site], { code, base: HOME, runs, moved: [LOW] })
       const also = [{ from: LOW.start, to: 0x6000_0000_0000n, length: LOW.length }]
       const { verdict } = move(code, { from: HOME, to: FAR, also, table, veneers: true })

@@ -194,6 +194,10 @@ export class CpuState {
     return this.#view.getUint16(STATE_HEAD + FSW, true)
   }
 
+  set x87Status(value: number) {
+    this.#view.setUint16(STATE_HEAD + FSW, value, true)
+  }
+
   clone(): CpuState {
     return new CpuState(this.layout, this.bytes.slice())
   }
@@ -268,8 +272,11 @@ export function diffStates(a: CpuState, b: CpuState): StateDifference[] {
   compare('fcw', a.x87Control, b.x87Control)
   compare('fsw', a.x87Status, b.x87Status)
   compare('ftw', a.x87Tags, b.x87Tags)
-  for (let i = 0; i < 8; i++) compare(`st${i}`, asNumber(a.x87(i)), asNumber(b.x87(i)))
-  for (let i = 0; i < a.vectorCount; i++) compare(`vector${i}`, asNumber(a.vector(i)), asNumber(b.vector(i)))
+  const compareBytes = (register: string, x: Uint8Array, y: Uint8Array): void => {
+    if (Buffer.compare(x, y) !== 0) compare(register, asNumber(x), asNumber(y))
+  }
+  for (let i = 0; i < 8; i++) compareBytes(`st${i}`, a.x87(i), b.x87(i))
+  for (let i = 0; i < a.vectorCount; i++) compareBytes(`vector${i}`, a.vector(i), b.vector(i))
   if (a.layout.offsets.opmask >= 0) for (let i = 0; i < 8; i++) compare(`k${i}`, a.opmask(i), b.opmask(i))
   return differences
 }
