@@ -7,6 +7,7 @@ import { addFixed } from './admit.ts'
 import type { Drain } from './drain.ts'
 import type { Callee } from './memory.ts'
 import type { CodeObject } from './object.ts'
+import { tornBlocks } from './pieces.ts'
 import type { CompactMode } from './plan.ts'
 import { type ReturnSlot, type StackScan, scanStack, stackWords } from './stack.ts'
 import type { HeapState } from './state.ts'
@@ -102,13 +103,23 @@ export class Calls {
     }
   }
 
-  /** The return addresses that a slide has to rewrite; draining needs none. Throws `refused` where the stacks cannot be walked. */
+  /**
+   * Sees what may not move now, and returns the return addresses that a slide has to rewrite; draining needs none. Throws `refused` where a slide
+   * needs stacks that cannot be walked.
+   */
   walk(mode: CompactMode): readonly ReturnSlot[] {
-    if (mode === 'drain' || !this.#state.busy) return []
+    this.#state.running = new Set()
+    if (!this.#state.busy) return []
     const scan = this.#scan()
+    const torn = tornBlocks(this.#state, typeof scan === 'string' ? undefined : scan.points)
+    if (mode === 'drain') {
+      // What runs goes on in the old copy, but what it is building the address of must not go from under it.
+      this.#state.running = torn
+      return []
+    }
     if (typeof scan === 'string')
       throw new RelocError('refused', `Code is running, and ${scan}: only mode 'drain' moves code now.`)
-    this.#state.running = scan.pinned
+    this.#state.running = new Set([...scan.pinned, ...torn])
     return scan.returns
   }
 
@@ -119,6 +130,13 @@ export class Calls {
     if (typeof words === 'string')
       throw new RelocError('refused', `The stacks cannot be looked at: ${words}.`)
     return words
+  }
+
+  /** Positions where code may stand, by the stacks or by `words` in place of them; undefined: anywhere. */
+  points(words: Iterable<bigint> | undefined): ReadonlySet<number> | undefined {
+    if (words !== undefined) return new Set([...words].map((word) => this.#state.position(word)))
+    const scan = this.#state.busy ? this.#scan() : undefined
+    return typeof scan === 'string' ? undefined : (scan?.points ?? new Set())
   }
 
   /** Lets frames return to where their code is now. */

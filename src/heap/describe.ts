@@ -33,7 +33,7 @@ export function describeHeap(state: HeapState): string {
 function describeBlock(state: HeapState, block: Block): string {
   const { object } = block
   const notes: string[] = []
-  const reason = reasonToStay(state, block, 'slide')
+  const reason = reasonToStay(state, block)
   if (block.links.length > 0)
     notes.push(`refers to ${block.links.map((link) => link.handle.name).join(', ')}`)
   if (object.callers.size > 0) notes.push(`${object.callers.size} callers`)

@@ -18,7 +18,8 @@ import { Drain } from './drain.ts'
 import type { Callee, HeapMemory } from './memory.ts'
 import { type CompactOptions, type CompactReport, Mover } from './movement.ts'
 import type { Block, CodeHandle, CodeObject } from './object.ts'
-import { changeRoots } from './roots.ts'
+import { tornRoots } from './pieces.ts'
+import { changeRoots, type Root } from './roots.ts'
 import { type CodeMove, type SideTable, SideTables } from './side-tables.ts'
 import { HeapState } from './state.ts'
 import { type Violation, verifyHeap } from './verify.ts'
@@ -29,6 +30,11 @@ export interface HeapOptions {
   /** Whether every block is checked against its canonical form before it is published. Default true. */
   readonly verify?: boolean | undefined
   readonly sideTables?: readonly SideTable[] | undefined
+}
+
+export interface RootOptions {
+  /** In place of a look at the stacks: every word that may be a return address or an instruction pointer, of all stacks, registers and signal contexts. */
+  readonly words?: Iterable<bigint> | undefined
 }
 
 /** Where an address is. */
@@ -247,8 +253,11 @@ export class CodeHeap {
     return this.#state.object(handle).roots.map((root) => root.address)
   }
 
-  /** Changes one root, and every field that holds it. Throws `refused` where a field cannot hold it. */
-  patchRoot(handle: CodeHandle, i: number, to: AddressLike): void {
+  /**
+   * Changes one root, and every field that holds it. Throws `refused` where a field cannot hold it, and where code that builds it from pieces stands
+   * among them.
+   */
+  patchRoot(handle: CodeHandle, i: number, to: AddressLike, { words }: RootOptions = {}): void {
     const object = this.#state.object(handle)
     const root = object.roots[i]
     if (root === undefined)
@@ -256,20 +265,32 @@ export class CodeHeap {
         'bad-argument',
         `${handle.name} has ${object.roots.length} roots, there is no root ${i}.`,
       )
-    changeRoots(this.#state, new Map([[root, toAddress(to, 'to')]]))
+    changeRoots(this.#state, new Map([[root, toAddress(to, 'to')]]), this.#tornRoots(words))
   }
 
-  /** After the managed memory has moved: `forward` says where an address of it is now. All roots of all objects, or none. Returns the number that changed. */
-  forwardRoots(forward: (address: bigint) => bigint): number {
-    const changes = new Map<CodeObject['roots'][number], bigint>()
+  /**
+   * After the managed memory has moved: `forward` says where an address of it is now. All roots of all objects, or none, as `patchRoot` does one.
+   * Returns the number that changed.
+   */
+  forwardRoots(forward: (address: bigint) => bigint, { words }: RootOptions = {}): number {
+    const changes = new Map<Root, bigint>()
     const objects = new Set([...this.#state.memory.registry].map((block) => block.object))
     for (const { roots } of objects)
       for (const root of roots) {
         const to = toAddress(forward(root.address), 'a forwarded root')
         if (to !== root.address) changes.set(root, to)
       }
-    changeRoots(this.#state, changes)
+    changeRoots(this.#state, changes, this.#tornRoots(words))
     return changes.size
+  }
+
+  /** The managed addresses that cannot change now: code that builds one from pieces stands, or may stand, among them. What is there is to stay. */
+  heldRoots({ words }: RootOptions = {}): bigint[] {
+    return [...new Set([...this.#tornRoots(words)].map(({ address }) => address))]
+  }
+
+  #tornRoots(words: Iterable<bigint> | undefined): Set<Root> {
+    return tornRoots(this.#state, this.#calls.points(words))
   }
 
   /** Checks every invariant of the heap; what does not hold. Looks at every byte. */

@@ -46,7 +46,7 @@ export class Mover {
     const { mode = 'slide' } = options
     const position = to === undefined ? undefined : this.#positionOf(toAddress(to, 'to'), align)
     const returns = this.#calls.walk(mode)
-    const reason = reasonToStay(state, block, mode)
+    const reason = reasonToStay(state, block)
     if (reason !== undefined) throw new RelocError('refused', `${handle.name} does not move: ${reason}.`)
     const { moved, refused } = this.#transact(mode, returns, options, (stay) => {
       if (stay.has(block)) return { moves: [], free: state.free }
@@ -71,13 +71,13 @@ export class Mover {
         state,
         mode,
         options.budget ?? {},
-        (block) => refusedBlocks.has(block) || reasonToStay(state, block, mode) !== undefined,
+        (block) => refusedBlocks.has(block) || reasonToStay(state, block) !== undefined,
       ),
     )
     const moves = this.#sideTables.tellMoves(state, moved)
     const kept: { handle: CodeHandle; reason: string }[] = []
     for (const block of state.memory.registry) {
-      const reason = refused.get(block) ?? reasonToStay(state, block, mode)
+      const reason = refused.get(block) ?? reasonToStay(state, block)
       if (reason !== undefined && !block.object.fixed && !block.retired)
         kept.push({ handle: block.object.handle, reason })
     }

@@ -33,14 +33,13 @@ export interface Placement {
 export type Reason = 'pinned' | 'referenced' | 'running' | 'stub' | 'retired' | 'out of reach'
 
 /** Why a block may not move now, whatever the destination; undefined: it may. */
-export function reasonToStay(state: HeapState, block: Block, mode: CompactMode): Reason | undefined {
+export function reasonToStay(state: HeapState, block: Block): Reason | undefined {
   const { object } = block
   if (block.retired) return 'retired'
   if (object.fixed) return 'stub'
   if (object.pins > 0) return 'pinned'
   if (state.met.has(block)) return 'referenced'
-  // Draining, what runs goes on in the old copy.
-  return mode === 'slide' && state.running.has(block) ? 'running' : undefined
+  return state.running.has(block) ? 'running' : undefined
 }
 
 /** A plan for all blocks that `stays` lets go. */

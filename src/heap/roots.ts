@@ -76,13 +76,21 @@ export function normaliseRoot(bytes: Uint8Array, root: Root): void {
   }
 }
 
-/** Changes roots and every field that holds one, in every block: all or none. Throws `refused`. */
-export function changeRoots(state: HeapState, changes: ReadonlyMap<Root, bigint>): void {
+/** Changes roots and every field that holds one, in every block: all or none. Throws `refused`, also for a root among `held`. */
+export function changeRoots(
+  state: HeapState,
+  changes: ReadonlyMap<Root, bigint>,
+  held: ReadonlySet<Root>,
+): void {
   const images: { readonly block: Block; readonly code: Uint8Array }[] = []
   for (const block of state.memory.registry) {
     const changed = block.object.roots.filter((root) => changes.has(root))
     if (changed.length === 0) continue
-    checkAtomic(state, block, changed)
+    if (changed.some((root) => held.has(root)))
+      throw new RelocError(
+        'refused',
+        `${block.object.handle.name} builds a root from several pieces, and code stands, or may stand, among them: \`heldRoots\` says which roots stay for now.`,
+      )
     const code = state.codeOf(block).slice()
     const view = viewOf(code)
     for (const root of changed)
@@ -100,14 +108,4 @@ export function changeRoots(state: HeapState, changes: ReadonlyMap<Root, bigint>
       measureFields(block.fields, code)
     }
   })
-}
-
-/** A root in several pieces changes only while nothing can be between them. */
-function checkAtomic(state: HeapState, block: Block, roots: readonly Root[]): void {
-  if (!state.busy) return
-  if (roots.some((root) => root.fields.some((field) => field.pieces !== undefined)))
-    throw new RelocError(
-      'refused',
-      `${block.object.handle.name} builds a root from several pieces, and code is running: it may stand between them. Change roots when no call is in flight.`,
-    )
 }

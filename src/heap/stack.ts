@@ -31,8 +31,10 @@ export interface ReturnSlot {
 
 export interface StackScan {
   readonly returns: readonly ReturnSlot[]
-  /** Blocks that some other word may point into, or that are in the middle of an address in pieces. */
+  /** Blocks that some other word may point into. */
   readonly pinned: ReadonlySet<Block>
+  /** Positions of all these words and of the return addresses: where code may stand. */
+  readonly points: ReadonlySet<number>
 }
 
 /** What lies between an exit frame and its entry frame: the words of code that runs, and the registers that it had when it left. */
@@ -99,6 +101,7 @@ export function scanStack(
 class Scan implements StackScan {
   readonly returns: ReturnSlot[] = []
   readonly pinned: Set<Block> = new Set()
+  readonly points: Set<number> = new Set()
   readonly #state: HeapState
   readonly #entryReturn: bigint
 
@@ -115,7 +118,7 @@ class Scan implements StackScan {
       const block = this.#blockOf(word)
       if (block === undefined || proved.has(start + BigInt(8 * i))) continue
       this.pinned.add(block)
-      this.#pinPieces(block, Number(word - this.#state.address(block)))
+      this.points.add(this.#state.position(word))
     }
   }
 
@@ -140,7 +143,7 @@ class Scan implements StackScan {
       // A return point of the object in the place of a return address: proved by the frame below. Where its caller is, is another question.
       proved.add(slot)
       this.returns.push({ slot, block, offset })
-      this.#pinPieces(block, offset)
+      this.points.add(block.position + offset)
       if (caller === undefined || caller <= slot) break
       rbp = callersRbp(segment, frame, caller, rbp, slot)
       slot = caller
@@ -153,17 +156,6 @@ class Scan implements StackScan {
     return block !== undefined && word <= this.#state.address(block) + BigInt(block.object.length)
       ? block
       : undefined
-  }
-
-  /** Between the pieces of an address neither its referent nor the code may move. */
-  #pinPieces(block: Block, offset: number): void {
-    for (const { pieces } of block.fields.splits) {
-      const first = Math.min(...pieces.map((piece) => piece.offset))
-      const last = Math.max(...pieces.map((piece) => piece.offset + piece.width))
-      if (offset <= first || offset > last) continue
-      this.pinned.add(block)
-      for (const link of block.links) this.pinned.add(link.block)
-    }
   }
 }
 

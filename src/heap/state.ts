@@ -25,7 +25,7 @@ export class HeapState {
   holds = 0
   /** Blocks that a word of the last `pinAmbiguous` may point into. */
   readonly met: Set<Block> = new Set()
-  /** Blocks that a word of the stack, which is no return address for certain, may point into; as of the last walk. */
+  /** Blocks that may not move because of what runs; as of the last walk. */
   running: ReadonlySet<Block> = new Set()
 
   /** Ranges that the user moves himself: ascending, disjoint, outside the reservation. */

@@ -7,7 +7,7 @@ import type { HeapMemory } from '../../../src/heap/memory.ts'
 import { type Libc, type Machine, THIS_MACHINE } from '../../../src/heap/native/machine.ts'
 import { nativeMemory } from '../../../src/heap/native/reservation.ts'
 import type { Block } from '../../../src/heap/object.ts'
-import { evenOdd, refusal } from './pieces.ts'
+import { evenOdd, refusal } from './parts.ts'
 
 const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
 const libc = koffi.load(null)
@@ -330,34 +330,4 @@ export function forked(): { readonly signal: number; readonly same: boolean } {
     signal: status.readInt32LE(0) & 0x7f,
     same: Buffer.compare(before, memory.bytes.slice(0, 4096)) === 0,
   }
-}
-
-/** A shadow stack: return addresses stay as they are, and code drains. */
-export function shadowStack(): { readonly slide: string; readonly drain: string; readonly unknown: string } {
-  const slide = (status: () => string): string => {
-    const heap = new CodeHeap(nativeMemory<Block>({ size: 1 << 20 }, { ...THIS_MACHINE, status }))
-    let said = ''
-    const back = heap.callback(() => {
-      try {
-        heap.compact()
-      } catch (error) {
-        said = String(error)
-      }
-      return BigInt(heap.compact({ mode: 'drain' }).moves.length)
-    }, 0)
-    const filler = heap.add({ bytes: new Uint8Array(500).fill(0xc3), base: 0x1000n })
-    const imm64 = [...new Uint8Array(new BigUint64Array([back]).buffer)]
-    const bytes = Uint8Array.of(0x50, 0x48, 0xb8, ...imm64, 0xff, 0xd0, 0x59, 0xc3)
-    const caller = heap.add({ bytes, base: 0x1000n })
-    heap.free(filler)
-    moved = heap.call(caller).toString()
-    return said
-  }
-  let moved = ''
-  const said = slide(() => 'Name:\tnode\nx86_Thread_features:\tshstk wrss \n')
-  const drain = moved
-  const unknown = slide(() => {
-    throw new Error('ENOENT')
-  })
-  return { slide: said, drain, unknown }
 }

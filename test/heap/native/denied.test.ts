@@ -108,16 +108,5 @@ describe.skipIf(reason !== undefined)(
     it('nothing: a forked child has no view to write through', LONG, async () => {
       expect(await runScenario('forked')).toEqual({ signal: 11, same: true })
     })
-
-    it(
-      'a shadow stack, or not to tell of one: slides are refused while code runs, draining goes on',
-      LONG,
-      async () => {
-        const { slide, drain, unknown } = await runScenario('shadowStack')
-        expect(slide).toMatch(/keeps a shadow stack.*only mode 'drain'/)
-        expect(unknown).toMatch(/does not tell.*only mode 'drain'/)
-        expect(drain).toBe('1')
-      },
-    )
   },
 )

@@ -3,9 +3,10 @@ import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import type * as denials from './denials.ts'
+import type * as frames from './frame-programs.ts'
 import type * as scenarios from './scenarios.ts'
 
-type Programs = typeof scenarios & typeof denials
+type Programs = typeof scenarios & typeof denials & typeof frames
 
 /** What a scenario returned in a child process of its own. Rejects where the process died, or took longer than `timeout` ms. */
 export async function runScenario<N extends keyof Programs>(

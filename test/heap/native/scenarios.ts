@@ -4,7 +4,7 @@ import { CodeHeap } from '../../../src/heap/heap.ts'
 import { JitDump } from '../../../src/heap/native/perf.ts'
 import { nativeMemory } from '../../../src/heap/native/reservation.ts'
 import type { Block } from '../../../src/heap/object.ts'
-import { evenOdd, refusal } from './pieces.ts'
+import { evenOdd, refusal } from './parts.ts'
 
 const BASE = 0x1000_0000n
 
