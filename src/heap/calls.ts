@@ -111,7 +111,7 @@ export class Calls {
     this.#state.running = new Set()
     if (!this.#state.busy) return []
     const scan = this.#scan()
-    const torn = tornBlocks(this.#state, typeof scan === 'string' ? undefined : scan.points)
+    const torn = tornBlocks(this.#state, typeof scan === 'string' ? undefined : scan.points, mode)
     if (mode === 'drain') {
       // What runs goes on in the old copy, but what it is building the address of must not go from under it.
       this.#state.running = torn

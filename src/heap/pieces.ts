@@ -6,8 +6,9 @@
  * `points` are the positions where code may stand (return addresses, and whatever may be one); undefined: anywhere.
  */
 import type { SplitPiece } from '../table/site.ts'
-import { FIXED, LINK, SELF } from './fields.ts'
+import { LINK, SELF } from './fields.ts'
 import type { Block } from './object.ts'
+import type { CompactMode } from './plan.ts'
 import type { Root } from './roots.ts'
 import type { HeapState } from './state.ts'
 
@@ -32,14 +33,18 @@ function among(pieces: readonly SplitPiece[], offset: number | undefined): boole
   return offset > first && offset <= last
 }
 
-/** What may not move, since its address, or the distance to it, is being built now. */
-export function tornBlocks(state: HeapState, points: Points): Set<Block> {
+/**
+ * What may not move, since its address, or the distance to it, is being built now. Code that builds its own may drain: it goes on in the old
+ * copy.
+ */
+export function tornBlocks(state: HeapState, points: Points, mode: CompactMode): Set<Block> {
   const torn = new Set<Block>()
   for (const [block, offset] of stands(state, points))
     for (const { pieces, target, anchor } of block.fields.splits)
       if (among(pieces, offset))
         for (const owner of [target, anchor])
-          if (owner !== FIXED) torn.add(owner === SELF ? block : block.links[owner - LINK].block)
+          if (owner >= LINK) torn.add(block.links[owner - LINK].block)
+          else if (owner === SELF && mode === 'slide') torn.add(block)
   return torn
 }
 
