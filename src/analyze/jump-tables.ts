@@ -132,6 +132,8 @@ function confirm(
   let lowest = at
   let highest = at
   let end = table
+  // Where the first entry stands that only the table's end confirms: code begins right behind the table, where its lowest entry leads.
+  let hoped: { readonly end: number; readonly inside: number } | undefined
   // What an entry leads to cannot be in the table.
   let limit = Math.min(code.length, at >= table ? at : code.length)
   while (end >= 0 && end + width <= limit && end - table < most * width) {
@@ -145,7 +147,10 @@ function confirm(
       const isNear = target > lowest - BESIDE && target < highest + BESIDE
       const isSure = isNear && (width === 8 || count !== undefined)
       const known = bits.has(target)
-      if (!known && !isSure && (count === undefined || isInside(target, context))) break
+      if (!known && !isSure && (count === undefined || isInside(target, context))) {
+        if (!isNear || count !== undefined) break
+        hoped ??= { end, inside }
+      }
       lowest = Math.min(lowest, target)
       highest = Math.max(highest, target)
       inside++
@@ -154,6 +159,7 @@ function confirm(
     else if (anchor === undefined ? count === undefined : !outside.near(target).exact) break
     end += width
   }
+  if (hoped !== undefined && end !== limit) ({ end, inside } = hoped)
   const isWhole = count === undefined || end - table === count * width
   return inside >= 2 && isWhole ? { start: table, end, width, anchor, jumps: [at] } : undefined
 }
