@@ -1,10 +1,9 @@
 /** Counts instruction forms in the code and in the data of a corpus. */
-import { opcodeSlot, SLOT_BITS } from '../src/analyze/opcode-key.ts'
+import { opcodeSlot, SLOTS, WIDE_SLOTS } from '../src/analyze/opcode-key.ts'
+import { UNSEEN, UNSEEN_WIDE } from '../src/analyze/opcode-stats.ts'
 import { Instruction } from '../src/x86/instruction.ts'
 import { createTableDecoder } from '../src/x86/scanner.ts'
 import type { Case } from './corpus.ts'
-
-const SLOTS = 1 << SLOT_BITS
 
 /** Occurrences of each form in code and in data, of one origin. */
 export interface Counts {
@@ -29,7 +28,10 @@ export function countCase(one: Case, counts: Counts): void {
   }
 }
 
-/** Log-likelihood ratios in sixteenths, clipped to [-4, 3]; forms that neither has are -1. */
+/** What a slot is worth that neither code nor data fills. */
+export const unseenScore = (slot: number): number => (slot < WIDE_SLOTS ? UNSEEN : UNSEEN_WIDE)
+
+/** Log-likelihood ratios in sixteenths, clipped to [-4, 3]; what is rare leans to what its whole block of slots is worth. */
 export function likelihoods(origins: Iterable<Counts>): Int8Array {
   const code = new Float64Array(SLOTS)
   const data = new Float64Array(SLOTS)
@@ -45,8 +47,9 @@ export function likelihoods(origins: Iterable<Counts>): Int8Array {
   const [codes, datas] = [sum(code), sum(data)]
   const floor = 2e-6
   return Int8Array.from({ length: SLOTS }, (_, i) => {
-    if (code[i] === 0 && data[i] === 0) return -16
-    const ratio = Math.log((code[i] / codes + floor) / (data[i] / datas + floor))
+    if (code[i] === 0 && data[i] === 0) return unseenScore(i)
+    const lean = i < WIDE_SLOTS ? 1 : Math.exp(UNSEEN_WIDE / 16)
+    const ratio = Math.log((code[i] / codes + floor * lean) / (data[i] / datas + floor))
     return Math.round(16 * Math.min(3, Math.max(-4, ratio)))
   })
 }

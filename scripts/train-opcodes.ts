@@ -5,16 +5,16 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { listCases, loadCase } from './corpus.ts'
-import { type Counts, countCase, emptyCounts, likelihoods } from './opcode-counts.ts'
+import { type Counts, countCase, emptyCounts, likelihoods, unseenScore } from './opcode-counts.ts'
 
 /** Runs of unseen slots and values, as one string: slots are mostly unseen. */
 function encode(values: Int8Array): string {
   const bytes: number[] = []
   for (let i = 0; i < values.length; ) {
     let gap = 0
-    while (i + gap < values.length && values[i + gap] === -16 && gap < 255) gap++
+    while (i + gap < values.length && values[i + gap] === unseenScore(i + gap) && gap < 255) gap++
     i += gap
-    bytes.push(gap, i < values.length ? values[i] & 0xff : 0xf0)
+    if (i < values.length) bytes.push(gap, values[i] & 0xff)
     i++
   }
   return Buffer.from(bytes).toString('base64')

@@ -5,7 +5,11 @@
  */
 import { Encoding, type Instruction, Prefix } from '../x86/instruction.ts'
 
-export const SLOT_BITS = 15
+const COMMON_BITS = 15
+const WIDE_BITS = 13
+/** The slots of the one-byte and the 0F opcodes come first; behind them those of the larger maps, VEX and EVEX. */
+export const WIDE_SLOTS: number = 1 << COMMON_BITS
+export const SLOTS: number = WIDE_SLOTS + (1 << WIDE_BITS)
 
 /** Legacy opcodes whose ModRM.reg selects the operation: bit per opcode of map 0 and of map 1. */
 const GROUPS = new Uint8Array(512)
@@ -17,6 +21,10 @@ for (const opcode of [
 for (const opcode of [0x00, 0x01, 0x0d, 0x18, 0x71, 0x72, 0x73, 0xae, 0xba, 0xc7]) GROUPS[256 + opcode] = 1
 
 const RARE = Prefix.lock | Prefix.fs | Prefix.gs | Prefix.p67
+
+/** Whether it takes so many fixed bits to encode the form that data hardly ever has them: maps 0F38 and 0F3A, VEX, EVEX. */
+const isWide = ({ encoding, map }: Instruction): boolean =>
+  encoding === Encoding.legacy ? map > 1 : encoding === Encoding.vex || encoding === Encoding.evex
 
 /** The slot of an instruction's form: opcode, map, the prefixes that change it, the shape of ModRM, the group. */
 export function opcodeSlot(instruction: Instruction): number {
@@ -37,5 +45,6 @@ export function opcodeSlot(instruction: Instruction): number {
   }
   const wide = ((prefixes & Prefix.w) !== 0 ? 2 : 0) | ((prefixes & RARE) !== 0 ? 1 : 0)
   const key = (((space * 256 + opcode) * 8 + (prefixes & 7)) * 4 + wide) * 128 + shape * 9 + group
-  return Math.imul(key, 0x9e37_79b1) >>> (32 - SLOT_BITS)
+  const hash = Math.imul(key, 0x9e37_79b1)
+  return isWide(instruction) ? WIDE_SLOTS + (hash >>> (32 - WIDE_BITS)) : hash >>> (32 - COMMON_BITS)
 }
