@@ -7,7 +7,12 @@
  * moves of its *coverage* could change. *Internal* targets lie in the blob, *external* ones do not. An *entry* is an offset where execution is known to start.
  */
 export { type AnalyzeOptions, analyze } from './analyze/analyze.ts'
+export { type Explanation, explain } from './analyze/explain.ts'
+export type { FieldReading } from './analyze/explain-field.ts'
+export type { FlowStep, Reading } from './analyze/explain-reading.ts'
 export type { Hints, RangeHint } from './analyze/hints.ts'
+export type { Reason } from './analyze/judge.ts'
+export type { JumpTable } from './analyze/jump-tables.ts'
 export type { AddressLike } from './core/address.ts'
 export { formatProblem, type Problem, RelocError, type RelocErrorCode } from './core/errors.ts'
 export type { ProgressOptions } from './core/progress.ts'

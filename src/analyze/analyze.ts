@@ -48,9 +48,30 @@ export interface AnalyzeOptions extends BlobOptions, ProgressOptions {
  * the warnings. `code` is not written. Throws `bad-argument`, `bad-hints`, `stopped`.
  */
 export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTable {
+  return withAnalysis(code, options, ({ table }) => table)
+}
+
+/** What an analysis knows when it is done. */
+export interface Findings {
+  readonly table: RelocationTable
+  /** All that was warned of; the table has the first of each sort. */
+  readonly problems: readonly Problem[]
+  readonly map: CodeMap
+  readonly places: Places
+  readonly judge: Judge
+  readonly window: Window
+  readonly view: DataView
+  readonly decoder: InstructionDecoder
+  readonly reach: () => Reach
+  /** How sure it is that code, or data that code uses, is at an offset. */
+  readonly codeAt: (offset: number) => number
+}
+
+/** Analyses `code` as `analyze` does, and hands what it found to `use`; none of it may be used later. */
+export function withAnalysis<T>(code: Uint8Array, options: AnalyzeOptions, use: (found: Findings) => T): T {
   const analysis = new Analysis(code, options)
   try {
-    return analysis.run()
+    return use(analysis.run())
   } finally {
     analysis.dispose()
   }
@@ -97,7 +118,7 @@ class Analysis {
     this.#decoder.dispose?.()
   }
 
-  run(): RelocationTable {
+  run(): Findings {
     const code = this.#code
     const hints = checkHints(this.#options.hints, code.length, this.#blob.base)
     this.#problems.push(...hints.problems)
@@ -123,7 +144,7 @@ class Analysis {
     const view = viewOf(code)
     addJumpTables(map.tables, view, this.#window, map.marks, this.#builder)
     this.#collectSpread(map, places)
-    new Judge({
+    const judge = new Judge({
       candidates: this.#candidates,
       background: this.#background,
       places,
@@ -131,26 +152,19 @@ class Analysis {
       view,
       marks: map.marks,
       builder: this.#builder,
-    }).run()
+    })
+    judge.run()
     const taken = (offset: number): boolean => isTaken(map.marks, offset, 4)
     addSelfRelative(view, map.data, alignment & 3, map.outside, taken, this.#builder)
-    return this.#builder.finish(
-      map.runs,
-      limitProblems(this.#problems),
-      this.#codeEvidence(hints, map, places),
-    )
-  }
-
-  /** How sure it is that code, or data that code uses, is at an offset. */
-  #codeEvidence(hints: CheckedHints, map: CodeMap, places: Places): (offset: number) => number {
+    let certain: Reach | undefined
+    const reach = (): Reach => (certain ??= this.#reach(hints, map, places))
     const isGiven = (offset: number): boolean =>
       hints.ranged && (map.marks[offset] & (Mark.given | Mark.forbidden)) !== 0
-    let reach: Reach | undefined
-    return (offset) => {
-      if (isGiven(offset)) return CODE_GIVEN
-      reach ??= this.#reach(hints, map, places)
-      return reach.isCertain(offset) ? CODE_FLOW : CODE_GUESS
-    }
+    const codeAt = (offset: number): number =>
+      isGiven(offset) ? CODE_GIVEN : reach().isCertain(offset) ? CODE_FLOW : CODE_GUESS
+    const problems = this.#problems
+    const table = this.#builder.finish(map.runs, limitProblems(problems), codeAt)
+    return { table, problems, map, places, judge, window: this.#window, view, decoder, reach, codeAt }
   }
 
   /** What is certain code: from the entries, or from the first byte where that is code and nobody told better. */

@@ -45,6 +45,8 @@ export interface CodeMap {
   readonly tables: readonly JumpTable[]
   /** Bits of `Mark` for each offset. */
   readonly marks: Uint8Array
+  /** What was read with all care, not in a line: pairs of offsets, ascending. */
+  readonly zones: readonly number[]
 }
 
 export interface MapInput {
@@ -114,7 +116,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const second = length <= SHORT ? read : dropStrange({ ...input, marks, isStrange }, read)
   const { runs, shared } = withOverlaps(input, context.view, doubtful, second, marks, bits)
   const map = finishMap(input, marks, swept, doubtful, runs)
-  return { ...map, shared, selfLabels, outside: targets, tables, marks }
+  return { ...map, shared, selfLabels, outside: targets, tables, marks, zones: doubtful }
 }
 
 /** The runs of the zones, and what their branches reach in the middle of them. */
@@ -298,7 +300,7 @@ function finishMap(
   swept: Swept,
   zones: readonly number[],
   inside: readonly number[],
-): Omit<CodeMap, 'shared' | 'selfLabels' | 'outside' | 'tables' | 'marks'> {
+): Omit<CodeMap, 'shared' | 'selfLabels' | 'outside' | 'tables' | 'marks' | 'zones'> {
   const { code, hints, decoder } = input
   const parts: Uint32Array[] = []
   const careful: number[] = []

@@ -9,7 +9,7 @@
  * What an address of this blob points at is learnt from the blob itself, on top of counts over many others.
  */
 import type { TableBuilder } from '../table/builder.ts'
-import { KIND_ROWS } from '../table/kinds.ts'
+import { KIND_ROWS, type SiteKind } from '../table/kinds.ts'
 import { ADDRESS_ENCODING, ADDRESS_FLOW, ADDRESS_RANGE } from '../table/site.ts'
 import type { Background } from './background.ts'
 import { CARRIERS, type Candidates, Carrier } from './candidates.ts'
@@ -44,6 +44,21 @@ export interface Reason {
   readonly odds: number
 }
 
+/** What is known about one candidate. */
+export interface Verdict {
+  readonly offset: number
+  readonly kind: SiteKind
+  readonly target: bigint
+  /** One of `Carrier`. */
+  readonly carrier: number
+  readonly reasons: readonly Reason[]
+  /** What they come to, and what they must come to for an address. */
+  readonly odds: number
+  readonly least: number
+  /** Whether this blob holds addresses in such words at all. */
+  readonly isUsed: boolean
+}
+
 export interface JudgeInput {
   readonly candidates: Candidates
   readonly background: Background
@@ -57,6 +72,8 @@ export interface JudgeInput {
 export class Judge {
   readonly #in: JudgeInput
   readonly #span: number
+  /** The carriers of words that hold addresses here. */
+  readonly #stages = new Set<number>()
   /**
    * What evidence against an address is worth, 0 to 1: the more code there is, the surer it holds numbers that look like addresses; in
    * a few instructions that somebody wants to move, a value in the range is one.
@@ -87,10 +104,39 @@ export class Judge {
     const { candidates } = this.#in
     for (const stage of [Carrier.word, Carrier.unaligned, Carrier.half]) {
       if (stage !== Carrier.word && !this.#isUsed(stage)) continue
+      this.#stages.add(stage)
       for (let i = 0; i < candidates.count; i++) {
         const carrier = candidates.carrier(i)
         if (Math.max(carrier, Carrier.word) === stage) this.#decide(i, carrier)
       }
+    }
+  }
+
+  /** Indices of the candidates whose field holds the byte at `offset`. */
+  at(offset: number): number[] {
+    const { candidates } = this.#in
+    const found: number[] = []
+    for (let i = 0; i < candidates.count; i++) {
+      const start = candidates.offset(i)
+      if (offset >= start && offset < start + KIND_ROWS[candidates.kind(i)].width) found.push(i)
+    }
+    return found
+  }
+
+  /** Why candidate `i` is an address, or is none. */
+  explain(i: number): Verdict {
+    const { candidates } = this.#in
+    const carrier = candidates.carrier(i)
+    const reasons = carrier === Carrier.absolute ? [] : this.weigh(i)
+    return {
+      offset: candidates.offset(i),
+      kind: KIND_ROWS[candidates.kind(i)].name,
+      target: BigInt(candidates.low(i)) | (BigInt(candidates.high(i)) << 32n),
+      carrier,
+      reasons,
+      odds: reasons.reduce((sum, { odds }) => sum + odds, 0),
+      least: this.#doubt - 1,
+      isUsed: this.#stages.has(Math.max(carrier, Carrier.word)),
     }
   }
 

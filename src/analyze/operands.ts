@@ -7,12 +7,14 @@ import { readSigned, viewOf } from '../core/bytes.ts'
 import type { TableBuilder } from '../table/builder.ts'
 import { ABS32, ABS32S, ABS64, EIP32, PC8, PC16, PC32 } from '../table/kinds.ts'
 import { ADDRESS_NONE } from '../table/site.ts'
+import { baseRegister } from '../x86/effects.ts'
 import { Encoding, type Instruction, Memory, Prefix } from '../x86/instruction.ts'
 import type { Background } from './background.ts'
 import { type Candidates, Carrier } from './candidates.ts'
 import type { Window } from './window.ts'
 
 const [ADD, SUB, CMP] = [0, 5, 7]
+const RSP = 4
 
 /** The carrier of the immediate operand, or -1 where nobody puts addresses: mov, push, add, sub and cmp take them. */
 export function immediateCarrier(instruction: Instruction): number {
@@ -32,10 +34,21 @@ const isLea = (instruction: Instruction): boolean =>
   instruction.encoding === Encoding.legacy && instruction.map === 0 && instruction.opcode === 0x8d
 
 /** Whether the base register is rsp: a frame's displacement is a size. */
-const isFrame = (instruction: Instruction, view: DataView): boolean =>
-  (instruction.modrm & 7) === 4 &&
-  (view.getUint8(instruction.offset + instruction.modrmOffset + 1) & 7) === 4 &&
-  (instruction.prefixes & Prefix.rexB) === 0
+const isFrame = (instruction: Instruction): boolean =>
+  instruction.memory === Memory.base && baseRegister(instruction) === RSP
+
+/** Whether the operand is an offset into a segment. */
+export const isSegmented = (instruction: Instruction): boolean =>
+  !isLea(instruction) && (instruction.prefixes & (Prefix.fs | Prefix.gs)) !== 0
+
+/** The carrier of a displacement of 4 or 8 bytes, or -1 where it is no address: in a segment, in a frame. */
+export function displacementCarrier(instruction: Instruction): number {
+  const { memory } = instruction
+  if (isSegmented(instruction) || isFrame(instruction)) return -1
+  if (memory === Memory.absolute || memory === Memory.moffs)
+    return isLea(instruction) ? Carrier.move : Carrier.absolute
+  return memory === Memory.index ? Carrier.table : Carrier.field
+}
 
 /** Takes the sites of one instruction after another. */
 export class OperandCollector {
@@ -92,7 +105,7 @@ export class OperandCollector {
     const isEip = instruction.memory === Memory.eip
     // An EIP-relative address is the low half of base + distance.
     const low = (this.#window.baseLow + distance) >>> 0
-    if ((instruction.prefixes & (Prefix.fs | Prefix.gs)) !== 0 && !isLea(instruction)) {
+    if (isSegmented(instruction)) {
       // An offset into a segment: it stays what it is, wherever it seems to point.
       const target = isEip ? BigInt(low) : wrapAddress(this.#builder.blob.base + BigInt(distance))
       this.#builder.addFixed(at, isEip ? EIP32 : PC32, target, ADDRESS_NONE, tail)
@@ -107,19 +120,9 @@ export class OperandCollector {
   }
 
   #displacement(instruction: Instruction): void {
-    const lea = isLea(instruction)
-    if (!lea && (instruction.prefixes & (Prefix.fs | Prefix.gs)) !== 0) return
+    const carrier = displacementCarrier(instruction)
+    if (carrier < 0) return
     const at = instruction.offset + instruction.displacementOffset
-    const { memory } = instruction
-    if (memory === Memory.base && isFrame(instruction, this.#view)) return
-    const alone = memory === Memory.absolute || memory === Memory.moffs
-    const carrier = alone
-      ? lea
-        ? Carrier.move
-        : Carrier.absolute
-      : memory === Memory.index
-        ? Carrier.table
-        : Carrier.field
     if (instruction.displacementSize === 8) this.#add64(at, carrier)
     else this.#add32(at, (instruction.prefixes & Prefix.p67) === 0, carrier)
   }

@@ -46,8 +46,9 @@ export interface ReachInput {
 }
 
 const NOT_REACHED = 0xffff_ffff
-/** In place of the instruction that leads to a block. */
+/** In place of the instruction that leads to a block; of one that shares bytes and was not reached. */
 export const FROM_ENTRY = -1
+const NOWHERE = -2
 /** Blocks passed over one by one before they are searched. */
 const NEARBY = 16
 /** Every flow but going on. */
@@ -67,7 +68,10 @@ export class Reach {
   readonly #via: Int32Array
   /** What led to the lowest offset of a block that was reached further on before. */
   readonly #lowered = new Map<number, number>()
+  /** Instructions that end what is reached, to be followed. */
   readonly #open: number[] = []
+  /** Instructions that share bytes with others, and whether they are reached: where from. */
+  readonly #shared: Map<number, number>
   /** The block that was asked for last. */
   #last = 0
   /** Data that certain code names. */
@@ -85,6 +89,7 @@ export class Reach {
     this.#used = new StartBits(code.length)
     for (const table of map.tables)
       for (const jump of table.jumps) this.#tables.set(jump, [...(this.#tables.get(jump) ?? []), table])
+    this.#shared = new Map(map.shared.map((start) => [start, NOWHERE]))
     for (const entry of entries) this.#reach(entry, FROM_ENTRY)
     this.#followPointers()
   }
@@ -116,20 +121,31 @@ export class Reach {
    * what (an instruction, a word of data, `FROM_ENTRY`), from the last backwards.
    */
   path(start: number): { readonly from: number; readonly via: number }[] {
-    const steps: { from: number; via: number }[] = []
-    for (let at = start; at !== FROM_ENTRY && this.#in.map.bits.has(at); at = steps[steps.length - 1].via) {
-      const block = this.#blockOf(at)
-      const first = this.#first[block]
-      // What led to a block first was reached before it: so the path ends.
-      if (at >= first) steps.push({ from: first, via: this.#via[block] })
-      else steps.push({ from: this.#from[block], via: this.#lowered.get(block)! })
-    }
+    const steps: { readonly from: number; readonly via: number }[] = []
+    // What led to a block first was reached before it: so the path ends.
+    for (let step = this.#stepTo(start); step !== undefined; step = this.#stepTo(step.via)) steps.push(step)
     return steps
+  }
+
+  /** Where the code at `at` is entered, and by what; undefined where it is no code. */
+  #stepTo(at: number): { readonly from: number; readonly via: number } | undefined {
+    const shared = this.#shared.get(at)
+    if (shared !== undefined) return { from: at, via: shared }
+    if (at < 0 || !this.#in.map.bits.has(at)) return undefined
+    const block = this.#blockOf(at)
+    const first = this.#first[block]
+    if (at >= first) return { from: first, via: this.#via[block] }
+    return { from: this.#from[block], via: this.#lowered.get(block)! }
   }
 
   /** Certain code goes on at `target`. */
   #reach(target: number, via: number): void {
-    if (!this.#in.map.bits.has(target)) return
+    if (!this.#in.map.bits.has(target)) {
+      if (this.#shared.get(target) !== NOWHERE) return
+      this.#shared.set(target, via)
+      this.#open.push(target)
+      return
+    }
     const block = this.#blockOf(target)
     const from = this.#from[block]
     if (from <= target) return
@@ -138,13 +154,12 @@ export class Reach {
     else {
       this.#first[block] = target
       this.#via[block] = via
-      this.#open.push(block)
+      this.#open.push(this.#ends[block])
     }
   }
 
   #drain(): void {
-    for (let block = this.#open.pop(); block !== undefined; block = this.#open.pop())
-      this.#follow(this.#ends[block])
+    for (let at = this.#open.pop(); at !== undefined; at = this.#open.pop()) this.#follow(at)
   }
 
   /** Where the instruction `at`, which ends a block, leads. */
@@ -182,7 +197,7 @@ export class Reach {
   }
 
   #dispatch(table: JumpTable, jump: number): void {
-    for (let at = table.start; at < table.end; at += table.width) this.#used.addOne(at)
+    for (let at = table.start; at < table.end; at++) this.#used.addOne(at)
     for (const target of targetsOf(this.#view, table, this.#in.window))
       if (target >= 0 && target < this.#in.code.length) this.#reach(target, jump)
   }

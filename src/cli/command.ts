@@ -66,6 +66,16 @@ export class Arguments {
     return text === undefined ? undefined : parseBytes(text, `--${name}`)
   }
 
+  /** The offsets of every `--name` in a blob of `length` bytes. */
+  offsets(name: string, length: number): number[] {
+    return ((this.#values[name] ?? []) as readonly string[]).map((text) => {
+      const offset = parseBytes(text, `--${name}`)
+      if (offset >= length)
+        throw new UsageError(`--${name} is ${hex(offset)}: the blob has ${hex(length)} bytes.`)
+      return offset
+    })
+  }
+
   choice<T extends string>(name: string, choices: readonly T[]): T | undefined {
     const text = this.text(name)
     if (text === undefined || (choices as readonly string[]).includes(text)) return text as T | undefined

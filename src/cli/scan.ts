@@ -1,16 +1,20 @@
 /** x64-reloc scan: every address field of a blob. */
+import { explain } from '../analyze/explain.ts'
 import { hex, wrapAddress } from '../core/address.ts'
+import type { Site } from '../table/site.ts'
 import { RelocationTable } from '../table/table.ts'
 import { withText } from '../x86/locate.ts'
 import { addressOf, ELF_NOTE, readBlob, sameLength } from './blob.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE } from './exit.ts'
+import { ExplanationPrinter } from './explain.ts'
 import { allFields, evidenceText, type Field, FieldPrinter } from './fields.ts'
 import { Inputs } from './input.ts'
 import { checkOutputs, type Output, writeOutputs } from './output.ts'
 import { countKinds, plural, sayProblems, siteLines } from './report.ts'
 import {
   ALSO_OPTION,
+  analysisOptions,
   checkBase,
   JSON_OPTION,
   readCpu,
@@ -40,6 +44,12 @@ export const scanCommand: Command = {
       value: '<file>',
       help: 'Write the relocation table of the blob:\nbinary where the name ends in .tbl, else JSON.',
     },
+    {
+      name: 'explain',
+      value: '<offset>',
+      repeatable: true,
+      help: 'Instead of the list: why the byte there was read as code or data, and what\nspeaks for and against each address that it could belong to. Repeatable.',
+    },
     { ...ALSO_OPTION, help: 'Another range that may move later. Repeatable.' },
     JSON_OPTION,
   ],
@@ -55,6 +65,8 @@ export const scanCommand: Command = {
 
 async function run(args: Arguments, terminal: Terminal): Promise<number> {
   args.exclude('pair', 'table', 'both are exact tables of the blob.')
+  for (const exact of ['pair', 'table'])
+    args.exclude('explain', exact, 'with an exact table nothing is inferred that could be explained.')
   args.exclude('pair', 'also', 'two places of one blob say nothing about other ranges.')
   if (args.has('pair-base') && !args.has('pair')) throw new UsageError('--pair <file> is needed.')
   const tablePath = args.text('write-table')
@@ -65,6 +77,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const runs = found.table.code()
   const subject = args.has('pair') ? await pairSubject(found, args, inputs) : found
   const { code, base, table } = subject
+  if (args.has('explain')) return explainOffsets(subject, args, inputs, terminal)
   const fields = allFields(code, table, runs, readCpu(args))
   const problems = withText(table.problems, code, base, runs)
   const outputs: Output[] =
@@ -88,6 +101,32 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const inside = fields.length - table.size
   if (inside > 0) terminal.say(`${plural(inside, 'more relative field')} inside the blob, which it does not`)
   sayProblems(problems, terminal)
+  return DONE
+}
+
+/** Says why the analysis decided as it did. */
+async function explainOffsets(
+  { code, base, table, ...blob }: Subject,
+  args: Arguments,
+  inputs: Inputs,
+  terminal: Terminal,
+): Promise<number> {
+  const options = await analysisOptions({ code, ...blob }, 'base', args, inputs)
+  const explanations = explain(code, args.offsets('explain', code.length), options)
+  const records = blob.elf?.sites === undefined ? [] : table.sites()
+  const recorded = (at: number): Site | undefined =>
+    records.find(({ offset, width }) => at >= offset && at < offset + width)
+  const printer = new ExplanationPrinter(code, base)
+  const text = args.has('json')
+    ? toJson({
+        ok: true,
+        input: blob.name,
+        base,
+        explanations: explanations.map((one) => printer.json(one, recorded(one.offset))),
+      })
+    : explanations.map((one) => printer.text(one, recorded(one.offset))).join('\n')
+  printer.dispose()
+  await terminal.print(text)
   return DONE
 }
 

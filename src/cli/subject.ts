@@ -1,5 +1,5 @@
 /** What a command works on: a blob, its base, and the table that says which of its fields are addresses. */
-import { analyze } from '../analyze/analyze.ts'
+import { type AnalyzeOptions, analyze } from '../analyze/analyze.ts'
 import type { Hints } from '../analyze/hints.ts'
 import { placeKnownSites } from '../analyze/known-sites.ts'
 import { hex } from '../core/address.ts'
@@ -52,6 +52,11 @@ export const EVIDENCE_OPTION: OptionRow = {
 
 export const JSON_OPTION: OptionRow = { name: 'json', help: 'Report as JSON on standard output.' }
 
+interface KnownRange {
+  readonly start: bigint
+  readonly length: bigint
+}
+
 export interface Subject extends InputBlob {
   readonly base: bigint
   readonly table: RelocationTable
@@ -97,6 +102,24 @@ export async function readBlobAndTable(
   return { blob, tableFile }
 }
 
+/** What the arguments, and an ELF file, say about a blob. */
+export async function analysisOptions(
+  blob: InputBlob,
+  baseOption: string,
+  args: Arguments,
+  inputs: Inputs,
+): Promise<AnalyzeOptions & { readonly base: bigint; readonly moved: readonly KnownRange[] }> {
+  const { elf } = blob
+  const [span, cpu] = [args.bytes('span'), readCpu(args)]
+  const decoder = args.choice<DecoderKind>('decoder', ['iced', 'tables'])
+  const moved = args.also().map(({ from, length }) => ({ start: from, length }))
+  if (span !== undefined && elf !== undefined)
+    throw new UsageError('--span and an ELF file contradict each other: the file says how long it is.')
+  const base = addressOf(blob, baseOption, args)
+  const hints = (await readHints(args, inputs)) ?? (elf && { ranges: elf.ranges, entries: elf.entries })
+  return { base, moved, cpu, decoder, hints, span: elf?.span ?? span }
+}
+
 /** Analyses a blob, or takes what its ELF file says. */
 export async function findTable(
   blob: InputBlob,
@@ -106,19 +129,11 @@ export async function findTable(
   terminal: Terminal,
 ): Promise<Subject> {
   const { code, elf } = blob
-  const [span, cpu] = [args.bytes('span'), readCpu(args)]
-  const decoder = args.choice<DecoderKind>('decoder', ['iced', 'tables'])
-  const moved = args.also().map(({ from, length }) => ({ start: from, length }))
-  if (span !== undefined && elf !== undefined)
-    throw new UsageError('--span and an ELF file contradict each other: the file says how long it is.')
-  const base = addressOf(blob, baseOption, args)
-  const hints = (await readHints(args, inputs)) ?? (elf && { ranges: elf.ranges, entries: elf.entries })
-  const progress = showProgress(terminal, 'analyze')
-  const options = { base, moved, cpu, decoder, hints, span: elf?.span ?? span, ...progress }
-  const found = analyze(code, options)
+  const options = await analysisOptions(blob, baseOption, args, inputs)
+  const found = analyze(code, { ...options, ...showProgress(terminal, 'analyze') })
   terminal.status('')
-  const table = elf?.sites === undefined ? found : recordedTable(elf, found, moved)
-  return { ...blob, base, table }
+  const table = elf?.sites === undefined ? found : recordedTable(elf, found, options.moved)
+  return { ...blob, base: options.base, table }
 }
 
 async function readHints(args: Arguments, inputs: Inputs): Promise<Hints | undefined> {
@@ -131,11 +146,7 @@ async function readHints(args: Arguments, inputs: Inputs): Promise<Hints | undef
 const ABOUT_CODE: ReadonlySet<string> = new Set(['falls-through', 'prefix-66-branch', 'unknown-hint'])
 
 /** The exact table by the file's records; of the analysis only where the code is, so that the records can be verified. */
-function recordedTable(
-  elf: ElfBlob,
-  found: RelocationTable,
-  moved: readonly { readonly start: bigint; readonly length: bigint }[],
-): RelocationTable {
+function recordedTable(elf: ElfBlob, found: RelocationTable, moved: readonly KnownRange[]): RelocationTable {
   const { bytes: code, base, span, entries } = elf
   const problems: Problem[] = []
   const records = [...elf.sites!((problem) => problems.push(problem))]

@@ -16,6 +16,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ReaderGone } from '../../src/cli/terminal.ts'
 import { RelocationTable } from '../../src/table/table.ts'
+import { FIXTURES_FOLDER } from '../support/fixtures.ts'
 import { runCommand, type Transcript } from '../support/terminal.ts'
 
 const BLOB = Buffer.from('e8fbff0f00488d05f4ffffff48bb05004000000000008b0de4ff1f00c3', 'hex')
@@ -291,6 +292,36 @@ describe('scan', () => {
       instruction: 12,
       text: 'mov rbx, 0x400005',
     })
+  })
+
+  it('explains what came of an offset: the reading, the instruction, the fields, what was weighed', async () => {
+    const { code, out } = await scan('--explain', '0x12', '--explain', '2')
+    expect(code).toBe(0)
+    const [wide, call] = out.split('\n\n')
+    expect(wide).toMatch(/^\+0x12 {2}0x400012 {2}code, flow/)
+    expect(wide).toContain('entry +0x0')
+    expect(wide).toContain('48bb0500400000000000  mov rbx, 0x400005')
+    expect(wide).toMatch(/\+0xe abs64 -> 0x400005: a site, code flow, address range/)
+    expect(wide).toMatch(/[+-]\d+\.\d {2}together/)
+    expect(call).toMatch(/\+0x1 pc32 -> 0x500000: a site/)
+    const { explanations } = JSON.parse((await scan('--explain', '0x12', '--json')).out)
+    expect(explanations).toMatchObject([
+      {
+        offset: 0x12,
+        reading: { as: 'code', instruction: { start: 12, end: 22, text: 'mov rbx, 0x400005' } },
+        fields: [{ offset: 14, verdict: 'site', kind: 'abs64', target: '0x400005' }],
+      },
+    ])
+    expect((await scan('--explain', '29')).code).toBe(2)
+    expect((await scan('--explain', '1', '--table', 'x')).code).toBe(2)
+  })
+
+  it('says what the records of an ELF file say beside what was inferred', async () => {
+    const elf = join(FIXTURES_FOLDER, 'elf/static-400000.elf')
+    const listed = JSON.parse((await runCommand(['scan', elf, '--image', '--json'])).out)
+    const { offset, target } = listed.fields.find(({ kind }: { kind: string }) => kind === 'abs64')
+    const { out } = await runCommand(['scan', elf, '--image', '--explain', String(offset)])
+    expect(out).toContain(`the file's records: abs64 at +0x${offset.toString(16)} -> ${target}`)
   })
 
   it('shows the pieces of an address that is spread over instructions', async () => {
