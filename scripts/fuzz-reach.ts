@@ -5,18 +5,16 @@
  */
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { hexBytes } from '../src/core/bytes.ts'
-import { move } from '../src/move.ts'
-import { RelocationTable } from '../src/table/table.ts'
 import { NativeHarness } from '../test/support/native/harness.ts'
 import { randomNumbers } from './fuzz/encodings.ts'
 import { makeCase, type ReachCase } from './fuzz/reach-case.ts'
-import { CLASSES, type Template, TemplateMaker } from './fuzz/reach-cases.ts'
+import { CLASSES, TemplateMaker } from './fuzz/reach-cases.ts'
 import { type Known, learn, pickTemplate, TRIES } from './fuzz/reach-known.ts'
-import { DATA, DISTANCES, HOME, mapReach } from './fuzz/reach-places.ts'
+import { DISTANCES, mapReach } from './fuzz/reach-places.ts'
 import { reduceCase } from './fuzz/reach-reduce.ts'
 import { type Outcome, runCases, type Tamper } from './fuzz/reach-run.ts'
 import { SABOTAGES, saboteur } from './fuzz/reach-sabotage.ts'
+import { wrongBySymbols } from './fuzz/reach-symbolic.ts'
 
 interface Tally {
   executed: number
@@ -151,25 +149,6 @@ class Report {
       symbolic: { encodings: lacking.length, followed: this.#followed, wrong: this.#wrong },
       classes: this.#classes,
     }
-  }
-}
-
-/** What verification says against a far move of the instruction; undefined: it is right. */
-function wrongBySymbols({ bytes, at, kind }: Template): string | undefined {
-  const code = Uint8Array.from([...bytes, 0x90])
-  new DataView(code.buffer).setInt32(at, kind === 'pc32' ? 0x20_0000 : 0x2000_0000, true)
-  const runs = [{ start: 0, end: code.length }]
-  const base = kind === 'pc32' ? HOME : 0x1000_0000n
-  const low = { start: 0x2000_0000n, length: 0x1000 }
-  const site = { offset: at, kind, end: kind === 'pc32' ? bytes.length : undefined }
-  try {
-    const moved = kind === 'pc32' ? [] : [low]
-    const table = RelocationTable.fromSites([site], { code, base, runs, moved })
-    const also = moved.map(({ start, length }) => ({ from: start, to: DATA, length }))
-    const { verdict } = move(code, { from: base, to: 0x7e00_0000_0000n, also, table, veneers: true })
-    return verdict?.ok === true && verdict.proved.veneers === 1 ? undefined : hexBytes(bytes)
-  } catch (error) {
-    return `${hexBytes(bytes)}: ${(error as Error).message}`
   }
 }
 
