@@ -12,6 +12,7 @@ import { type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { lowerBound } from '../core/search.ts'
 import type { Cpu, DecoderKind } from '../x86/instruction.ts'
 import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
+import { readForms } from './forms.ts'
 import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
 import { findJumps, findJumpTables, type JumpTable } from './jump-tables.ts'
@@ -66,22 +67,21 @@ export interface MapInput {
 const GIVEN_CODE = { form: -24, least: -(1 << 20), leave: 200, leaveForced: 200, skip: 0, enter: 48 }
 const SHORT_CODE = { form: 0, least: 4, leave: 200, leaveForced: 16, skip: 160, enter: 16 }
 
-/** Blobs up to this many bytes are code unless something says otherwise. */
+/** Blobs up to this many bytes are code unless something says otherwise, and read with all care everywhere. */
 const SHORT = 512
-/** Blobs up to this many bytes are read with all care everywhere. */
-const CAREFUL = 4096
+
 /** Maps a blob. */
 export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const marks = markHints(input)
   const { length } = input.code
-  const swept = length > CAREFUL ? sweepCode(input, options) : EMPTY
+  const swept = length > SHORT ? sweepCode(input, options) : EMPTY
   reportProgress(options, length >> 1, length, 'code map')
   const bits = new StartBits(length)
   bits.add(swept.starts)
   const entries = input.hints.entries
   const linear = new OutsideTargets(swept.references.outsideTargets)
   const zones =
-    length > CAREFUL
+    length > SHORT
       ? alignZones(
           findZones({ ...swept, bits, length, decoder: input.decoder, entries }, linear),
           bits,
@@ -94,7 +94,8 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   markReferences(swept.references, marks, inZone)
   for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
   const context = contextOf(input, marks)
-  const first = readZones(context, zones, input.alignment)
+  const forms = zoneForms(context, zones)
+  const first = readZones(context, forms, zones, input.alignment)
   const inside = startsOf(first, input.decoder)
   bits.add(inside)
   const selfLabels = swept.references.selfLabels + collect(input, context.view, inside, marks, outside)
@@ -106,14 +107,16 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
     Math.max(-64, Math.min(64, Math.round(16 * targets.score(distance))))
   const tables = findJumpTables({ ...input, bits, marks, outside: targets }, findJumps(input.code, bits))
   const doubtful = withTables(zones, tables, bits, length)
-  const read = readZones({ ...context, earlier: bits, outside: score }, doubtful, input.alignment)
+  const again = doubtful === zones ? forms : zoneForms(context, doubtful)
+  const read = readZones({ ...context, earlier: bits, outside: score }, again, doubtful, input.alignment)
   collect(input, context.view, startsOf(read, input.decoder), marks, [])
   const isStrange = (instruction: Instruction): boolean => {
     const target = targetOf(context.view, instruction)
     return target !== undefined && (target < 0 || target > input.span) && targets.score(target) < 0
   }
   // In a few hundred bytes nothing clusters, so nothing is strange.
-  const second = length <= SHORT ? read : dropStrange({ ...input, marks, isStrange }, read)
+  const second =
+    length <= SHORT ? read : dropStrange({ ...input, marks, goesOnTo: new Set(doubtful), isStrange }, read)
   const { runs, shared } = withOverlaps(input, context.view, doubtful, second, marks, bits)
   const map = finishMap(input, marks, swept, doubtful, runs)
   return { ...map, shared, selfLabels, outside: targets, tables, marks, zones: doubtful }
@@ -254,11 +257,20 @@ function markReferences(
   }
 }
 
-function readZones(context: SegmentContext, zones: readonly number[], alignment: number): number[] {
+/** The forms of each zone. */
+const zoneForms = (context: SegmentContext, zones: readonly number[]): Int32Array[] =>
+  Array.from({ length: zones.length / 2 }, (_, i) => readForms(context, zones[2 * i], zones[2 * i + 1]))
+
+function readZones(
+  context: SegmentContext,
+  forms: readonly Int32Array[],
+  zones: readonly number[],
+  alignment: number,
+): number[] {
   const runs: number[] = []
   for (let i = 0; i < zones.length; i += 2) {
     const [start, end] = [zones[i], zones[i + 1]]
-    for (const offset of segment(context, start, end, alignment, {
+    for (const offset of segment(context, forms[i / 2], start, alignment, {
       before: start > 0,
       behind: end < context.code.length,
     }))

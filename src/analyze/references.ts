@@ -18,6 +18,8 @@ export interface References {
   /** Starts of the instructions that point outside, and distances from the base of where. */
   readonly outsideSources: readonly number[]
   readonly outsideTargets: readonly number[]
+  /** Those of them that have a field of one byte: compiled code does not leave a blob by a short branch. */
+  readonly shortOutside: readonly number[]
   /** Starts of what needs a look for other reasons: 66-prefixed branches, EIP operands. */
   readonly odd: readonly number[]
   /** Number of instructions that take the address of the code they are in, before a movabs. */
@@ -39,6 +41,7 @@ export function findReferences(
   const targets = new Int32Array(sites.length)
   const outsideSources: number[] = []
   const outsideTargets: number[] = []
+  const shortOutside: number[] = []
   const odd: number[] = []
   let count = 0
   let selfLabels = 0
@@ -57,6 +60,7 @@ export function findReferences(
     if (target < 0 || target >= span) {
       outsideSources.push(start)
       outsideTargets.push(target)
+      if (size === 1) shortOutside.push(start)
       continue
     }
     const lea = rip && code[field - 2] === 0x8d
@@ -65,5 +69,5 @@ export function findReferences(
     sources[count] = start
     targets[count++] = rip ? -1 - target : target
   }
-  return { count, sources, targets, outsideSources, outsideTargets, odd, selfLabels }
+  return { count, sources, targets, outsideSources, outsideTargets, shortOutside, odd, selfLabels }
 }

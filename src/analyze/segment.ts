@@ -10,11 +10,9 @@
  * so every start is weighed, and what follows decides: x86 resynchronises within a few instructions, which makes all starts that
  * lead into the same code share its score. Scores are in sixteenths of a natural logarithm.
  */
-import { readSigned } from '../core/bytes.ts'
-import { endsFlow, Flow, Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
+import { endsFlow, Flow, type InstructionDecoder } from '../x86/instruction.ts'
+import { Form, flowOf, holdsAddress, isRelative, targetOf } from './forms.ts'
 import { Mark } from './marks.ts'
-import { opcodeSlot } from './opcode-key.ts'
-import { opcodeScores } from './opcode-stats.ts'
 import type { StartBits } from './start-bits.ts'
 import type { Window } from './window.ts'
 
@@ -69,70 +67,56 @@ export const WEIGHTS = {
   beginAsData: 120,
 }
 
-/** The score of the instruction that was decoded into `instruction`, without what follows it. */
-function scoreInstruction(context: SegmentContext, scores: Int8Array, instruction: Instruction): number {
-  const score = weighInstruction(context, scores, instruction)
-  const given = (context.marks[instruction.offset] & Mark.given) !== 0
-  return given && score > IMPOSSIBLE && score < context.given.least ? context.given.least : score
-}
+/** What a byte inside of an instruction can say of it. */
+const INNER = Mark.forbidden | Mark.entry | Mark.target | Mark.data
 
-function weighInstruction(context: SegmentContext, scores: Int8Array, instruction: Instruction): number {
-  const { marks, span, view } = context
-  const { offset, length } = instruction
-  let score: number = scores[opcodeSlot(instruction)]
+/**
+ * The score of an instruction of `form` at `offset`, without what follows it. `marked` is the first offset behind it with one of the `INNER`
+ * marks.
+ */
+function scoreForm(context: SegmentContext, form: number, offset: number, marked: number): number {
+  const { marks } = context
   const mark = marks[offset]
-  if ((mark & Mark.given) !== 0 && score < context.given.form) score = context.given.form
+  const given = (mark & Mark.given) !== 0
+  let score = form >> Form.scoreShift
+  if (given && score < context.given.form) score = context.given.form
   if ((mark & Mark.entry) !== 0) score += WEIGHTS.entry
   if ((mark & Mark.target) !== 0) score += WEIGHTS.target
   if ((mark & Mark.data) !== 0) score += WEIGHTS.data
-  for (let i = offset + 1; i < offset + length; i++) {
+  const end = offset + (form & Form.lengthMask)
+  for (let i = marked; i < end; i++) {
     const inner = marks[i]
-    if (inner === 0) continue
     if ((inner & Mark.forbidden) !== 0) return IMPOSSIBLE
     if ((inner & Mark.entry) !== 0) score -= WEIGHTS.entry
     if ((inner & Mark.target) !== 0) score += WEIGHTS.through
     if ((inner & Mark.data) !== 0) score += WEIGHTS.data
   }
-  if (instruction.branchSize !== 0) {
-    const at = offset + instruction.branchOffset
-    const distance = offset + length + readSigned(view, at, instruction.branchSize)
-    if (distance >= 0 && distance < span) {
-      if (context.earlier !== undefined && distance < marks.length)
-        score += context.earlier.has(distance) ? WEIGHTS.toStart : WEIGHTS.toMiddle
-      if (instruction.branchSize === 4) score += WEIGHTS.insideFar
-    } else if (instruction.branchSize === 1) score += WEIGHTS.rel8Outside
-    else {
-      score += context.outside(distance)
-      if (instruction.flow === Flow.conditional) score += WEIGHTS.jccOutside
-    }
-  } else if (instruction.memory === Memory.rip) {
-    const distance = offset + length + view.getInt32(offset + instruction.displacementOffset, true)
-    score += distance >= 0 && distance < span ? WEIGHTS.ripInside : context.outside(distance)
-  } else if (
-    instruction.displacementSize >= 4 &&
-    inRange(context, offset + instruction.displacementOffset, instruction.displacementSize)
-  )
-    score += WEIGHTS.inRange32
-  if (
-    instruction.immediateSize >= 4 &&
-    inRange(context, offset + instruction.immediateOffset, instruction.immediateSize)
-  )
-    score += instruction.immediateSize === 8 ? WEIGHTS.inRange64 : WEIGHTS.inRange32
-  return score
+  if (isRelative(form)) score += scoreTarget(context, form, targetOf(context.view, form, offset))
+  if ((form & (Form.displacement | Form.immediate32 | Form.immediate64)) !== 0) {
+    if ((form & Form.displacement) !== 0) score += WEIGHTS.inRange32
+    if ((form & Form.immediate32) !== 0) score += WEIGHTS.inRange32
+    if ((form & Form.immediate64) !== 0) score += WEIGHTS.inRange64
+  }
+  return given && score < context.given.least ? context.given.least : score
 }
 
-/** Whether the constant at `at` is an address of a covered range, read as the CPU would. */
-function inRange(context: SegmentContext, at: number, size: number): boolean {
-  const low = context.view.getInt32(at, true)
-  return size === 8
-    ? context.window.has(low >>> 0, context.view.getUint32(at + 4, true))
-    : context.window.has(low >>> 0, low < 0 ? 0xffff_ffff : 0)
+/** What it says for an instruction that its relative field points at `distance` from the base. */
+function scoreTarget(context: SegmentContext, form: number, distance: number): number {
+  const inside = distance >= 0 && distance < context.span
+  if ((form & Form.rip) !== 0) return inside ? WEIGHTS.ripInside : context.outside(distance)
+  const size = (form >> Form.sizeShift) & Form.sizeMask
+  if (!inside) {
+    if (size === 1) return WEIGHTS.rel8Outside
+    return context.outside(distance) + (flowOf(form) === Flow.conditional ? WEIGHTS.jccOutside : 0)
+  }
+  const far = size === 4 ? WEIGHTS.insideFar : 0
+  if (context.earlier === undefined || distance >= context.marks.length) return far
+  return far + (context.earlier.has(distance) ? WEIGHTS.toStart : WEIGHTS.toMiddle)
 }
 
-/** What it costs to go on as data behind this instruction; `forced`: what follows is no instruction. */
-function leaveCost(context: SegmentContext, instruction: Instruction, mark: number, forced: boolean): number {
+/** What it costs to go on as data behind an instruction; `forced`: what follows is no instruction. */
+function leaveCost(context: SegmentContext, flow: number, mark: number, forced: boolean): number {
   if ((mark & Mark.given) !== 0) return forced ? context.given.leaveForced : context.given.leave
-  const { flow } = instruction
   if (endsFlow(flow) || flow === Flow.int3 || flow === Flow.halt) return WEIGHTS.leaveEnded
   return flow === Flow.call || flow === Flow.indirectCall ? WEIGHTS.leaveCall : WEIGHTS.leaveOpen
 }
@@ -142,13 +126,8 @@ const skipCost = (context: SegmentContext, mark: number): number =>
   (mark & Mark.given) !== 0 ? context.given.skip : 0
 
 /** What it costs to go on as code: behind a jump or return, code is what something reaches, or begins at a round address, or pads. */
-function stayCost(
-  context: SegmentContext,
-  instruction: Instruction,
-  next: number,
-  alignment: number,
-): number {
-  if (!endsFlow(instruction.flow) || ((alignment + next) & 7) === 0) return 0
+function stayCost(context: SegmentContext, flow: number, next: number, alignment: number): number {
+  if (!endsFlow(flow) || ((alignment + next) & 7) === 0) return 0
   if (
     (context.marks[next] & (Mark.target | Mark.entry)) !== 0 ||
     context.code[next] === 0x90 ||
@@ -166,6 +145,12 @@ function enterCost(context: SegmentContext, mark: number, address: number): numb
   return (address & 15) === 0 ? WEIGHTS.enterAligned : WEIGHTS.enter
 }
 
+/** Whether 8 bytes of data at `offset` are a pointer. */
+const isPointer = (context: SegmentContext, offset: number, end: number, alignment: number): boolean =>
+  ((alignment + offset) & 7) === 0 &&
+  offset + 8 <= end &&
+  holdsAddress(context.view, context.window, offset, 8)
+
 /** What lies at the ends of a range: code that goes on, or nothing. */
 export interface Edges {
   /** Code runs into `start`, and an instruction begins there. */
@@ -174,71 +159,72 @@ export interface Edges {
   readonly behind: boolean
 }
 
-/** The best reading of [start, end) as code runs: pairs of offsets, ascending. `alignment` is the low bits of the base. */
+/**
+ * The best reading of a stretch from `start`, of `forms`, as code runs: pairs of offsets, ascending. `alignment` is the low bits of the
+ * base.
+ */
 export function segment(
   context: SegmentContext,
+  forms: Int32Array,
   start: number,
-  end: number,
   alignment: number,
   edges: Edges,
 ): number[] {
-  const scores = opcodeScores()
-  const { decoder, marks } = context
-  const size = end - start
+  const { marks } = context
+  const size = forms.length
+  const end = start + size
   const code = new Int32Array(size + 1)
   const data = new Int32Array(size + 1)
   if (edges.behind) data[size] = -WEIGHTS.enterAligned
-  const instruction = new Instruction()
+  let marked = end
   for (let i = size - 1; i >= 0; i--) {
     const offset = start + i
-    const length = (marks[offset] & Mark.forbidden) !== 0 ? 0 : decoder.decode(offset, instruction)
-    if (length === 0 || i + length > size) code[i] = IMPOSSIBLE
+    const mark = marks[offset]
+    const form = forms[i]
+    const next = i + (form & Form.lengthMask)
+    if (form === 0 || next > size || (mark & Mark.forbidden) !== 0) code[i] = IMPOSSIBLE
     else {
-      const leave =
-        data[i + length] - leaveCost(context, instruction, marks[offset], code[i + length] <= IMPOSSIBLE)
-      const stay =
-        (i + length < size ? code[i + length] : 0) -
-        stayCost(context, instruction, offset + length, alignment)
-      code[i] = Math.max(IMPOSSIBLE, scoreInstruction(context, scores, instruction) + Math.max(stay, leave))
+      const flow = flowOf(form)
+      const leave = data[next] - leaveCost(context, flow, mark, code[next] <= IMPOSSIBLE)
+      const stay = (next < size ? code[next] : 0) - stayCost(context, flow, start + next, alignment)
+      code[i] = Math.max(IMPOSSIBLE, scoreForm(context, form, offset, marked) + Math.max(stay, leave))
     }
-    const enter = code[i] - enterCost(context, marks[offset], alignment + offset)
-    data[i] = Math.max(data[i + 1] - skipCost(context, marks[offset]), enter)
-    if (((alignment + offset) & 7) === 0 && i + 8 <= size && inRange(context, offset, 8))
-      data[i] = Math.max(data[i], data[i + 8] + WEIGHTS.pointer)
+    const enter = code[i] - enterCost(context, mark, alignment + offset)
+    data[i] = Math.max(data[i + 1] - skipCost(context, mark), enter)
+    if (isPointer(context, offset, end, alignment)) data[i] = Math.max(data[i], data[i + 8] + WEIGHTS.pointer)
+    if ((mark & INNER) !== 0) marked = offset
   }
-  return trace(context, start, size, code, data, alignment, edges)
+  return trace(context, forms, start, code, data, alignment, edges)
 }
 
 /** Walks the best reading forwards. */
 function trace(
   context: SegmentContext,
+  forms: Int32Array,
   start: number,
-  size: number,
   code: Int32Array,
   data: Int32Array,
   alignment: number,
   edges: Edges,
 ): number[] {
-  const { decoder, marks } = context
+  const { marks } = context
+  const size = forms.length
   const runs: number[] = []
-  const instruction = new Instruction()
   let i = 0
   let inCode =
     code[0] > IMPOSSIBLE && code[0] >= data[0] - (edges.before ? WEIGHTS.leaveOpen : WEIGHTS.beginAsData)
   let from = 0
   while (i < size) {
+    const mark = marks[start + i]
     if (!inCode) {
       if (
         data[i] > data[i + 1] &&
-        ((alignment + start + i) & 7) === 0 &&
-        i + 8 <= size &&
-        data[i] === data[i + 8] + WEIGHTS.pointer &&
-        inRange(context, start + i, 8)
+        isPointer(context, start + i, start + size, alignment) &&
+        data[i] === data[i + 8] + WEIGHTS.pointer
       )
         i += 8
       else if (
-        code[i] - enterCost(context, marks[start + i], alignment + start + i) >=
-          data[i + 1] - skipCost(context, marks[start + i]) &&
+        code[i] - enterCost(context, mark, alignment + start + i) >= data[i + 1] - skipCost(context, mark) &&
         code[i] > IMPOSSIBLE
       ) {
         inCode = true
@@ -246,10 +232,10 @@ function trace(
       } else i++
       continue
     }
-    const length = decoder.decode(start + i, instruction)
-    const next = i + length
-    const stay = (next < size ? code[next] : 0) - stayCost(context, instruction, start + next, alignment)
-    const leave = data[next] - leaveCost(context, instruction, marks[start + i], code[next] <= IMPOSSIBLE)
+    const flow = flowOf(forms[i])
+    const next = i + (forms[i] & Form.lengthMask)
+    const stay = (next < size ? code[next] : 0) - stayCost(context, flow, start + next, alignment)
+    const leave = data[next] - leaveCost(context, flow, mark, code[next] <= IMPOSSIBLE)
     i = next
     if (leave > stay || next >= size) {
       runs.push(start + from, start + next)

@@ -11,6 +11,8 @@ export const ISLAND = 256
 export interface StrangeInput {
   readonly decoder: InstructionDecoder
   readonly marks: Uint8Array
+  /** Offsets that the code before them goes on to: where zones of doubt begin. */
+  readonly goesOnTo: ReadonlySet<number>
   /** Whether the decoded instruction has a relative operand that points to a strange place. */
   readonly isStrange: (instruction: Instruction) => boolean
 }
@@ -26,7 +28,7 @@ const LED = Mark.target | Mark.entry
 
 /** Adds what stays of the run [start, end) to `kept`. */
 function checkRun(
-  { decoder, marks, isStrange }: StrangeInput,
+  { decoder, marks, goesOnTo, isStrange }: StrangeInput,
   start: number,
   end: number,
   kept: number[],
@@ -35,7 +37,7 @@ function checkRun(
   const isChance = end - start <= ISLAND && (marks[start] & (LED | Mark.given)) === 0
   let from = start
   // A blob begins with code if that reads like code.
-  let led = start === 0
+  let led = start === 0 || goesOnTo.has(start)
   for (let at = start; at < end; at += instruction.length) {
     decoder.decode(at, instruction)
     if ((marks[at] & LED) !== 0) led = true

@@ -36,6 +36,7 @@ export function findZones(swept: SweptCode, outside: OutsideTargets): number[] {
     blocks[offset >>> BLOCK_BITS] = 1
   }
   swept.rejected.forEach(flag)
+  swept.references.shortOutside.forEach(flag)
   for (const entry of swept.entries) if (entry < swept.length && !swept.bits.has(entry)) flag(entry)
   sampleForms(swept, flag)
   checkReferences(swept, outside, blocks)

@@ -1,0 +1,83 @@
+/** What an instruction at each offset of a stretch would be: decoded once for several readings, one word each. */
+import { readSigned } from '../core/bytes.ts'
+import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
+import { opcodeSlot } from './opcode-key.ts'
+import { opcodeScores } from './opcode-stats.ts'
+import type { Window } from './window.ts'
+
+/** Bits of a form. A form without length is no instruction. */
+export const Form = {
+  lengthMask: 15,
+  /** One of `Flow`, 4 bits. */
+  flowShift: 4,
+  flowMask: 15,
+  /** The relative field of a branch or RIP operand: from the instruction's start, 4 bits; bytes, 3 bits, 0: there is none. */
+  fieldShift: 8,
+  fieldMask: 15,
+  sizeShift: 12,
+  sizeMask: 7,
+  /** The relative field is a RIP operand's. */
+  rip: 0x8000,
+  /** A displacement, an immediate of 4 bytes, of 8, that lies in a covered range. */
+  displacement: 0x1_0000,
+  immediate32: 0x2_0000,
+  immediate64: 0x4_0000,
+  /** How much likelier such instructions are in code than in data: signed, in sixteenths of a natural logarithm. */
+  scoreShift: 24,
+} as const
+
+/** Whether the constant at `at` is an address of a covered range, read as the CPU would. */
+export function holdsAddress(view: DataView, window: Window, at: number, size: number): boolean {
+  const low = view.getInt32(at, true)
+  return size === 8
+    ? window.has(low >>> 0, view.getUint32(at + 4, true))
+    : window.has(low >>> 0, low < 0 ? 0xffff_ffff : 0)
+}
+
+function formOf(view: DataView, window: Window, scores: Int8Array, instruction: Instruction): number {
+  const { offset, branchSize, displacementSize, immediateSize } = instruction
+  let form =
+    instruction.length |
+    (instruction.flow << Form.flowShift) |
+    (scores[opcodeSlot(instruction)] << Form.scoreShift)
+  if (branchSize !== 0) form |= (instruction.branchOffset << Form.fieldShift) | (branchSize << Form.sizeShift)
+  else if (instruction.memory === Memory.rip)
+    form |= (instruction.displacementOffset << Form.fieldShift) | (4 << Form.sizeShift) | Form.rip
+  else if (
+    displacementSize >= 4 &&
+    holdsAddress(view, window, offset + instruction.displacementOffset, displacementSize)
+  )
+    form |= Form.displacement
+  if (immediateSize >= 4 && holdsAddress(view, window, offset + instruction.immediateOffset, immediateSize))
+    form |= immediateSize === 8 ? Form.immediate64 : Form.immediate32
+  return form
+}
+
+export interface FormInput {
+  readonly view: DataView
+  readonly decoder: InstructionDecoder
+  readonly window: Window
+}
+
+/** The form at each offset of the stretch [start, end). */
+export function readForms({ view, decoder, window }: FormInput, start: number, end: number): Int32Array {
+  const forms = new Int32Array(end - start)
+  const scores = opcodeScores()
+  const instruction = new Instruction()
+  for (let i = 0; i < forms.length; i++)
+    if (decoder.decode(start + i, instruction) !== 0) forms[i] = formOf(view, window, scores, instruction)
+  return forms
+}
+
+/** Distance from the base of what the relative field of an instruction of `form` at `offset` points at. */
+export function targetOf(view: DataView, form: number, offset: number): number {
+  const size = (form >> Form.sizeShift) & Form.sizeMask
+  const at = offset + ((form >> Form.fieldShift) & Form.fieldMask)
+  return offset + (form & Form.lengthMask) + readSigned(view, at, size)
+}
+
+/** One of `Flow` of a form. */
+export const flowOf = (form: number): number => (form >> Form.flowShift) & Form.flowMask
+
+/** Whether a form has a relative field. */
+export const isRelative = (form: number): boolean => (form & (Form.sizeMask << Form.sizeShift)) !== 0
