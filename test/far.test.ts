@@ -22,7 +22,7 @@ const PAGE = 0x1000n
 const REFUSED: Readonly<Record<string, RegExp>> = {
   // The first of what is wrong is named.
   'literals-text': /diff32: the value \d+ would become/,
-  'near-text': /8-bit branch reaches no veneer/,
+  'near-text': /no spare bytes for a jump lie within reach of its 8 bits/,
   'operands-image': /the program keeps 32 bits of this address/,
 }
 /** Lies at the end of the address space: nothing is 100 GB further up. */

@@ -20,7 +20,8 @@ import { EIP32, KIND_ROWS, type KindRow } from '../table/kinds.ts'
 import { movedValue, solvePieces } from '../table/split.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { coveredDeltas } from './deltas.ts'
-import { type OutOfReach, planVeneers, type VeneerOptions, type VeneerPlan } from './veneers.ts'
+import type { OutOfReach } from './veneer-planner.ts'
+import { planVeneers, type VeneerOptions, type VeneerPlan } from './veneers.ts'
 
 /** Where the blob shall go, and what moves with it. */
 export interface Destination {

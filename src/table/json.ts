@@ -266,7 +266,7 @@ function parseVeneered(reader: Reader, blob: Blob): Veneered {
     .items()
     .map((item) => {
       const text = item.at(1).text()
-      if (!/^([0-9a-f]{2}){5,15}$/.test(text)) item.fail('holds no instruction')
+      if (!/^([0-9a-f]{2}){2,15}$/.test(text)) item.fail('holds no instruction')
       const bytes = Uint8Array.from(text.match(/../g)!, (byte) => Number.parseInt(byte, 16))
       const offset = item.at(0).integer(end, blob.length - bytes.length)
       end = offset + bytes.length

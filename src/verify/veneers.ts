@@ -10,6 +10,7 @@ import { IcedCursor } from '../x86/iced.ts'
 import { type CodePiece, type Effect, followCode } from '../x86/symbolic.ts'
 import { NotFollowed } from '../x86/symbolic-step.ts'
 import { ClaimedFields, type CoverageShifts } from './claims.ts'
+import { checkIslands } from './islands.ts'
 import type { Findings } from './verify.ts'
 
 /** The veneers of a move, and what they may use. */
@@ -46,7 +47,8 @@ export function farTarget(
 }
 
 /**
- * Checks the instructions that hold `far` fields and returns them: their bytes in `after` are proved by what they do.
+ * Checks the instructions that hold `far` fields: their bytes in `after` are proved by what they do. Returns how many they are, and the ranges that may differ: they, and
+ * spare bytes with jumps for the short ones of them.
  */
 export function checkVeneers(
   before: Uint8Array,
@@ -56,19 +58,29 @@ export function checkVeneers(
   far: readonly FarField[],
   veneers: VerifyVeneers,
   findings: Findings,
-): CodeRun[] {
+): { readonly instructions: number; readonly replaced: readonly CodeRun[] } {
   const sorted = [...far].sort((a, b) => a.offset - b.offset)
   const holders = findHolders(before, claim, sorted, findings)
   const to = wrapAddress(claim.base + shifts.of(claim.parts.blob.own))
   const fields = new ClaimedFields(claim)
-  for (const { run, field } of holders.values()) {
+  const islands = new Map<number, CodePiece>()
+  for (const { run, far } of holders.values()) {
     const at = wrapAddress(to + BigInt(run.start))
     const next = wrapAddress(to + BigInt(run.end))
-    const old = { at, bytes: movedInstruction(before, run, fields, shifts) }
+    const old = { at, bytes: movedInstruction(before, run, claim, fields, shifts) }
     const now = { at, bytes: after.subarray(run.start, run.end) }
+    const pieces = [now, veneers]
+    const island = landing(after, run)
+    if (island !== undefined) {
+      const { start, end } = island
+      const piece = { at: wrapAddress(to + BigInt(start)), bytes: after.subarray(start, end) }
+      islands.set(start, piece)
+      pieces.push(piece)
+    }
+    const values = far.map(({ offset, target }) => ({ at: offset - run.start, value: target }))
     const why = difference(
-      () => followCode([old], at, next, { at: field.offset - run.start, value: field.target }),
-      () => followCode([now, veneers], at, next),
+      () => followCode([old], at, next, values),
+      () => followCode(pieces, at, next),
       veneers,
     )
     if (why !== undefined)
@@ -76,19 +88,37 @@ export function checkVeneers(
         'wrong-veneer',
         run.start,
         run.end - run.start,
-        `what stands in for this instruction does not do the same with ${hex(field.target)}: ${why}.`,
+        `what stands in for this instruction does not do the same with ${hex(far[0].target)}: ${why}.`,
         AGAIN,
       )
   }
-  return [...holders.values()].map(({ run }) => run)
+  const replaced = [...holders.values()].map(({ run }) => run)
+  const spare = checkIslands(before, after, claim, islands, findings)
+  return { instructions: replaced.length, replaced: [...replaced, ...spare] }
 }
 
 interface Holder {
   readonly run: CodeRun
-  readonly field: FarField
+  /** Its fields. */
+  readonly far: readonly FarField[]
 }
 
-/** The instructions that hold far fields, by start. Each must hold one, and be entered at its start alone. */
+/** The jump within the blob to which a branch of 8 or 16 bits leads; undefined where this is none. */
+function landing(after: Uint8Array, { start, end }: CodeRun): CodeRun | undefined {
+  const cursor = new IcedCursor(after)
+  try {
+    cursor.decode(start)
+    const { target } = cursor
+    const isShort = cursor.isBranch && cursor.immediateSize < 4 && start + cursor.length === end
+    if (!isShort || target === undefined || target >= BigInt(after.length)) return undefined
+    const at = Number(target)
+    return { start: at, end: at + cursor.decode(at) }
+  } finally {
+    cursor.dispose()
+  }
+}
+
+/** The instructions that hold far fields, by start. Each must be entered at its start alone. */
 function findHolders(
   before: Uint8Array,
   claim: RelocationTable,
@@ -107,13 +137,10 @@ function findHolders(
         const { target } = cursor
         if (target !== undefined && target < BigInt(before.length)) entries.push(Number(target))
         while (n < far.length && far[n].offset < at) n++
-        for (; n < far.length && far[n].offset < at + cursor.length; n++) {
-          held.add(far[n].offset)
-          const known = holders.get(at)
-          if (known === undefined)
-            holders.set(at, { run: { start: at, end: at + cursor.length }, field: far[n] })
-          else if (known.field !== far[n]) held.delete(far[n].offset)
-        }
+        const first = n
+        for (; n < far.length && far[n].offset < at + cursor.length; n++) held.add(far[n].offset)
+        if (n > first)
+          holders.set(at, { run: { start: at, end: at + cursor.length }, far: far.slice(first, n) })
       }
     }
   } finally {
@@ -146,17 +173,20 @@ function findHolders(
 function movedInstruction(
   before: Uint8Array,
   { start, end }: CodeRun,
+  claim: RelocationTable,
   fields: ClaimedFields,
   shifts: CoverageShifts,
 ): Uint8Array {
   const bytes = before.slice(start, end)
   const view = viewOf(bytes)
+  const { own } = claim.parts.blob
   for (let n = fields.firstFrom(start); n < fields.offsets.length && fields.offsets[n] < end; n++) {
     const { offset, width, kind, place } = fields.get(n)
-    // A relative field is judged by what it points at, and there is but one in an instruction.
-    if (KIND_ROWS[kind].anchor !== 'none' || width === 0) continue
+    const { anchor } = KIND_ROWS[kind]
+    if (anchor === 'address' || width === 0) continue
     const was = readField(view, offset - start, width)
-    writeField(view, offset - start, width, was + shifts.of(place))
+    const change = anchor === 'next' ? shifts.change(place, own) : shifts.of(place)
+    writeField(view, offset - start, width, was + change)
   }
   return bytes
 }
@@ -176,10 +206,10 @@ function compareEffects(
   b: Effect,
   { redZone = true, scratch }: VerifyVeneers,
 ): string | undefined {
-  const leaves = a.exit.startsWith('to ')
   if (a.exit !== b.exit) return `it leaves ${b.exit}, not ${a.exit}`
+  if (a.transfers !== b.transfers) return 'it does not leave as it should'
   const differs = a.registers.findIndex((value, i) => {
-    const isFree = leaves && scratch === 'r11' && i === 11
+    const isFree = a.transfers && scratch === 'r11' && i === 11
     return value !== b.registers[i] && !isFree
   })
   if (differs >= 0) return `register ${differs} is ${b.registers[differs]}, not ${a.registers[differs]}`
@@ -187,7 +217,7 @@ function compareEffects(
   if (a.events.length !== b.events.length || a.events.some((event, i) => event !== b.events[i]))
     return `it does ${b.events.join('; ') || 'nothing'}, not ${a.events.join('; ') || 'nothing'}`
   // Below rsp and the red zone nothing is anybody's; a transfer of control gives up the red zone, too.
-  const low = Math.min(0, a.raised ?? 0) - (redZone && !leaves ? 128 : 0)
+  const low = Math.min(0, a.raised ?? 0) - (redZone && !a.transfers ? 128 : 0)
   for (const [at, value] of b.stack) {
     const wrote = a.stack.get(at)
     if (at < low - DEEPEST) return `it writes ${-at} bytes below rsp`

@@ -237,8 +237,10 @@ function checkBytes(
       claimed += piece.width
     }
   }
-  const replaced =
-    veneers === undefined ? [] : checkVeneers(before, after, claim, shifts, far, veneers, findings)
+  const { instructions, replaced } =
+    veneers === undefined
+      ? { instructions: 0, replaced: [] }
+      : checkVeneers(before, after, claim, shifts, far, veneers, findings)
   for (const { start, end } of replaced) restored.set(before.subarray(start, end), start)
   let run = -2
   for (let i = 0; i < restored.length; i++) {
@@ -253,7 +255,7 @@ function checkBytes(
       )
     run = i
   }
-  return { bytes: before.length - claimed, veneers: replaced.length }
+  return { bytes: before.length - claimed, veneers: instructions }
 }
 
 /** Whether site `i` of a group, whose field holds the bits `was`, can be moved. */

@@ -1,5 +1,6 @@
-/** The branch in an instruction's place and the veneer that it goes to. */
-import type { VeneerArea } from './emit.ts'
+/** The branch in an instruction's place, the veneer that it goes to, and the registers that the veneer works with. */
+import { adjustStack, pop, push } from './emit.ts'
+import type { VeneerArea } from './emit-area.ts'
 
 /** What veneers may use. */
 export interface FarRules {
@@ -9,12 +10,12 @@ export interface FarRules {
   readonly scratch: 'r11' | undefined
 }
 
-/** A field that is out of reach, and where its instruction is. */
-export interface FarField {
-  /** Of the field, from the instruction's first byte. */
-  readonly at: number
-  /** What it shall stand for. */
-  readonly target: bigint
+/** The fields of an instruction that are out of reach, by what they shall stand for; and where the instruction is. */
+export interface FarFields {
+  readonly branch?: bigint | undefined
+  /** Of the displacement; given for a RIP-relative one within reach, too, where the immediate is out of reach. */
+  readonly operand?: bigint | undefined
+  readonly immediate?: bigint | undefined
   /** Offset of the instruction from the area's start, at its new place. */
   readonly place: number
 }
@@ -25,12 +26,25 @@ export interface NoFarForm {
   readonly remedy: string
 }
 
-/** A call or jump to the veneer at `start`, as long as `length` bytes: 67h does nothing to either. */
+/** One instruction to serve, and where and how. */
+export interface FarContext {
+  /** With its fields within reach as they must be. */
+  readonly bytes: Uint8Array
+  readonly fields: FarFields
+  readonly area: VeneerArea
+  readonly rules: FarRules
+}
+
+const KEPT_32 =
+  'Choose a destination whose addresses fit the field, or build the code for another code model.'
+
+export const refuse = (reason: string, remedy: string = KEPT_32): NoFarForm => ({ reason, remedy })
+export const keeps32: NoFarForm = refuse('the program keeps 32 bits of this address')
+
+/** A call or jump to the veneer at `start`, as long as the instruction: 67h does nothing to either. */
 export function branchTo(
-  area: VeneerArea,
-  opcode: number,
-  place: number,
-  length: number,
+  { area, bytes: { length }, fields: { place } }: FarContext,
+  opcode: 0xe8 | 0xe9,
   start: number,
 ): Uint8Array {
   const patch = new Uint8Array(length).fill(0x67)
@@ -40,10 +54,36 @@ export function branchTo(
 }
 
 /** A veneer that does `emit` and comes back behind the instruction; returns the jump to it. */
-export function detour(area: VeneerArea, place: number, length: number, emit: () => void): Uint8Array {
+export function detour(context: FarContext, emit: () => void): Uint8Array {
+  const { area, bytes, fields } = context
   const start = area.length
   emit()
-  area.emitJump(place + length)
+  area.emitJump(fields.place + bytes.length)
   area.end(start)
-  return branchTo(area, 0xe9, place, length, start)
+  return branchTo(context, 0xe9, start)
+}
+
+/** Registers that a veneer may work with, in order of preference: those that need no REX bit and no displacement to be a base; then rbp. */
+const SCRATCH_REGISTERS: readonly number[] = [0, 1, 2, 3, 6, 7, 5]
+
+/** `count` registers that are not in the mask `used`; undefined where there are not as many. */
+export function scratchRegisters(count: number, used: number): number[] | undefined {
+  const free = SCRATCH_REGISTERS.filter((register) => ((used >> register) & 1) === 0)
+  return free.length < count ? undefined : free.slice(0, count)
+}
+
+/**
+ * Does `body` while `registers` are saved below the red zone. `body` is told by how much rsp is below its first value; `change` is what the instruction as
+ * a whole does to rsp: what it pushes is above what is saved.
+ */
+export function saving(
+  { area, rules: { redZone } }: FarContext,
+  registers: readonly number[],
+  change: number,
+  body: (depth: number) => void,
+): void {
+  const down = redZone + Math.max(0, -change)
+  area.emit(adjustStack(-down), ...registers.map(push))
+  body(down + 8 * registers.length)
+  area.emit(...registers.toReversed().map(pop), adjustStack(down + change))
 }

@@ -1,13 +1,9 @@
 /**
- * The few instructions that veneers are made of, and the buffer that collects them.
- *
- * Registers are numbers of machine code; where a scratch register is meant it is one of rax, rcx, rdx, rbx, rsi, rdi, which need no REX bit, no
- * SIB byte and no displacement to be a base. None of these instructions touches a flag. Source of the encodings: Intel SDM vol. 2.
+ * The few instructions that veneers are made of. Registers are numbers of machine code. None of these instructions touches a flag. Source of the
+ * encodings: Intel SDM vol. 2.
  */
 
 export const RSP = 4
-/** Registers that may be a scratch register, in order of preference. */
-export const SCRATCH_REGISTERS: readonly number[] = [0, 1, 2, 3, 6, 7]
 
 /** The low 32 bits of `value`, the lowest byte first. */
 export const int32 = (value: number): number[] => [
@@ -23,9 +19,12 @@ export const int64 = (value: bigint): number[] => [
   ...int32(Number(BigInt.asIntN(32, value >> 32n))),
 ]
 
-/** `push r64`, `pop r64` of a low register; `pop rsp` loads rsp. */
-export const push = (register: number): number[] => [0x50 | register]
-export const pop = (register: number): number[] => [0x58 | register]
+/** `push r64`, `pop r64`; `pop rsp` loads rsp. */
+export const push = (register: number): number[] => onLow(0x50, register)
+export const pop = (register: number): number[] => onLow(0x58, register)
+/** An opcode with the register in its low bits. */
+const onLow = (opcode: number, register: number): number[] =>
+  register < 8 ? [opcode | register] : [0x41, opcode | (register & 7)]
 
 /** `mov r64, imm64` */
 export const moveImmediate = (register: number, value: bigint): number[] => [
@@ -38,152 +37,45 @@ export const moveImmediate = (register: number, value: bigint): number[] => [
 export const adjustStack = (by: number): number[] => (by === 0 ? [] : [0x48, 0x8d, ...onStack(RSP, by)])
 
 /** `lea register, [rsp + at]` */
-export const stackAddress = (register: number, at: number): number[] => [0x48, 0x8d, ...onStack(register, at)]
+export const stackAddress = (register: number, at: number): number[] => [
+  register < 8 ? 0x48 : 0x4c,
+  0x8d,
+  ...onStack(register, at),
+]
 
-/** `mov [rsp + at], register` of 8 bytes, or of 2 with `size` 2. */
+/** Prefixes of a `mov` of 8, 4 or 2 bytes, with `extensions` (REX.R, X, B) of its registers. */
+export function movePrefix(size: number, extensions: number): number[] {
+  const rex = extensions | (size === 8 ? 8 : 0)
+  return [...(size === 2 ? [0x66] : []), ...(rex === 0 ? [] : [0x40 | rex])]
+}
+
+/** `mov [rsp + at], register` of 8, 4 or 2 bytes. */
 export const storeStack = (at: number, register: number, size = 8): number[] => [
-  size === 2 ? 0x66 : 0x48,
+  ...movePrefix(size, register >= 8 ? 4 : 0),
   0x89,
   ...onStack(register, at),
 ]
 
-/** `mov register, [rsp + at]` of 8 bytes, or of 2 with `size` 2. */
+/** `mov register, [rsp + at]` of 8, 4 or 2 bytes. */
 export const loadStack = (register: number, at: number, size = 8): number[] => [
-  size === 2 ? 0x66 : 0x48,
+  ...movePrefix(size, register >= 8 ? 4 : 0),
   0x8b,
   ...onStack(register, at),
 ]
 
-/** `lea register, [register + base]` of a low or extended register and any base but rsp. */
-export function addBase(register: number, base: number): number[] {
+/** `lea register, [base + register]`; of rsp `[rsp + register + depth]`. */
+export function addBase(register: number, base: number, depth = 0): number[] {
   const rex = 0x48 | (register >= 8 ? 6 : 0) | (base >= 8 ? 1 : 0)
-  const low = register & 7
+  const low = (register & 7) << 3
+  const sib = low | (base & 7)
+  if (base === RSP && depth !== 0) return [rex, 0x8d, 0x84 | low, sib, ...int32(depth)]
   // mod 0 with rbp or r13 would be a displacement without base.
-  const sib = (low << 3) | (base & 7)
-  return (base & 7) === 5 ? [rex, 0x8d, 0x44 | (low << 3), sib, 0] : [rex, 0x8d, 0x04 | (low << 3), sib]
+  return (base & 7) === 5 ? [rex, 0x8d, 0x44 | low, sib, 0] : [rex, 0x8d, 0x04 | low, sib]
 }
 
 /** ModRM, SIB and displacement of `[rsp + at]`. */
 function onStack(register: number, at: number): number[] {
-  const reg = register << 3
+  const reg = (register & 7) << 3
   if (at >= -128 && at < 128) return [0x44 | reg, 0x24, at & 0xff]
   return [0x84 | reg, 0x24, ...int32(at)]
-}
-
-/** The far place of a displacement: a literal by its value, or an offset from the area's start. */
-type Aim = { readonly literal: bigint } | { readonly offset: number }
-
-interface Fixup {
-  readonly bytes: Uint8Array | undefined
-  /** Offset of the displacement in `bytes`, or in the area. */
-  readonly at: number
-  /** Offset of the next instruction from the area's start. */
-  readonly next: number
-  readonly aim: Aim
-}
-
-/** A part of the area and the instruction (offset in the blob) that it stands for. */
-export interface AreaPart {
-  readonly start: number
-  readonly end: number
-  readonly offset: number
-}
-
-/**
- * Where veneers are put: code first, then literals, each value once. Offsets count from the area's start, so that nothing here needs an address. Code
- * outside the area (a patch) may refer into it: displacements are filled in by {@link VeneerArea.finish}.
- */
-export class VeneerArea {
-  readonly parts: AreaPart[] = []
-  readonly #code: number[] = []
-  readonly #fixups: Fixup[] = []
-  /** Value of a literal to the offset of the instruction that asked first. */
-  readonly #literals = new Map<bigint, number>()
-  readonly #stubs = new Map<string, number>()
-  /** Offset in the blob of the instruction that is served now. */
-  #owner = 0
-
-  /** Bytes of code so far. */
-  get length(): number {
-    return this.#code.length
-  }
-
-  /** From now on everything stands for the instruction at `offset` of the blob. */
-  serve(offset: number): void {
-    this.#owner = offset
-  }
-
-  emit(...parts: readonly (readonly number[])[]): void {
-    for (const part of parts) for (const byte of part) this.#code.push(byte)
-  }
-
-  /** Emits `opcode`, then a displacement to the literal that holds `value`. */
-  emitWithLiteral(opcode: readonly number[], value: bigint): void {
-    this.emit(opcode, [0, 0, 0, 0])
-    this.#fix(undefined, this.length - 4, this.length, { literal: this.#literal(value) })
-  }
-
-  /** Emits a branch to `place`, an offset from the area's start that may lie outside it. */
-  emitJump(place: number): void {
-    this.emit([0xe9, 0, 0, 0, 0])
-    this.#fix(undefined, this.length - 4, this.length, { offset: place })
-  }
-
-  /** Ends the veneer that began at `start`. */
-  end(start: number): void {
-    this.parts.push({ start, end: this.length, offset: this.#owner })
-  }
-
-  /** Offset of a veneer that is the same for all who ask by this name; `emit` makes it. */
-  stub(name: string, emit: () => void): number {
-    let start = this.#stubs.get(name)
-    if (start === undefined) {
-      start = this.length
-      this.#stubs.set(name, start)
-      emit()
-      this.end(start)
-    }
-    return start
-  }
-
-  /** The displacement at `at` of `bytes` shall reach the literal that holds `value`; `next` is where the instruction behind it begins. */
-  referToLiteral(bytes: Uint8Array, at: number, next: number, value: bigint): void {
-    this.#fix(bytes, at, next, { literal: this.#literal(value) })
-  }
-
-  /** The displacement at `at` of `bytes` shall reach the veneer at `start`. */
-  referToVeneer(bytes: Uint8Array, at: number, next: number, start: number): void {
-    this.#fix(bytes, at, next, { offset: start })
-  }
-
-  /** Places the literals and fills in all displacements; `undefined` where one of them does not reach. */
-  finish(): Uint8Array | undefined {
-    const first = (this.length + 7) & ~7
-    const places = new Map<bigint, number>()
-    for (const [value, offset] of this.#literals) {
-      const start = first + 8 * places.size
-      places.set(value, start)
-      this.parts.push({ start, end: start + 8, offset })
-    }
-    const area = new Uint8Array(places.size === 0 ? this.length : first + 8 * places.size).fill(0xcc)
-    area.set(this.#code)
-    const view = new DataView(area.buffer)
-    for (const [value, start] of places) view.setBigUint64(start, value, true)
-    for (const { bytes = area, at, next, aim } of this.#fixups) {
-      const place = 'offset' in aim ? aim.offset : places.get(aim.literal)!
-      const distance = place - next
-      if (distance < -0x8000_0000 || distance > 0x7fff_ffff) return undefined
-      bytes.set(int32(distance), at)
-    }
-    return area
-  }
-
-  #literal(value: bigint): bigint {
-    if (!this.#literals.has(value)) this.#literals.set(value, this.#owner)
-    return value
-  }
-
-  #fix(bytes: Uint8Array | undefined, at: number, next: number, aim: Aim): void {
-    this.#fixups.push({ bytes, at, next, aim })
-  }
 }

@@ -18,12 +18,12 @@ export class Step {
   readonly isBranch: boolean
   readonly #iced: typeof Iced
   readonly #cursor: IcedCursor
-  readonly #field: FieldValue | undefined
+  readonly #fields: readonly FieldValue[]
 
-  constructor(iced: typeof Iced, cursor: IcedCursor, field: FieldValue | undefined) {
+  constructor(iced: typeof Iced, cursor: IcedCursor, fields: readonly FieldValue[]) {
     this.#iced = iced
     this.#cursor = cursor
-    this.#field = field
+    this.#fields = fields
     this.instruction = cursor.instruction
     this.isBranch = cursor.isBranch
   }
@@ -31,6 +31,16 @@ export class Step {
   get isFar(): boolean {
     const { instruction } = this
     return instruction.isCallFarIndirect || instruction.isJmpFarIndirect
+  }
+  get isXbegin(): boolean {
+    return this.instruction.mnemonic === this.#iced.Mnemonic.Xbegin
+  }
+  /** The CPU cuts the address to 32 bits. */
+  get isCut(): boolean {
+    const { memoryBase, memoryIndex } = this.instruction
+    return [memoryBase, memoryIndex].some(
+      (register) => this.isGeneral(register) && this.#iced.RegisterExt.size(register) === 4,
+    )
   }
   get segment(): string {
     const { segmentPrefix } = this.instruction
@@ -146,6 +156,6 @@ export class Step {
   }
 
   #valueAt(at: number): bigint | undefined {
-    return this.#field?.at === at && at > 0 ? this.#field.value : undefined
+    return at > 0 ? this.#fields.find((field) => field.at === at)?.value : undefined
   }
 }

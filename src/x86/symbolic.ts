@@ -8,7 +8,7 @@
  */
 import { IcedCursor, loadIced } from './iced.ts'
 import { type FieldValue, NotFollowed, Step } from './symbolic-step.ts'
-import { lowPart, number, text, type Value, zeroExtended } from './symbolic-value.ts'
+import { lowPart, number, signExtended, text, type Value, zeroExtended } from './symbolic-value.ts'
 
 /** Bytes at an address. */
 export interface CodePiece {
@@ -27,10 +27,12 @@ export interface Effect {
   readonly stack: ReadonlyMap<number, string>
   /** Final rsp - first rsp; undefined where that is no number. */
   readonly raised: number | undefined
+  /** Control went to somewhere else, and came back maybe: nothing below rsp lives on. */
+  readonly transfers: boolean
 }
 
 /** More instructions than any veneer has. */
-const LONGEST = 16
+const LONGEST = 20
 /** Bytes below rsp that signals leave alone. */
 const RED_ZONE = 128n
 
@@ -41,18 +43,18 @@ function cursorAt({ at: start, bytes }: CodePiece, at: bigint): IcedCursor {
 }
 
 /**
- * Follows the code from `start` until it comes to `next` or leaves `pieces`. `field` overrides a field of the first instruction.
+ * Follows the code from `start` until it comes to `next` or leaves `pieces`. `fields` override those of the first instruction.
  * Throws `NotFollowed`.
  */
 export function followCode(
   pieces: readonly CodePiece[],
   start: bigint,
   next: bigint,
-  field?: FieldValue,
+  fields: readonly FieldValue[] = [],
 ): Effect {
   const machine = new Machine(pieces, next)
   let at: bigint | undefined = start
-  for (let i = 0; i < LONGEST && at !== undefined; i++) at = machine.step(at, i === 0 ? field : undefined)
+  for (let i = 0; i < LONGEST && at !== undefined; i++) at = machine.step(at, i === 0 ? fields : [])
   if (at !== undefined) throw new NotFollowed('it is too long')
   return machine.effect()
 }
@@ -66,6 +68,7 @@ class Machine {
   readonly #events: string[] = []
   #flags = 'flags'
   #exit = ''
+  #transfers = false
 
   constructor(pieces: readonly CodePiece[], next: bigint) {
     this.#pieces = pieces
@@ -81,11 +84,12 @@ class Machine {
       exit: this.#exit,
       stack: new Map([...this.#stack].map(([at, { value, size }]) => [Number(at), `${size}:${text(value)}`])),
       raised: of === 'r4' ? Number(plus) : undefined,
+      transfers: this.#transfers,
     }
   }
 
   /** One instruction; where the next one is, undefined at the end. */
-  step(at: bigint, field: FieldValue | undefined): bigint | undefined {
+  step(at: bigint, fields: readonly FieldValue[]): bigint | undefined {
     const piece = this.#pieces.find(
       ({ at: start, bytes }) => at >= start && at < start + BigInt(bytes.length),
     )
@@ -93,7 +97,7 @@ class Machine {
     const cursor = cursorAt(piece, at)
     try {
       if (cursor.decode(0) === 0) throw new NotFollowed('it holds bytes that are no instruction')
-      const to = new Step(this.#iced, cursor, field)
+      const to = new Step(this.#iced, cursor, fields)
       const next = this.#execute(to, at + BigInt(cursor.length))
       this.#forget()
       if (next === this.#next) this.#exit = 'next'
@@ -116,18 +120,18 @@ class Machine {
     const { instruction } = step
     switch (instruction.mnemonic) {
       case Mnemonic.Jmp:
-        if (step.isFar) break
-        return this.#leave(step, 'jump')
+        return step.isFar ? this.#leaveFar(step) : this.#leave(step, 'jump')
       case Mnemonic.Call:
-        if (step.isFar) break
+        if (step.isFar) return this.#callFar(step, after)
         this.#push(number(after), 8)
         return this.#leave(step, 'call')
       case Mnemonic.Lea:
-        if (step.size(0) === 8 || step.instruction.isIpRelMemoryOperand) {
-          this.#write(step, 0, this.#address(step, false))
-          return after
-        }
-        break
+        this.#write(step, 0, this.#address(step, false))
+        return after
+      case Mnemonic.Movsxd:
+        if (step.size(1) !== 4) break
+        this.#write(step, 0, signExtended(this.#read(step, 1)))
+        return after
       case Mnemonic.Mov:
         // A 4-byte address that the CPU zero-extends may become one of 8.
         if (step.isAddress && step.isRegister(0) && step.size(0) === 4)
@@ -152,7 +156,7 @@ class Machine {
       return after
     }
     this.#perform(step)
-    if (instruction.isJccShortOrNear || instruction.mnemonic === Mnemonic.Xbegin) {
+    if (instruction.flowControl === this.#iced.FlowControl.ConditionalBranch || step.isXbegin) {
       this.#exit = `if ${instruction.conditionCode}: ${this.#resolve(step.target)}`
       return after
     }
@@ -171,19 +175,51 @@ class Machine {
     if (target.of === 'c' && (to === this.#next || isCode) && how !== 'call') return to
     if (target.of === 'c' && isCode && !step.isMemory(0)) return to
     this.#exit = `to ${text(target)}`
+    this.#transfers = true
     return 0n
   }
 
-  /** Where a branch to `target` ends up, through a jump by a literal. */
-  #resolve(target: bigint): string {
+  /** Selector and offset of a far pointer in memory. */
+  #farPointer(step: Step): string {
+    const size = step.size(0) - 2
+    const address = this.#address(step, true)
+    const offset = this.#load(address, size, '')
+    const selector = this.#load({ ...address, plus: address.plus + BigInt(size) }, 2, '')
+    this.#transfers = true
+    return `${text(selector)}:${text(offset)}`
+  }
+
+  #leaveFar(step: Step): bigint {
+    this.#exit = `to ${this.#farPointer(step)}`
+    return 0n
+  }
+
+  /** A far call comes back, wherever it was made: what it leaves in registers and below rsp is not known, but the same. */
+  #callFar(step: Step, after: bigint): bigint {
+    const event = `call ${this.#farPointer(step)} with ${this.#registers.map(text).join()} ${this.#flags}`
+    this.#events.push(event)
+    this.#flags = `after ${event}`
+    const rsp = this.#registers[4]
+    this.#registers.forEach((_, i) => {
+      if (i !== 4) this.#registers[i] = { of: `<${event}>${i}`, plus: 0n }
+    })
+    if (rsp.of !== 'r4') throw new NotFollowed('it calls with a stack that is not known')
+    for (const at of this.#stack.keys())
+      if (at < rsp.plus) this.#stack.set(at, { value: { of: 'lost', plus: 0n }, size: 8 })
+    return after
+  }
+
+  /** Where a branch to `target` ends up, through jumps. */
+  #resolve(target: bigint, depth = 2): string {
     const piece = this.#pieces.find(({ at, bytes }) => target >= at && target < at + BigInt(bytes.length))
     if (piece === undefined) return text(number(target))
     const cursor = cursorAt(piece, target)
     try {
       cursor.decode(0)
-      const step = new Step(this.#iced, cursor, undefined)
+      const step = new Step(this.#iced, cursor, [])
       const { Mnemonic } = this.#iced
-      if (cursor.length === 0 || step.instruction.mnemonic !== Mnemonic.Jmp) return 'elsewhere'
+      if (cursor.length === 0 || step.instruction.mnemonic !== Mnemonic.Jmp || step.isFar) return 'elsewhere'
+      if (step.isBranch) return depth > 0 ? this.#resolve(step.target, depth - 1) : 'elsewhere'
       return text(this.#read(step, 0))
     } finally {
       cursor.dispose()
@@ -200,9 +236,13 @@ class Machine {
   #address(step: Step, segment: boolean): Value {
     const { instruction } = step
     const { memoryBase, memoryIndex } = instruction
-    const { Register } = this.#iced
+    const { Mnemonic, Register } = this.#iced
     const prefix = segment ? step.segment : ''
-    if (instruction.isIpRelMemoryOperand) return { of: `${prefix}c`, plus: BigInt.asIntN(64, step.ipAddress) }
+    if (instruction.isIpRelMemoryOperand) {
+      // The CPU cuts an EIP-relative address; what an operand out of reach stands for is not cut, but for a \`lea\`.
+      const isCut = memoryBase === Register.EIP && instruction.mnemonic === Mnemonic.Lea
+      return { of: `${prefix}c`, plus: BigInt.asIntN(64, BigInt.asUintN(isCut ? 32 : 64, step.ipAddress)) }
+    }
     const base = memoryBase === Register.None ? number(0n) : this.#registers[step.numberOf(memoryBase)]
     let { of, plus } = base
     const scaled = this.#constantIndex(step)
@@ -212,6 +252,10 @@ class Machine {
         ? text(this.#registers[step.numberOf(memoryIndex)])
         : `v${memoryIndex}`
       of = `${of}+(${index})*${instruction.memoryIndexScale}`
+    }
+    if (step.isCut && instruction.mnemonic !== Mnemonic.Lea) {
+      const sum = signExtended({ of, plus: BigInt.asIntN(64, plus) })
+      return { of: prefix + sum.of, plus: BigInt.asIntN(64, sum.plus + step.displacement) }
     }
     plus += step.displacement
     return { of: prefix + of, plus: BigInt.asIntN(64, plus) }
@@ -301,8 +345,11 @@ class Machine {
     const before = implicit.map((register) => `${register}=${text(this.#registers[register])}`)
     const name = literal ? `${instruction.mnemonic}` : `#${instruction.code}`
     if (instruction.mnemonic === this.#iced.Mnemonic.Test) operands.sort()
-    // The first of three is only written.
-    if (instruction.mnemonic === this.#iced.Mnemonic.Imul && operands.length === 3) operands.shift()
+    if (instruction.mnemonic === this.#iced.Mnemonic.Imul && operands.length === 3) {
+      // The first of three is only written, and the second may be loaded before.
+      operands.shift()
+      if (step.isMemory(1)) operands[0] = `${step.size(1)}(${text(this.#read(step, 1))})`
+    }
     const flags = instruction.rflagsRead === 0 ? '' : this.#flags
     const event = `${name} ${step.decoration()} ${operands.join(', ')} {${before.join(' ')}} ${flags}`
     this.#events.push(event)
@@ -324,6 +371,7 @@ class Machine {
     const register = step.instruction.opRegister(operand)
     if (!step.isGeneral(register)) return `x${register}`
     const part = step.isHighByte(register) ? 'h' : String(size)
-    return `${part}(${text(this.#registers[step.numberOf(register)])})`
+    const value = this.#registers[step.numberOf(register)]
+    return value.of === 'c' && size === 8 ? text(value) : `${part}(${text(value)})`
   }
 }

@@ -127,8 +127,7 @@ describe('out of reach', () => {
     ['3d 10 00 50 00', low(1, 'abs32'), /keeps 32 bits/],
     ['c7 03 10 00 50 00', low(2, 'abs32'), /keeps 32 bits/],
     ['8d 04 25 10 00 50 00', low(3, 'abs32s'), /keeps 32 bits/],
-    ['eb 10', { offset: 1, kind: 'pc8' }, /8-bit branch/],
-    ['48 ff 2d 00 00 20 00', pc(3), /far call or jump/],
+    ['eb 10', { offset: 1, kind: 'pc8' }, /no spare bytes/],
   ])('%s is refused', (text, site, reason) => {
     expect(refusal(() => far(text, site))).toMatch(reason)
   })

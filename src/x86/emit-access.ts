@@ -1,0 +1,124 @@
+/** Memory operands out of reach: the same access through a scratch register, and pushes and pops, whose stack is not where the veneer has it. */
+import { fillEffects, RegisterEffects } from './effects.ts'
+import { adjustStack, loadStack, moveImmediate, pop, push, RSP, stackAddress, storeStack } from './emit.ts'
+import { detour, type FarContext, type NoFarForm, refuse, saving, scratchRegisters } from './emit-detour.ts'
+import { deeper, farAddress, loadOperand, needsHelper, storeOperand, withBase } from './emit-operand.ts'
+import { type Instruction, Memory, Prefix } from './instruction.ts'
+
+const NO_REGISTER = refuse('the instruction uses every register that could hold its address')
+
+const effects = new RegisterEffects()
+
+/** Mask of the registers that `instruction` reads or writes. */
+export function usedRegisters(instruction: Instruction): number {
+  fillEffects(instruction, effects)
+  return effects.reads | effects.writes
+}
+
+/** What takes the place of an immediate out of reach: `bytes` take their second operand from ModRM.reg, into which `value` is put. */
+export interface ValueOperand {
+  readonly bytes: (register: number) => Uint8Array
+  readonly value: bigint
+}
+
+/** The general case: the same instruction with a scratch register as its base. `operand` is undefined where the operand itself stays as it is. */
+export function farAccess(
+  context: FarContext,
+  instruction: Instruction,
+  operand: bigint | undefined,
+  immediate?: ValueOperand,
+  behind: () => void = () => undefined,
+): Uint8Array | NoFarForm {
+  const used = usedRegisters(instruction)
+  // rsp as more than a base.
+  if (isStackOperand(instruction)) return throughStandIn(context, instruction, operand!, used)
+  const helps = operand !== undefined && needsHelper(instruction) ? 1 : 0
+  const wanted = (operand === undefined ? 0 : 1) + (immediate === undefined ? helps : 1)
+  const registers = scratchRegisters(wanted, used)
+  if (registers === undefined) return NO_REGISTER
+  const value = registers[wanted - 1]
+  const { area } = context
+  return detour(context, () =>
+    saving(context, registers, 0, (depth) => {
+      if (operand !== undefined) area.emit(farAddress(instruction, registers[0], operand, depth, value))
+      if (immediate !== undefined) area.emit(moveImmediate(value, immediate.value))
+      const bytes = immediate?.bytes(value) ?? context.bytes
+      area.emit(
+        operand === undefined
+          ? deeper(bytes, instruction, depth)
+          : withBase(bytes, instruction, registers[0], undefined),
+      )
+      behind()
+    }),
+  )
+}
+
+/** Whether rsp is an operand beside the memory operand. */
+function isStackOperand(instruction: Instruction): boolean {
+  const { memory } = instruction
+  instruction.memory = Memory.absolute
+  const used = usedRegisters(instruction)
+  instruction.memory = memory
+  return ((used >> RSP) & 1) !== 0
+}
+
+/** rsp is a register operand: a register stands in for it, and goes to a slot of its own that is popped last. */
+function throughStandIn(
+  context: FarContext,
+  instruction: Instruction,
+  operand: bigint,
+  used: number,
+): Uint8Array | NoFarForm {
+  const registers = scratchRegisters(2, used)
+  if (registers === undefined) return NO_REGISTER
+  const [base, stand] = registers
+  const { area, bytes, rules } = context
+  const depth = rules.redZone + 24
+  return detour(context, () => {
+    area.emit(adjustStack(-rules.redZone - 8), push(base), push(stand))
+    // Last of all, as a helper of the address until then.
+    area.emit(farAddress(instruction, base, operand, depth, stand), stackAddress(stand, depth))
+    area.emit(withBase(bytes, instruction, base, stand))
+    area.emit(storeStack(16, stand), pop(stand), pop(base), pop(RSP))
+  })
+}
+
+/** Bytes that a push or pop moves: 66h makes them 2, and REX.W undoes that. */
+const stackSize = ({ prefixes }: Instruction): number =>
+  (prefixes & Prefix.p66) !== 0 && (prefixes & Prefix.w) === 0 ? 2 : 8
+
+/** `push [m]`: into a slot above what is saved. */
+export function farPush(
+  context: FarContext,
+  instruction: Instruction,
+  operand: bigint,
+): Uint8Array | NoFarForm {
+  const size = stackSize(instruction)
+  const registers = scratchRegisters(needsHelper(instruction) ? 2 : 1, usedRegisters(instruction))
+  if (registers === undefined) return NO_REGISTER
+  const [value, helper] = registers
+  return detour(context, () =>
+    saving(context, registers, -size, (depth) => {
+      context.area.emit(farAddress(instruction, value, operand, depth, helper))
+      context.area.emit(loadOperand(instruction, value, value, size), storeStack(depth - size, value, size))
+    }),
+  )
+}
+
+/** `pop [m]`: rsp rises behind the store, but before it is a base. */
+export function farPop(
+  context: FarContext,
+  instruction: Instruction,
+  operand: bigint,
+): Uint8Array | NoFarForm {
+  const size = stackSize(instruction)
+  const registers = scratchRegisters(2, usedRegisters(instruction))
+  if (registers === undefined) return NO_REGISTER
+  const [base, value] = registers
+  return detour(context, () =>
+    saving(context, registers, size, (depth) => {
+      context.area.emit(farAddress(instruction, base, operand, depth + size, value))
+      context.area.emit(loadStack(value, depth, size), storeOperand(instruction, value, base, size))
+    }),
+  )
+}
