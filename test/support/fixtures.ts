@@ -80,6 +80,8 @@ export interface Fixture {
   readonly entries: readonly number[]
   readonly sites: readonly FixtureSite[]
   readonly outside: readonly FixtureOutside[]
+  /** Words outside that hold the addresses of functions of the C library. */
+  readonly imports: readonly { readonly name: string; readonly address: bigint }[]
   /** Words outside that point into the blob and gain the move's delta. */
   readonly outsideSites: readonly { readonly address: bigint; readonly width: number }[]
 }
@@ -113,6 +115,7 @@ interface RawFixture {
   readonly entries: readonly number[]
   readonly sites: readonly Raw<FixtureSite>[]
   readonly outside: readonly (Omit<Raw<FixtureOutside>, 'bytes'> & { readonly fileOffset?: number })[]
+  readonly imports?: readonly { readonly name: string; readonly address: string }[]
   readonly outsideSites: readonly { readonly address: string; readonly width: number }[]
 }
 
@@ -158,6 +161,7 @@ export function loadFixture(name: string): Fixture {
           ? new Uint8Array(0)
           : outsideFile.subarray(fileOffset, fileOffset + rest.length),
     })),
+    imports: (raw.imports ?? []).map(({ name, address }) => ({ name, address: BigInt(address) })),
     outsideSites: raw.outsideSites.map(({ address, width }) => ({ address: BigInt(address), width })),
   }
 }
@@ -225,7 +229,8 @@ async function runAlone(
   veneers: VeneerBytes | undefined,
 ): Promise<FixtureRun> {
   const harness = await fixtureHarness()
-  const pieces = [...blobPieces(bytes, base, fixture), ...outsidePieces(base, fixture)]
+  const functions = await harness.resolve(fixture.imports.map(({ name }) => name))
+  const pieces = [...blobPieces(bytes, base, fixture), ...outsidePieces(base, fixture, functions)]
   if (veneers !== undefined)
     pieces.push({
       address: veneers.at,
@@ -328,8 +333,8 @@ function blobPieces(bytes: Uint8Array, base: bigint, fixture: Fixture): Piece[] 
   return pieces
 }
 
-/** The outside, its pointers into the blob set for `base`. */
-function outsidePieces(base: bigint, fixture: Fixture): Piece[] {
+/** The outside, its pointers into the blob set for `base`, and its imports to `functions`. */
+function outsidePieces(base: bigint, fixture: Fixture, functions: readonly bigint[]): Piece[] {
   const delta = base - fixture.links[0].base
   return fixture.outside.map(({ address, length, access, bytes: given }) => {
     const bytes = new Uint8Array(length)
@@ -340,6 +345,9 @@ function outsidePieces(base: bigint, fixture: Fixture): Piece[] {
       const view = viewOf(bytes)
       writeField(view, offset, site.width, readField(view, offset, site.width) + delta)
     }
+    for (const [i, { address: slot }] of fixture.imports.entries())
+      if (slot >= address && slot < address + BigInt(length))
+        writeField(viewOf(bytes), Number(slot - address), 8, functions[i])
     return { address, length, access, bytes }
   })
 }

@@ -27,6 +27,8 @@ const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
 const libc = koffi.load(null)
 const sigaction = libc.func('int sigaction(int, uint64_t, uint64_t)')
 const sigaltstack = libc.func('int sigaltstack(uint64_t, uint64_t)')
+/** 0: in any library that is loaded. */
+const dlsym = libc.func('uint64_t dlsym(uint64_t, const char *)')
 const getauxval = libc.func('uint64_t getauxval(uint64_t)')
 
 /** SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV. */
@@ -115,6 +117,8 @@ function serve(request: Request): Reply {
     case 'protect':
       memory.protect(BigInt(request.address), request.length, request.access)
       return { what: 'done' }
+    case 'resolve':
+      return { what: 'done', addresses: request.names.map((name) => String(dlsym(0n, name))) }
     case 'execute':
       execute()
       return { what: 'done' }

@@ -153,6 +153,15 @@ export class NativeHarness {
       if (address !== CALL_STACK_BASE) await this.unmap(address)
   }
 
+  /** Addresses of functions of the child's C library; throws where it has no such function. They are those of this child: not of one that follows it. */
+  async resolve(names: readonly string[]): Promise<bigint[]> {
+    const { addresses = [] } = await this.#ask({ what: 'resolve', names })
+    return names.map((name, i) => {
+      if (addresses[i] === '0') throw new RelocError('bad-argument', `The C library has no ${name}.`)
+      return BigInt(addresses[i])
+    })
+  }
+
   /** Writes into a region, whatever its access. */
   async write(address: bigint, bytes: Uint8Array): Promise<void> {
     await this.run([{ state: this.#nop(), writes: [{ address, bytes }] }])

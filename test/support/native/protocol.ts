@@ -41,10 +41,12 @@ export type Request =
   | { readonly what: 'unmap'; readonly address: string; readonly length: number }
   | { readonly what: 'protect'; readonly address: string; readonly length: number; readonly access: Access }
   | { readonly what: 'execute' }
+  /** Functions of the child's C library, by name. */
+  | { readonly what: 'resolve'; readonly names: readonly string[] }
 
 export type Reply =
   /** Sent once, unasked, when the child is ready. */
   | { readonly what: 'hello'; readonly cpu: Cpu }
   /** `alias`, of a `map`: where the child may write to the region, whatever its access. */
-  | { readonly what: 'done'; readonly alias?: string }
+  | { readonly what: 'done'; readonly alias?: string; readonly addresses?: readonly string[] }
   | { readonly what: 'failed'; readonly code: string; readonly message: string }
