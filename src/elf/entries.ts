@@ -16,7 +16,7 @@ import { PT_GNU_EH_FRAME } from './header.ts'
 import { readRecords } from './records.ts'
 import { hasBytes, SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_PREINIT_ARRAY } from './sections.ts'
 import { loaderRecords } from './structures.ts'
-import { SHN_UNDEF, STT_FUNC, STT_GNU_IFUNC, STT_SECTION } from './symbols.ts'
+import { STT_FUNC, STT_GNU_IFUNC, STT_SECTION } from './symbols.ts'
 import { type FrameEntry, frameAddress, frameEntries } from './unwind.ts'
 
 /** R_X86_64_PLT32: the target of a call or a jump, and never of anything else. */
@@ -56,8 +56,7 @@ export function* entryAddresses(elf: ElfFile): Generator<bigint> {
 function* functionSymbols({ symbols }: ElfFile): Generator<bigint> {
   for (let i = 0; i < (symbols?.count ?? 0); i++) {
     const type = symbols!.type(i)
-    if ((type === STT_FUNC || type === STT_GNU_IFUNC) && symbols!.section(i) !== SHN_UNDEF)
-      yield symbols!.value(i)
+    if ((type === STT_FUNC || type === STT_GNU_IFUNC) && symbols!.isDefined(i)) yield symbols!.value(i)
   }
 }
 

@@ -41,7 +41,7 @@ export interface ElfFile {
 export function readElf(bytes: Uint8Array): ElfFile {
   if (!(bytes instanceof Uint8Array)) throw new RelocError('bad-argument', 'bytes is not a Uint8Array.')
   const view = viewOf(bytes)
-  const header = readHeader(bytes, view)
+  const header = readHeader(bytes, view, 'linked')
   const segments = readSegments(view, header)
   const sections = readSections(bytes, view, header)
   checkDisjoint(sections)

@@ -24,6 +24,8 @@ export const PF_X = 1
 
 /** st_shndx: section numbers from here on mean something else. */
 export const SHN_LORESERVE = 0xff00
+/** The number does not fit in 16 bits and is elsewhere. */
+export const SHN_XINDEX = 0xffff
 
 export const EHDR_SIZE = 64
 export const PHDR_SIZE = 56
@@ -42,7 +44,7 @@ export interface Segment {
 }
 
 export interface ElfHeader {
-  readonly type: typeof ET_EXEC | typeof ET_DYN
+  readonly type: typeof ET_REL | typeof ET_EXEC | typeof ET_DYN
   readonly entry: bigint
   readonly programOffset: number
   readonly programCount: number
@@ -50,6 +52,8 @@ export interface ElfHeader {
   /** 0 where there is no section table. */
   readonly sectionCount: number
   readonly nameSection: number
+  /** Whether one of the last two is not in its own field, but in the first section header. */
+  readonly extended: boolean
 }
 
 export const badElf = (what: string): RelocError => new RelocError('bad-input', `The ELF file ${what}`)
@@ -86,24 +90,31 @@ function checkIdent(bytes: Uint8Array): void {
     )
 }
 
-function checkType(type: number): asserts type is typeof ET_EXEC | typeof ET_DYN {
-  if (type === ET_REL)
+/** An object file has no addresses yet; what is linked has. */
+export type ElfClass = 'object' | 'linked'
+
+function checkType(type: number, wanted: ElfClass): asserts type is ElfHeader['type'] {
+  if (type === ET_REL && wanted === 'linked')
     throw badElf(
-      'is an object file (ET_REL): it has no addresses yet. Link it first and keep its relocation records, e.g. `ld --emit-relocs -o prog file.o`, then give the result.',
+      'is an object file (ET_REL): it has no addresses yet. Give it some (`placeObject`), or link it and keep its relocation records, e.g. `ld --emit-relocs -o prog file.o`.',
     )
   if (type === ET_CORE)
     throw badElf('is a core dump (ET_CORE). Give the program, or the raw bytes of the code with --from.')
-  if (type !== ET_EXEC && type !== ET_DYN)
+  if (type !== ET_REL && type !== ET_EXEC && type !== ET_DYN)
     throw badElf(`has type ${type}; an executable (2) or a shared object (3) is needed.`)
+  if (type !== ET_REL && wanted === 'object')
+    throw badElf(
+      'is linked already: its sections have addresses. Only an object file (ET_REL) can be placed.',
+    )
 }
 
 /** Reads the file header. Throws `bad-input`. */
-export function readHeader(bytes: Uint8Array, view: DataView): ElfHeader {
+export function readHeader(bytes: Uint8Array, view: DataView, wanted: ElfClass): ElfHeader {
   checkIdent(bytes)
   const machine = view.getUint16(18, true)
   if (machine !== EM_X86_64) throw badElf(`is for machine ${machine}, not for x86-64 (62).`)
   const type = view.getUint16(16, true)
-  checkType(type)
+  checkType(type, wanted)
   const version = view.getUint32(20, true)
   if (bytes[6] !== 1 || version !== 1)
     throw badElf(`has version ${bytes[6]}/${version}; only version 1 exists.`)
@@ -131,25 +142,34 @@ function table(view: DataView, at: number, count: number, size: number, what: st
   return Number(offset)
 }
 
-/** Count and name table of the sections. Files that are linked have no more than these 16-bit fields can say. */
+/**
+ * Count and name table of the sections. Where they do not fit in their 16-bit fields, the first section header, which stands for no section,
+ * has them in sh_size and sh_link (generic ABI, "ELF Header").
+ */
 function sectionTable(
   bytes: Uint8Array,
   view: DataView,
   offset: number,
-): Pick<ElfHeader, 'sectionOffset' | 'sectionCount' | 'nameSection'> {
-  const count = view.getUint16(60, true)
-  const nameSection = view.getUint16(62, true)
-  if (offset === 0) return { sectionOffset: 0, sectionCount: 0, nameSection: 0 }
+): Pick<ElfHeader, 'sectionOffset' | 'sectionCount' | 'nameSection' | 'extended'> {
+  if (offset === 0) return { sectionOffset: 0, sectionCount: 0, nameSection: 0, extended: false }
   if (view.getUint16(58, true) !== SHDR_SIZE)
     throw badElf(`has section headers of ${view.getUint16(58, true)} bytes; Elf64_Shdr has ${SHDR_SIZE}.`)
-  if (count === 0 || count >= SHN_LORESERVE)
+  fileNumber(BigInt(offset + SHDR_SIZE), bytes.length, 'the end of its first section header')
+  const [count, names] = [view.getUint16(60, true), view.getUint16(62, true)]
+  const sectionCount = count === 0 ? view.getBigUint64(offset + 32, true) : BigInt(count)
+  const nameSection = names === SHN_XINDEX ? view.getUint32(offset + 40, true) : names
+  if (sectionCount === 0n) throw badElf('has a section table, but says that it has no sections.')
+  fileNumber(
+    BigInt(offset) + sectionCount * BigInt(SHDR_SIZE),
+    bytes.length,
+    `the end of its ${sectionCount} section headers`,
+  )
+  if (nameSection >= sectionCount)
     throw badElf(
-      `has a section table, but says that it has ${count} sections; 1 to ${SHN_LORESERVE - 1} can be read.`,
+      `names section ${nameSection} as its table of section names, but has ${sectionCount} sections.`,
     )
-  fileNumber(BigInt(offset + count * SHDR_SIZE), bytes.length, `the end of its ${count} section headers`)
-  if (nameSection >= count)
-    throw badElf(`names section ${nameSection} as its table of section names, but has ${count} sections.`)
-  return { sectionOffset: offset, sectionCount: count, nameSection }
+  const extended = count === 0 || names === SHN_XINDEX
+  return { sectionOffset: offset, sectionCount: Number(sectionCount), nameSection, extended }
 }
 
 /** Reads the program headers. Throws `bad-input` where a loaded one leaves the file or the address space, or where two overlap. */

@@ -74,14 +74,19 @@ function merge(pieces: readonly BlobRange[]): BlobRange[] {
   return ranges
 }
 
-/** Entries that lie in code, each once. */
-export function blobEntries(elf: ElfFile, { base, bytes }: Extent, ranges: readonly BlobRange[]): number[] {
+/** Entries that lie in code, each once: those that the file names, and `more`. */
+export function blobEntries(
+  elf: ElfFile,
+  { base, bytes }: Extent,
+  ranges: readonly BlobRange[],
+  more: Iterable<bigint> = [],
+): number[] {
   const limit = BigInt(bytes.length)
   let found = new Uint32Array(256)
   let count = 0
-  for (const address of entryAddresses(elf)) {
+  const add = (address: bigint): void => {
     const offset = address - base
-    if (offset < 0n || offset >= limit) continue
+    if (offset < 0n || offset >= limit) return
     if (count === found.length) {
       const larger = new Uint32Array(2 * count)
       larger.set(found)
@@ -89,6 +94,8 @@ export function blobEntries(elf: ElfFile, { base, bytes }: Extent, ranges: reado
     }
     found[count++] = Number(offset)
   }
+  for (const address of entryAddresses(elf)) add(address)
+  for (const address of more) add(address)
   const sorted = found.subarray(0, count).sort()
   let range = 0
   const entries: number[] = []

@@ -11,12 +11,15 @@ export const RELA_SIZE = 24
  * Linkers know which instruction carries a `slot` or a `thread` record, and may change it into one that needs no slot.
  */
 export type Formula =
-  | 'none' // no address: a size, an offset into thread-local storage, or from the GOT to one of its slots
+  | 'none' // no address: an offset into thread-local storage, or nothing at all
+  | 'size' // of the symbol, + A
   | 'S+A-TP' // TP the end of the thread-local storage: a constant, but for symbols that nobody defines
   | 'S+A'
   | 'S+A-P'
+  | 'L+A-P' // L a stub for S, or S itself
   | 'slot' // G + A - P
   | 'thread' // G + A - P, where the slot describes a thread-local variable
+  | 'slot-GOT' // G + A - GOT
   | 'GOT+A-P'
   | 'S+A-GOT'
   | 'PLT+A-GOT'
@@ -40,8 +43,8 @@ export const RECORD_TYPES: readonly (RecordType | undefined)[] = [
   type('NONE', 'none', 1),
   type('64', 'S+A', 8, 'abs64'),
   type('PC32', 'S+A-P', 4),
-  type('GOT32', 'none', 4),
-  type('PLT32', 'S+A-P', 4),
+  type('GOT32', 'slot-GOT', 4),
+  type('PLT32', 'L+A-P', 4),
   type('COPY', 'none', 8),
   type('GLOB_DAT', 'S', 8),
   type('JUMP_SLOT', 'S', 8),
@@ -64,13 +67,13 @@ export const RECORD_TYPES: readonly (RecordType | undefined)[] = [
   type('PC64', 'S+A-P', 8),
   type('GOTOFF64', 'S+A-GOT', 8),
   type('GOTPC32', 'GOT+A-P', 4),
-  type('GOT64', 'none', 8),
+  type('GOT64', 'slot-GOT', 8),
   type('GOTPCREL64', 'slot', 8),
   type('GOTPC64', 'GOT+A-P', 8),
-  type('GOTPLT64', 'none', 8),
+  type('GOTPLT64', 'slot-GOT', 8),
   type('PLTOFF64', 'PLT+A-GOT', 8),
-  type('SIZE32', 'none', 4),
-  type('SIZE64', 'none', 8),
+  type('SIZE32', 'size', 4),
+  type('SIZE64', 'size', 8),
   type('GOTPC32_TLSDESC', 'thread', 4),
   type('TLSDESC_CALL', 'none', 1),
   type('TLSDESC', 'none', 8),
@@ -90,6 +93,10 @@ export const RECORD_TYPES: readonly (RecordType | undefined)[] = [
   type('CODE_6_GOTTPOFF', 'thread', 4),
   type('CODE_6_GOTPC32_TLSDESC', 'thread', 4),
 ]
+
+/** Whether no move changes the field: it holds no address, and no distance between what could move apart. */
+export const isFixed = ({ formula }: RecordType): boolean =>
+  formula === 'none' || formula === 'size' || formula === 'slot-GOT'
 
 /** `R_X86_64_…` */
 export const recordName = (number: number): string =>

@@ -11,9 +11,9 @@ import { readField } from '../core/bytes.ts'
 import type { SiteKind } from '../table/kinds.ts'
 import type { ElfFile } from './file.ts'
 import { PT_TLS } from './header.ts'
-import { RECORD_TYPES, type Record, type RecordType, TLSGD, TLSLD } from './records.ts'
+import { isFixed, RECORD_TYPES, type Record, type RecordType, TLSGD, TLSLD } from './records.ts'
 import { isCode, isGot, isStub, type Section, sectionAt } from './sections.ts'
-import { SHN_ABS, SHN_UNDEF, STT_SECTION, type SymbolTable } from './symbols.ts'
+import { STT_SECTION, type SymbolTable } from './symbols.ts'
 
 /** A field that holds an address or a difference of two. */
 export interface Reference {
@@ -76,12 +76,13 @@ export class ReferenceReader {
     this.#removedCall = false
     if (removed || type === undefined || record.address < this.#section.address)
       return removed ? 'fixed' : 'unexplained'
-    if (type.formula === 'none') return 'fixed'
+    if (isFixed(type)) return 'fixed'
     if (record.address + BigInt(type.width) > this.#end) return 'unexplained'
     switch (type.formula) {
       case 'S+A':
         return this.#absolute(record, type)
       case 'S+A-P':
+      case 'L+A-P':
         return this.#relative(record, type.width)
       case 'slot':
         return this.#slot(record, type.width)
@@ -141,9 +142,8 @@ export class ReferenceReader {
 
   /** `field` with what S is, where the bytes (by which S is `solved`) and the record agree. */
   #explain({ symbol }: Record, solved: bigint, field: Field): Outcome {
-    const index = this.#symbols.section(symbol)
     const named = this.#symbols.type(symbol) !== STT_SECTION
-    if (index === SHN_UNDEF) {
+    if (!this.#symbols.isDefined(symbol)) {
       // An undefined symbol without a stub is a weak one: 0, wherever the code is.
       if (solved === 0n) return referTo(field, 0n, named, undefined)
       const at = sectionAt(this.#elf.loadedSections, solved)
@@ -160,15 +160,15 @@ export class ReferenceReader {
 
   /** The section that a symbol is defined in; undefined for absolute and undefined ones. */
   #symbolSection(symbol: number): Section | undefined {
-    const index = this.#symbols.section(symbol)
-    return index === SHN_UNDEF || index === SHN_ABS ? undefined : this.#elf.sections[index]
+    const home = this.#symbols.home(symbol)
+    return home === undefined ? undefined : this.#elf.sections[home]
   }
 
   #slot(record: Record, width: number): Outcome {
     const { address, addend, symbol } = record
     const value = this.#value(address, width)
     const s = this.#symbols.value(symbol)
-    const defined = this.#symbols.section(symbol) !== SHN_UNDEF
+    const defined = this.#symbols.isDefined(symbol)
     if (width === 4 && defined) {
       // `lea sym(%rip)` or `call sym` instead of `mov sym@GOT(%rip)`, `call *sym@GOT(%rip)`.
       if (wrapAddress(value + address - addend) === s) return this.#relative(record, 4)
@@ -186,7 +186,7 @@ export class ReferenceReader {
       width,
       value,
       wrapAddress(value + address - addend),
-      this.#symbols.section(symbol) === SHN_ABS,
+      defined && this.#symbols.home(symbol) === undefined,
     )
   }
 
@@ -219,7 +219,7 @@ export class ReferenceReader {
    */
   #missingThread({ symbol, addend }: Record, address: bigint): Outcome {
     const storage = this.#elf.segments.find(({ type }) => type === PT_TLS)
-    if (storage === undefined || this.#symbols.section(symbol) !== SHN_UNDEF) return 'fixed'
+    if (storage === undefined || this.#symbols.isDefined(symbol)) return 'fixed'
     const { align } = storage
     const end = align > 1n ? ((storage.end + align - 1n) / align) * align : storage.end
     // A record for a slot has an addend that makes up for the distance from the field's end; the offset has none.
@@ -245,7 +245,7 @@ export class ReferenceReader {
     const { address, addend, symbol } = record
     const value = this.#bits(address, 8)
     // The record tells S, and the bytes then where the GOT is: that it is there shows that both agree. A stub has no such S.
-    const stub = this.#symbols.section(symbol) === SHN_UNDEF
+    const stub = !this.#symbols.isDefined(symbol)
     const got = stub ? this.#gotBase() : wrapAddress(this.#symbols.value(symbol) + addend - value)
     if (got === undefined || this.#gotSection(got) === undefined) return 'unexplained'
     const field = {

@@ -14,11 +14,14 @@ export const SHT_DYNSYM = 11
 export const SHT_INIT_ARRAY = 14
 export const SHT_FINI_ARRAY = 15
 export const SHT_PREINIT_ARRAY = 16
+export const SHT_SYMTAB_SHNDX = 18
+export const SHT_CREL = 0x4000_0014
 /** sh_flags */
 export const SHF_WRITE = 1
 export const SHF_ALLOC = 2
 export const SHF_EXECINSTR = 4
 export const SHF_TLS = 0x400
+export const SHF_EXCLUDE = 0x8000_0000
 
 export interface Section {
   readonly index: number
@@ -33,6 +36,8 @@ export interface Section {
   readonly size: number
   readonly link: number
   readonly info: number
+  /** Of its address: 0 or a power of two, as the file has it. */
+  readonly align: bigint
   readonly entrySize: number
 }
 
@@ -89,6 +94,7 @@ function readSection(view: DataView, at: number, index: number): Section {
     size: Number(size),
     link: view.getUint32(at + 40, true),
     info: view.getUint32(at + 44, true),
+    align: view.getBigUint64(at + 48, true),
     entrySize: Number(BigInt.asUintN(53, view.getBigUint64(at + 56, true))),
   }
 }

@@ -11,7 +11,7 @@ import type { Problem } from '../core/errors.ts'
 import type { SiteInput } from '../table/from-sites.ts'
 import type { SiteKind } from '../table/kinds.ts'
 import { type ElfFile, recordsOf } from './file.ts'
-import { RECORD_TYPES, readRecords, recordName } from './records.ts'
+import { isFixed, RECORD_TYPES, readRecords, recordName } from './records.ts'
 import { type Reference, ReferenceReader } from './references.ts'
 import { hasBytes, isGot, type Section } from './sections.ts'
 import { loaderRecords, packedRecords, structureFields } from './structures.ts'
@@ -51,12 +51,12 @@ export function* elfSites(
 }
 
 /** One bit a byte of the blob: does it belong to a field that has been decided? */
-class Claims {
+export class Claims {
   readonly #base: bigint
   readonly #length: bigint
   readonly #bits: Uint8Array
 
-  constructor({ base, bytes }: Extent) {
+  constructor({ base, bytes }: Pick<Extent, 'base' | 'bytes'>) {
     this.#base = base
     this.#length = BigInt(bytes.length)
     this.#bits = new Uint8Array(Math.ceil(bytes.length / 8))
@@ -88,10 +88,10 @@ function* loaderSites(elf: ElfFile, extent: Extent, claims: Claims): Generator<S
   const points = (value: bigint): boolean => value !== 0n && value >= extent.base && value <= extent.end
   for (const { start, end } of loaderRecords(elf))
     for (const { address, type, addend } of readRecords(elf.view, start, end)) {
-      const formula = RECORD_TYPES[type]?.formula
-      if (formula === undefined || formula === 'none' || !claims.take(address, 8)) continue
+      const known = RECORD_TYPES[type]
+      if (known === undefined || isFixed(known) || !claims.take(address, 8)) continue
       const value = word(address)
-      if (points(value) || (formula === 'base+A' && value === wrapAddress(addend)))
+      if (points(value) || (known.formula === 'base+A' && value === wrapAddress(addend)))
         yield absoluteSite(extent, address, value)
     }
   const packed = packedRecords(elf)

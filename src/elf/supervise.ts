@@ -37,6 +37,8 @@ export function superviseElfy(
   sections: readonly Section[],
 ): void {
   if (header.nameSection === 0 || sections.length + segments.length > MOST_HEADERS) return
+  // elfy knows no section numbers outside their 16-bit fields.
+  if (header.extended) return
   const elfy = loadElfy()
   if (elfy === undefined) return
   const file = elfy.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))

@@ -5,8 +5,6 @@ import type { ElfFile } from './file.ts'
 import type { NameReader } from './names.ts'
 import { hasBytes, isCode, type Section, SHF_WRITE, SHT_NOBITS } from './sections.ts'
 import {
-  SHN_ABS,
-  SHN_UNDEF,
   STB_GNU_UNIQUE,
   STB_LOCAL,
   STB_WEAK,
@@ -39,10 +37,8 @@ const TYPES: Readonly<{ [type: number]: BlobSymbol['type'] }> = {
 
 /** The section of a symbol that names a place in memory; undefined for all others. */
 function homeOf(elf: ElfFile, symbols: SymbolTable, i: number): Section | undefined {
-  const index = symbols.section(i)
-  return index === SHN_UNDEF || index === SHN_ABS || TYPES[symbols.type(i)] === undefined
-    ? undefined
-    : elf.sections[index]
+  const home = symbols.home(i)
+  return home === undefined || TYPES[symbols.type(i)] === undefined ? undefined : elf.sections[home]
 }
 
 /** The symbols that `wanted` takes, by address, then in the order of the file; in typed arrays, because there can be very many. */

@@ -1,6 +1,6 @@
 /** Symbol tables: Elf64_Sym, 24 bytes each, read in place. */
-import { badElf, SHN_LORESERVE } from './header.ts'
-import { describe, type Section, SHT_DYNSYM, SHT_STRTAB, SHT_SYMTAB } from './sections.ts'
+import { badElf, SHN_LORESERVE, SHN_XINDEX } from './header.ts'
+import { describe, type Section, SHT_DYNSYM, SHT_STRTAB, SHT_SYMTAB, SHT_SYMTAB_SHNDX } from './sections.ts'
 
 export const SYM_SIZE = 24
 
@@ -18,15 +18,25 @@ export const STB_WEAK = 2
 export const STB_GNU_UNIQUE = 10
 /** st_shndx */
 export const SHN_UNDEF = 0
+/** Processor-specific: common, and large. */
+const SHN_X86_64_LCOMMON = 0xff02
 export const SHN_ABS = 0xfff1
+const SHN_COMMON = 0xfff2
+
+/** Whether an st_shndx is that of zeros without a section, which whoever links makes room for. */
+export const isCommon = (index: number): boolean => index === SHN_COMMON || index === SHN_X86_64_LCOMMON
 
 /** One symbol table; a symbol is its index. */
 export class SymbolTable {
   readonly count: number
+  /** Index of its section. */
+  readonly section: number
   /** The string table of its names. */
   readonly strings: Section | undefined
   readonly #view: DataView
   readonly #offset: number
+  /** The 4-byte section numbers that do not fit in the symbols. */
+  readonly #extended: Section | undefined
 
   constructor(view: DataView, section: Section, sections: readonly Section[]) {
     if (section.size % SYM_SIZE !== 0)
@@ -36,8 +46,14 @@ export class SymbolTable {
     this.#view = view
     this.#offset = section.offset
     this.count = section.size / SYM_SIZE
+    this.section = section.index
     const strings = sections[section.link]
     this.strings = strings?.type === SHT_STRTAB ? strings : undefined
+    this.#extended = sections.find(({ type, link }) => type === SHT_SYMTAB_SHNDX && link === section.index)
+    if (this.#extended !== undefined && this.#extended.size < 4 * this.count)
+      throw badElf(
+        `is damaged: section ${describe(this.#extended)} has ${this.#extended.size} bytes, 4 for each of ${this.count} symbols are needed.`,
+      )
   }
 
   #at(symbol: number): number {
@@ -62,10 +78,19 @@ export class SymbolTable {
   size(symbol: number): bigint {
     return this.#view.getBigUint64(this.#at(symbol) + 16, true)
   }
-  /** Index of the section that it is defined in; `SHN_UNDEF`, or `SHN_ABS` for what has no section. */
-  section(symbol: number): number {
-    const index = this.#view.getUint16(this.#at(symbol) + 6, true)
-    return index < SHN_LORESERVE ? index : SHN_ABS
+  /** Index of the section that it is defined in; undefined where there is none, because it is undefined, absolute or common. */
+  home(symbol: number): number | undefined {
+    const index = this.index(symbol)
+    if (index === SHN_XINDEX)
+      return this.#extended && this.#view.getUint32(this.#extended.offset + 4 * symbol, true)
+    return index === SHN_UNDEF || index >= SHN_LORESERVE ? undefined : index
+  }
+  isDefined(symbol: number): boolean {
+    return this.index(symbol) !== SHN_UNDEF
+  }
+  /** st_shndx itself. */
+  index(symbol: number): number {
+    return this.#view.getUint16(this.#at(symbol) + 6, true)
   }
 }
 

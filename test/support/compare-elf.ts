@@ -65,8 +65,8 @@ function compareSymbols(
     check(`${what} size`, Number(table.size(index)), symbol.size)
     check(`${what} type`, SYMBOL_TYPES[table.type(index)], symbol.type)
     check(`${what} binding`, BINDINGS[table.binding(index)], symbol.bind)
-    const home = symbol.section === 'UND' ? 0 : symbol.section === 'ABS' ? 0xfff1 : Number(symbol.section)
-    check(`${what} section`, table.section(index), home)
+    const home = table.home(index) ?? (table.isDefined(index) ? 'ABS' : 'UND')
+    check(`${what} section`, `${home}`, symbol.section)
     // readelf shows a section's name for its symbol, and adds versions to dynamic ones.
     if (table.type(index) === 3) continue
     if (index % 1000 === 0) names = new NameReader(elf.bytes)

@@ -1,0 +1,158 @@
+/** What GNU ld makes of an object at the addresses where we placed its sections: the answer to `placeObject`. */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { hex } from '../../src/core/address.ts'
+import { readField, viewOf } from '../../src/core/bytes.ts'
+import { type ElfFile, readElf } from '../../src/elf/file.ts'
+import { readObject } from '../../src/elf/object.ts'
+import type { PlacedObject, PlacedPart } from '../../src/elf/place.ts'
+import { hasBytes, SHT_PROGBITS, sectionAt } from '../../src/elf/sections.ts'
+
+/** Empty where GNU ld is here, else why the comparison with it is skipped. */
+export const noLinker: string = spawnSync('ld', ['--version'], { encoding: 'utf8' }).stdout?.startsWith(
+  'GNU ld',
+)
+  ? ''
+  : 'there is no GNU ld'
+
+export type Outside = ReadonlyMap<string, bigint>
+
+const partsOf = ({ code, data }: PlacedObject): PlacedPart[] => (data === undefined ? [code] : [code, data])
+/** Made by the linker anew, whatever the object has. */
+const MADE_BY_LINKER = /^\.note\.gnu\.property$/
+
+const EH_FRAME = '.eh_frame'
+/** No linker's own name, and as long. */
+const PLAIN_FRAME = '.eh_framE'
+
+/**
+ * The object without what tells ld to rewrite sections as it lays them out: strings that it may merge, unwind entries that it may leave out.
+ * Only its headers change.
+ */
+function withoutEditing(object: Uint8Array): Uint8Array {
+  const bytes = Buffer.from(object)
+  const { sections } = readObject(object)
+  const headers = Number(bytes.readBigUInt64LE(40))
+  for (const { index, name, flags } of sections) {
+    bytes.writeUInt32LE((flags & ~SHF_MERGE) >>> 0, headers + 64 * index + 8)
+    if (name !== EH_FRAME) continue
+    bytes.writeUInt32LE(SHT_PROGBITS, headers + 64 * index + 4)
+    const names = sections[bytes.readUInt16LE(62)]
+    const at = names.offset + bytes.readUInt32LE(headers + 64 * index)
+    bytes.write(PLAIN_FRAME, at, 'latin1')
+  }
+  return bytes
+}
+const SHF_MERGE = 0x10
+
+/** The name that a section has in what `linkAt` links. */
+const linkedName = (name: string): string => (name === EH_FRAME ? PLAIN_FRAME : name)
+
+/** Links the object with each section where it was placed. Throws what ld says. */
+export function linkAt(object: Uint8Array, placed: PlacedObject, outside: Outside): ElfFile {
+  const directory = mkdtempSync(join(tmpdir(), 'place-'))
+  const path = (name: string): string => join(directory, name)
+  try {
+    const lines = partsOf(placed).flatMap(({ base, sections }) =>
+      sections.map(({ name, offset }) => {
+        const inputs =
+          name === '.got' ? '*(.got) *(.got.plt) *(.igot) *(.igot.plt)' : `*(${linkedName(name)})`
+        return `  ${linkedName(name)} ${hex(base + BigInt(offset))} : { KEEP(${inputs}) }`
+      }),
+    )
+    const symbols = [...outside].map(([name, address]) => `${JSON.stringify(name)} = ${hex(address)};`)
+    writeFileSync(path('script'), `${symbols.join('\n')}\nSECTIONS {\n${[...new Set(lines)].join('\n')}\n}\n`)
+    writeFileSync(path('object.o'), withoutEditing(object))
+    const options = [
+      '-static',
+      '--no-relax',
+      '--build-id=none',
+      '-z',
+      'norelro',
+      '-z',
+      'noexecstack',
+      '-e',
+      '0',
+    ]
+    execFileSync('ld', [...options, '-T', path('script'), path('object.o'), '-o', path('linked')], {
+      stdio: 'pipe',
+    })
+    return readElf(new Uint8Array(readFileSync(path('linked'))))
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
+
+/**
+ * Bytes that differ from what ld wrote, as sentences. The order of the slots in a GOT is free: a field that leads to one must lead to a slot with
+ * the same content.
+ */
+export function compareLinked(placed: PlacedObject, linked: ElfFile): string[] {
+  const wrong: string[] = []
+  for (const part of partsOf(placed)) {
+    const slots = slotFields(placed, part)
+    for (const { name, offset, size } of part.sections) {
+      if (MADE_BY_LINKER.test(name) || name === '.got') continue
+      const there = linked.sections.find((section) => section.name === linkedName(name) && hasBytes(section))
+      const known = part.bytes.length >= offset + size
+      if (there === undefined) {
+        if (known) wrong.push(`${name}: ld has no such section`)
+        continue
+      }
+      for (let i = offset; i < offset + size; ) {
+        const at = Number(part.base + BigInt(i) - there.address)
+        const slot = slots.get(i)
+        if (slot !== undefined) {
+          const field = part.base + BigInt(i)
+          const value = BigInt.asIntN(8 * slot.width, readField(linked.view, there.offset + at, slot.width))
+          const theirs = wordOf(linked, field + value - slot.addend)
+          if (theirs !== slot.content)
+            wrong.push(
+              `${name}+${hex(i - offset)}: the slot holds ${hex(slot.content)}, ld's ${hex(theirs ?? -1)}`,
+            )
+          i += slot.width
+        } else if (part.bytes[i] === linked.bytes[there.offset + at]) i++
+        else
+          wrong.push(
+            `${name}+${hex(i++ - offset)}: ${part.bytes[i - 1]}, ld writes ${linked.bytes[there.offset + at]}`,
+          )
+      }
+    }
+  }
+  return wrong
+}
+
+interface SlotField {
+  readonly width: number
+  readonly content: bigint
+  /** Value - (slot - field). */
+  readonly addend: bigint
+}
+
+/** Fields of a part that lead to a slot of the GOT, by offset. */
+function slotFields({ code }: PlacedObject, part: PlacedPart): Map<number, SlotField> {
+  const fields = new Map<number, SlotField>()
+  const got = code.sections.find(({ name }) => name === '.got')
+  if (got === undefined) return fields
+  const [view, own] = [viewOf(code.bytes), viewOf(part.bytes)]
+  for (const { offset, kind, target } of part.sites()) {
+    const at = Number(BigInt(target!) - code.base) - got.offset
+    if (at < 0 || at >= got.size || kind === 'abs64') continue
+    const width = kind === 'diff64' ? 8 : 4
+    const value = BigInt.asIntN(8 * width, readField(own, offset!, width))
+    fields.set(offset!, {
+      width,
+      content: view.getBigUint64(got.offset + at - (at % 8), true),
+      addend: value + (part.base + BigInt(offset!)) - (code.base + BigInt(got.offset + at - (at % 8))),
+    })
+  }
+  return fields
+}
+
+function wordOf(linked: ElfFile, address: bigint): bigint | undefined {
+  const section = sectionAt(linked.loadedSections, address)
+  if (section === undefined || !hasBytes(section)) return undefined
+  return linked.view.getBigUint64(section.offset + Number(address - section.address), true)
+}
