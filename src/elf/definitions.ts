@@ -25,6 +25,8 @@ export type Definition =
   /** Zeros that the object asks for without a section of its own. */
   | { readonly is: 'common'; readonly size: bigint; readonly align: bigint }
   | { readonly is: 'got' }
+  /** Where the sections of one name begin or end (`__start_name`, `__stop_name`). */
+  | { readonly is: 'edge'; readonly section: number; readonly end: boolean }
   /** The caller's. */
   | { readonly is: 'outside'; readonly address: bigint }
   /** A number that is the same wherever anything is. */
@@ -91,12 +93,23 @@ export class Definitions {
     return { is: 'section', section: section.index, offset: value }
   }
 
+  #edge(name: string): Definition | undefined {
+    const [, edge, section] = EDGE.exec(name) ?? []
+    if (section === undefined) return undefined
+    const named = this.#object.sections.filter((one) => one.name === section && isPlaced(one))
+    if (named.length === 0) return undefined
+    const end = edge === 'stop'
+    return { is: 'edge', section: named[end ? named.length - 1 : 0].index, end }
+  }
+
   #undefined(symbols: SymbolTable, symbol: number): Definition {
     const name = nameOf(this.#object, symbol, this.#names)
     const local = symbols.binding(symbol) === STB_LOCAL
     const given = local ? undefined : this.#given(name)
     if (given !== undefined) return { is: 'outside', address: toAddress(given, `the address of ${name}`) }
     if (name === '_GLOBAL_OFFSET_TABLE_') return { is: 'got' }
+    const edge = local ? undefined : this.#edge(name)
+    if (edge !== undefined) return edge
     if (symbols.binding(symbol) === STB_WEAK) return { is: 'constant', value: 0n }
     return {
       is: 'missing',
@@ -106,6 +119,9 @@ export class Definitions {
     }
   }
 }
+
+/** What linkers define by themselves for sections whose name is an identifier of C. */
+const EDGE = /^__(start|stop)_([A-Za-z_][A-Za-z0-9_]*)$/
 
 /** The name of a symbol; empty where it has none. Throws `bad-input`. */
 export function nameOf({ symbols }: ObjectFile, symbol: number, names: NameReader): string {

@@ -204,6 +204,10 @@ export class FieldReader {
     switch (definition.is) {
       case 'section':
         return this.#inside(this.#layout.sections[definition.section], definition.offset)
+      case 'edge': {
+        const section = this.#layout.sections[definition.section]
+        return this.#inside(section, definition.end ? BigInt(section.size) : 0n)
+      }
       case 'common': {
         const section = this.#layout.sections[this.#layout.sections.length - 1]
         return this.#inside(

@@ -3,7 +3,7 @@
  *
  *     code, stubs | what is only read | what is only written while it is placed, the GOT | what is written later | zeros, common symbols
  *
- * and in the order of the file within each. The first three may lie in memory that is never written again; with a place of its own, the rest is a
+ * and in the order of the file within each, but for sections of one name, which lie together. The first three may lie in memory that is never written again; with a place of its own, the rest is a
  * second part.
  */
 import { ADDRESS_LIMIT, hex } from '../core/address.ts'
@@ -85,12 +85,25 @@ function rankOf(section: Section): number {
   return isRelro(section) ? 2 : 3
 }
 
+/** Sections in the order of their ranks, then of the first of their name, then of the file. */
+function inOrder(sections: readonly Section[]): Section[] {
+  const first = new Map<string, number>()
+  const keyed = sections.map((section) => {
+    const rank = rankOf(section)
+    const name = `${rank} ${section.name}`
+    if (!first.has(name)) first.set(name, section.index)
+    return { section, rank, first: first.get(name)! }
+  })
+  keyed.sort((a, b) => a.rank - b.rank || a.first - b.first || a.section.index - b.section.index)
+  return keyed.map(({ section }) => section)
+}
+
 /** Lays an object out. Throws `bad-input` for what cannot be aligned, `bad-argument` for a base that does not fit. */
 export function layOut(object: ObjectFile, needs: Needs, bases: Bases): Layout {
   const count = object.sections.length
   const made = madeSections(count, needs)
   const all = [...object.sections, ...made.sections]
-  const ranked = all.filter(isPlaced).sort((a, b) => rankOf(a) - rankOf(b) || a.index - b.index)
+  const ranked = inOrder(all.filter(isPlaced))
   const split = bases.writable === undefined ? ranked.length : ranked.findIndex((one) => rankOf(one) > 2)
   const codeEnd = split < 0 ? ranked.length : split
   const code = placePart(ranked.slice(0, codeEnd), bases.base, 0, object)

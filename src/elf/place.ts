@@ -267,9 +267,11 @@ function placedPart(
     ranges,
     entries: blobEntries(file, extent, ranges, called()),
     symbols: () => symbolsIn(file, base, end, sections, new NameReader(object.bytes)),
-    sections: part.sections
-      .filter(({ size }) => size > 0)
-      .map(({ name, address, size }) => ({ name, offset: Number(address - base), size })),
+    sections: part.sections.map(({ name, address, size }) => ({
+      name,
+      offset: Number(address - base),
+      size,
+    })),
     sites,
     table: (moved = []) => RelocationTable.fromSites(sites(), { code: bytes, base, span, moved }),
   }

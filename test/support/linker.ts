@@ -6,8 +6,9 @@ import { join } from 'node:path'
 import { hex } from '../../src/core/address.ts'
 import { readField, viewOf } from '../../src/core/bytes.ts'
 import { type ElfFile, readElf } from '../../src/elf/file.ts'
-import { readObject } from '../../src/elf/object.ts'
+import { readObject, recordsAbout } from '../../src/elf/object.ts'
 import type { PlacedObject, PlacedPart } from '../../src/elf/place.ts'
+import { RECORD_TYPES } from '../../src/elf/records.ts'
 import { hasBytes, SHT_PROGBITS, sectionAt } from '../../src/elf/sections.ts'
 
 /** Empty where GNU ld is here, else why the comparison with it is skipped. */
@@ -48,34 +49,38 @@ function withoutEditing(object: Uint8Array): Uint8Array {
 const SHF_MERGE = 0x10
 
 /** The name that a section has in what `linkAt` links. */
-const linkedName = (name: string): string => (name === EH_FRAME ? PLAIN_FRAME : name)
+const linkedName = (name: string): string => LINKED_NAMES[name] ?? name
+const LINKED_NAMES: Readonly<Record<string, string>> = { [EH_FRAME]: PLAIN_FRAME, COMMON: '.common' }
+/** What goes into sections that no object has. */
+const LINKER_INPUTS: Readonly<Record<string, string>> = {
+  '.got': '*(.got) *(.igot)',
+  COMMON: '*(COMMON) *(LARGE_COMMON)',
+}
 
 /** Links the object with each section where it was placed. Throws what ld says. */
 export function linkAt(object: Uint8Array, placed: PlacedObject, outside: Outside): ElfFile {
   const directory = mkdtempSync(join(tmpdir(), 'place-'))
   const path = (name: string): string => join(directory, name)
   try {
-    const lines = partsOf(placed).flatMap(({ base, sections }) =>
-      sections.map(({ name, offset }) => {
-        const inputs =
-          name === '.got' ? '*(.got) *(.got.plt) *(.igot) *(.igot.plt)' : `*(${linkedName(name)})`
-        return `  ${linkedName(name)} ${hex(base + BigInt(offset))} : { KEEP(${inputs}) }`
-      }),
-    )
-    const symbols = [...outside].map(([name, address]) => `${JSON.stringify(name)} = ${hex(address)};`)
-    writeFileSync(path('script'), `${symbols.join('\n')}\nSECTIONS {\n${[...new Set(lines)].join('\n')}\n}\n`)
-    writeFileSync(path('object.o'), withoutEditing(object))
-    const options = [
-      '-static',
-      '--no-relax',
-      '--build-id=none',
-      '-z',
-      'norelro',
-      '-z',
-      'noexecstack',
-      '-e',
-      '0',
+    const places = new Map<string, bigint>()
+    for (const { base, sections } of partsOf(placed))
+      for (const { name, offset } of sections) if (!places.has(name)) places.set(name, base + BigInt(offset))
+    // Three words that ld reserves come with its GOT, which ours has not: they lie where nothing else does, but where offsets count from them.
+    const away = (placed.code.base + BigInt(placed.code.span) + 0x80_0000n) & ~0xfffn
+    const origin = countsFromGot(object) ? places.get('.got')! : away
+    const lines = [
+      ...[...outside].map(([name, address]) => `${JSON.stringify(name)} = ${hex(address)};`),
+      'SECTIONS {',
+      ...[...places].map(
+        ([name, address]) =>
+          `${linkedName(name)} ${hex(address)} : { ${LINKER_INPUTS[name] ?? `*(${linkedName(name)})`} }`,
+      ),
+      `.got.plt ${hex(origin)} : { *(.got.plt) }`,
+      '}',
     ]
+    writeFileSync(path('script'), lines.join('\n'))
+    writeFileSync(path('object.o'), withoutEditing(object))
+    const options = '-static --no-relax --build-id=none -z norelro -z noexecstack -e 0'.split(' ')
     execFileSync('ld', [...options, '-T', path('script'), path('object.o'), '-o', path('linked')], {
       stdio: 'pipe',
     })
@@ -83,6 +88,13 @@ export function linkAt(object: Uint8Array, placed: PlacedObject, outside: Outsid
   } finally {
     rmSync(directory, { recursive: true })
   }
+}
+
+const countsFromGot = (object: Uint8Array): boolean => {
+  const file = readObject(object)
+  return file.sections.some((section) =>
+    [...recordsAbout(file, section)].some(({ type }) => RECORD_TYPES[type]?.formula.includes('GOT') === true),
+  )
 }
 
 /**
@@ -94,7 +106,7 @@ export function compareLinked(placed: PlacedObject, linked: ElfFile): string[] {
   for (const part of partsOf(placed)) {
     const slots = slotFields(placed, part)
     for (const { name, offset, size } of part.sections) {
-      if (MADE_BY_LINKER.test(name) || name === '.got') continue
+      if (MADE_BY_LINKER.test(name) || name === '.got' || size === 0) continue
       const there = linked.sections.find((section) => section.name === linkedName(name) && hasBytes(section))
       const known = part.bytes.length >= offset + size
       if (there === undefined) {
@@ -138,14 +150,16 @@ function slotFields({ code }: PlacedObject, part: PlacedPart): Map<number, SlotF
   if (got === undefined) return fields
   const [view, own] = [viewOf(code.bytes), viewOf(part.bytes)]
   for (const { offset, kind, target } of part.sites()) {
-    const at = Number(BigInt(target!) - code.base) - got.offset
+    // An immediate behind the field makes it point a few bytes before the slot.
+    const at = 8 * Math.ceil((Number(BigInt(target!) - code.base) - got.offset) / 8)
     if (at < 0 || at >= got.size || kind === 'abs64') continue
     const width = kind === 'diff64' ? 8 : 4
     const value = BigInt.asIntN(8 * width, readField(own, offset!, width))
+    const distance = code.base + BigInt(got.offset + at) - (part.base + BigInt(offset!))
     fields.set(offset!, {
       width,
-      content: view.getBigUint64(got.offset + at - (at % 8), true),
-      addend: value + (part.base + BigInt(offset!)) - (code.base + BigInt(got.offset + at - (at % 8))),
+      content: view.getBigUint64(got.offset + at, true),
+      addend: value - distance,
     })
   }
   return fields
