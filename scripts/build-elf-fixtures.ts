@@ -2,13 +2,17 @@
  * Builds fixtures/elf from its sources: npx tsx scripts/build-elf-fixtures.ts
  *
  * Every program is linked twice, at two addresses, so that the linker's own result at the second is the answer to moving the first.
+ * The object place.o is linked where the tests place it.
  * Beside each first file goes what readelf says of it, so that the comparison runs on machines without it. Needs gcc and binutils (built with
  * gcc 12.2 and GNU ld 2.40; other versions give other bytes).
  */
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { placeObject } from '../src/elf/place.ts'
+import { linkAt } from '../test/support/linker.ts'
+import { OUTSIDE_SYMBOLS, objectBytes, PLACE } from '../test/support/placed.ts'
 import { runReadelf } from '../test/support/readelf.ts'
 
 const FIXTURES = new URL('../fixtures/elf/', import.meta.url).pathname
@@ -57,4 +61,11 @@ for (const { name, args, at } of PROGRAMS) {
   const said = runReadelf(join(FIXTURES, `${name}-400000.elf`))
   writeFileSync(join(FIXTURES, `${name}-400000.readelf.json`), `${JSON.stringify(said)}\n`)
 }
+const SHARED = ['-O2', '-fPIC', '-fcommon', '-fno-stack-protector', '-fcf-protection=none', '-c']
+run('gcc', ...SHARED, join(FIXTURES, 'place.c'), '-o', object('place-c.o'))
+run('as', join(FIXTURES, 'place.s'), '-o', object('place-s.o'))
+run('ld', '-r', object('place-c.o'), object('place-s.o'), '-o', object('place.o'))
+copyFileSync(object('place.o'), join(FIXTURES, 'place.o'))
+const placed = placeObject(objectBytes(), { ...PLACE, symbols: OUTSIDE_SYMBOLS })
+writeFileSync(join(FIXTURES, 'place-10000000.elf'), linkAt(objectBytes(), placed, OUTSIDE_SYMBOLS).bytes)
 rmSync(work, { recursive: true })

@@ -1,7 +1,7 @@
 /**
  * Reads damaged files: npm run fuzz:input -- [--count N] [--seed S] [--only INDEX]
  *
- * A quarter each of ELF files, binary tables, JSON tables and hints. Each must be read, or refused with a sentence, within a second;
+ * A fifth each of ELF files, object files, binary tables, JSON tables and hints. Each must be read, or refused with a sentence, within a second;
  * whatever else happens ends the run with the number to give to --only.
  */
 import { parseArgs } from 'node:util'

@@ -18,6 +18,15 @@ export { formatProblem, type Problem, RelocError, type RelocErrorCode } from './
 export type { ProgressOptions } from './core/progress.ts'
 export type { AddressRange, Move } from './core/range.ts'
 export { type CopiedRuns, type CopyRunsOptions, copyRuns } from './edit/copy-runs.ts'
+export type { SymbolAddresses } from './elf/definitions.ts'
+export {
+  type PlacedObject,
+  type PlacedPart,
+  type PlaceOptions,
+  placeObject,
+} from './elf/place.ts'
+export type { BlobRange } from './elf/ranges.ts'
+export type { BlobSymbol } from './elf/symbol-list.ts'
 export type { CodeInput } from './heap/admit.ts'
 export { CodeHeap, type CodePlace, type HeapOptions, type RootOptions } from './heap/heap.ts'
 export type { Callee, HeapMemory } from './heap/memory.ts'

@@ -10,11 +10,16 @@ export const ELF_OPTIONS: readonly OptionRow[] = [
   { name: 'section', value: '<name>', help: 'ELF file: the section, .text by default.' },
   { name: 'symbol', value: '<name>', help: 'ELF file: one function or object.' },
   { name: 'image', help: 'ELF file: everything that is loaded, as one blob.' },
+  {
+    name: 'symbols',
+    value: '<file>',
+    help: 'ELF object file: addresses of what it does not define, one a line as nm prints them.',
+  },
   { name: 'raw', help: 'Raw bytes, even where they begin like an ELF file (a memory dump).' },
 ]
 
 export const ELF_NOTE =
-  'An ELF file is recognised. It says where the blob is, where code and data are and, where it keeps relocation\nrecords (ld --emit-relocs; loader records for --image), exactly which fields are addresses.'
+  'An ELF file is recognised. It says where the blob is, where code and data are and, where it keeps relocation\nrecords (ld --emit-relocs; loader records for --image), exactly which fields are addresses.\nAn object file (.o) has no address yet: it is placed at the one that is given, whole, with its records as the exact table.'
 
 export interface InputBlob {
   /** For messages: the path, and which part. */
@@ -43,12 +48,48 @@ export async function readBlob(
   const isElf =
     !args.has('raw') && isBlob?.(bytes) !== true && ELF_MAGIC.every((byte, i) => bytes[i] === byte)
   if (!isElf) return { name, code: bytes }
-  const [{ readElf }, { blobFromElf }] = await Promise.all([
+  const [{ isObjectFile, readElf }, { blobFromElf }] = await Promise.all([
     import('../elf/file.ts'),
     import('../elf/blob.ts'),
   ])
+  if (isObjectFile(bytes)) return placedBlob(name, bytes, args, inputs)
+  if (args.has('symbols'))
+    throw new UsageError(`--symbols is for object files, and ${name} is linked: nothing in it is undefined.`)
   const elf = blobFromElf(readElf(bytes), { section, symbol, image })
   return { name: `${name} (${elf.what})`, code: elf.bytes, elf }
+}
+
+/** An object file, placed where it is said to be, or else shall be. */
+async function placedBlob(
+  name: string,
+  bytes: Uint8Array,
+  args: Arguments,
+  inputs: Inputs,
+): Promise<InputBlob> {
+  const part = ['section', 'symbol'].find((one) => args.has(one))
+  if (part !== undefined)
+    throw new UsageError(`--${part} is for files that are linked; the object file ${name} is placed whole.`)
+  const { placeObject } = await import('../elf/place.ts')
+  const path = args.text('symbols')
+  const symbols = path === undefined ? undefined : parseSymbols(await inputs.bytes(path, 'the symbols'), path)
+  const base = args.address('from') ?? args.address('base') ?? args.address('to') ?? 0n
+  const elf = placeObject(bytes, { base, symbols }).code
+  return { name: `${name} (${elf.what})`, code: elf.bytes, elf }
+}
+
+/** `address letter name`, as nm prints it; lines without an address are symbols that another file defines. */
+function parseSymbols(bytes: Uint8Array, path: string): Map<string, bigint> {
+  const symbols = new Map<string, bigint>()
+  for (const [i, line] of new TextDecoder().decode(bytes).split('\n').entries()) {
+    const [, address, name] = /^(?:0x)?([0-9a-f]{1,16})\s+(?:\S\s+)?(\S+)$/i.exec(line.trim()) ?? []
+    if (address !== undefined) symbols.set(name, BigInt(`0x${address}`))
+    else if (!/^([Uwv]\s+\S+)?$/.test(line.trim()))
+      throw new RelocError(
+        'bad-input',
+        `${path}, line ${i + 1} is ${JSON.stringify(line.slice(0, 60))}: an address in hex and a name are needed, as nm prints them.`,
+      )
+  }
+  return symbols
 }
 
 /** For `readBlob`: another state of a blob has its length. */
@@ -59,7 +100,7 @@ export const sameLength =
 
 /** Throws where an option for ELF files is given, and the input is none. */
 export function checkElfOptions({ name, elf }: InputBlob, args: Arguments): void {
-  const option = ['section', 'symbol', 'image', 'write-symbols'].find((one) => args.has(one))
+  const option = ['section', 'symbol', 'image', 'symbols', 'write-symbols'].find((one) => args.has(one))
   if (option !== undefined && elf === undefined)
     throw new UsageError(`--${option} is for ELF files, and ${name} is taken as raw bytes.`)
 }

@@ -30,7 +30,7 @@ export type Definition =
   /** The caller's. */
   | { readonly is: 'outside'; readonly address: bigint }
   /** A number that is the same wherever anything is. */
-  | { readonly is: 'constant'; readonly value: bigint }
+  | { readonly is: 'constant'; readonly address: bigint }
   | { readonly is: 'missing'; readonly why: string; readonly remedy: string }
 
 /** The symbols of an object, each looked at once. */
@@ -40,6 +40,7 @@ export class Definitions {
   readonly #given: (name: string) => AddressLike | undefined
   readonly #names: NameReader
   readonly #known: Definition[] = []
+  #edges: ReadonlyMap<string, { readonly first: number; readonly last: number }> | undefined
 
   constructor(object: ObjectFile, given: SymbolAddresses | undefined) {
     this.#object = object
@@ -64,7 +65,7 @@ export class Definitions {
 
   #define(symbol: number): Definition {
     const symbols = this.#symbols
-    if (symbol === 0 || symbols === undefined) return { is: 'constant', value: 0n }
+    if (symbol === 0 || symbols === undefined) return { is: 'constant', address: 0n }
     if (symbols.type(symbol) === STT_TLS)
       return {
         is: 'missing',
@@ -75,7 +76,7 @@ export class Definitions {
     const index = symbols.index(symbol)
     const home = symbols.home(symbol)
     const value = symbols.value(symbol)
-    if (index === SHN_ABS) return { is: 'constant', value }
+    if (index === SHN_ABS) return { is: 'constant', address: value }
     if (isCommon(index)) return { is: 'common', size: symbols.size(symbol), align: value }
     const section = home === undefined ? undefined : this.#object.sections[home]
     if (section === undefined || !isPlaced(section))
@@ -94,12 +95,23 @@ export class Definitions {
   }
 
   #edge(name: string): Definition | undefined {
-    const [, edge, section] = EDGE.exec(name) ?? []
-    if (section === undefined) return undefined
-    const named = this.#object.sections.filter((one) => one.name === section && isPlaced(one))
-    if (named.length === 0) return undefined
-    const end = edge === 'stop'
-    return { is: 'edge', section: named[end ? named.length - 1 : 0].index, end }
+    const [, edge, named] = EDGE.exec(name) ?? []
+    const edges = named === undefined ? undefined : this.#placedNames().get(named)
+    return edges && { is: 'edge', section: edge === 'start' ? edges.first : edges.last, end: edge === 'stop' }
+  }
+
+  /** The first and the last section of each name. */
+  #placedNames(): ReadonlyMap<string, { readonly first: number; readonly last: number }> {
+    if (this.#edges !== undefined) return this.#edges
+    const edges = new Map<string, { readonly first: number; readonly last: number }>()
+    for (const section of this.#object.sections)
+      if (isPlaced(section))
+        edges.set(section.name, {
+          first: edges.get(section.name)?.first ?? section.index,
+          last: section.index,
+        })
+    this.#edges = edges
+    return edges
   }
 
   #undefined(symbols: SymbolTable, symbol: number): Definition {
@@ -110,7 +122,7 @@ export class Definitions {
     if (name === '_GLOBAL_OFFSET_TABLE_') return { is: 'got' }
     const edge = local ? undefined : this.#edge(name)
     if (edge !== undefined) return edge
-    if (symbols.binding(symbol) === STB_WEAK) return { is: 'constant', value: 0n }
+    if (symbols.binding(symbol) === STB_WEAK) return { is: 'constant', address: 0n }
     return {
       is: 'missing',
       why: 'is not defined in the object, and no address is given for it.',

@@ -220,7 +220,7 @@ export class FieldReader {
       case 'outside':
         return { address: definition.address, moves: 'outside' }
       case 'constant':
-        return { address: definition.value, moves: 'nothing' }
+        return { address: definition.address, moves: 'nothing' }
       case 'missing':
         return undefined
     }
@@ -320,7 +320,7 @@ function finish(
     offset: Number(address - part.base),
     kind,
     target: moving(part, target, pointed),
-    ...(anchor === undefined || next ? {} : { anchor: anchor.address }),
+    ...(anchor === undefined || next ? {} : { anchor: moving(part, anchor, anchor.address) }),
   }
   return { address, width, value, site }
 }

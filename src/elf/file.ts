@@ -2,7 +2,7 @@
 import { viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { DynamicInfo, type Loaded, loadedBytes } from './dynamic.ts'
-import { badElf, type ElfHeader, readHeader, readSegments, type Segment } from './header.ts'
+import { badElf, type ElfHeader, ET_REL, readHeader, readSegments, type Segment } from './header.ts'
 import { RELA_SIZE, type Record, readRecords } from './records.ts'
 import {
   checkDisjoint,
@@ -66,6 +66,9 @@ export function readElf(bytes: Uint8Array): ElfFile {
 /** Whether `bytes` begin like an ELF file. */
 export const isElf = (bytes: Uint8Array): boolean =>
   bytes.length >= 4 && bytes[0] === 0x7f && bytes[1] === 0x45 && bytes[2] === 0x4c && bytes[3] === 0x46
+
+/** Whether an ELF file says that it is an object file. */
+export const isObjectFile = (bytes: Uint8Array): boolean => bytes[16] === ET_REL && bytes[17] === 0
 
 /** Which section holds the records that the linker kept (`--emit-relocs`), by the index of the section that they are about. */
 function keptRecords(sections: readonly Section[]): ReadonlyMap<number, Section> {

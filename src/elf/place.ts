@@ -35,7 +35,7 @@ export interface PlaceOptions {
   /** Addresses of the symbols that the object does not define, by name. A weak one may stay undefined; it is 0. */
   readonly symbols?: SymbolAddresses | undefined
   /**
-   * Which calls of such symbols go through a stub, `jmp *slot(%rip)`: those that would not reach from everywhere in the part (`far`, default), or
+   * Which calls of such symbols, and of those that are absolute or undefined, go through a stub, `jmp *slot(%rip)`: those that would not reach from everywhere in the part (`far`, default), or
    * `all`, so that the part can be moved away from what it calls.
    */
   readonly stubs?: 'far' | 'all' | undefined
@@ -97,7 +97,11 @@ function allot(
   { base }: Bases,
   stubs: 'far' | 'all',
 ): Allotted {
-  const [slots, called, common] = [new Map<number, number>(), new Set<number>(), new Map<number, number>()]
+  const [slots, called, common] = [
+    new Map<number, number>(),
+    new Map<number, bigint>(),
+    new Map<number, number>(),
+  ]
   for (let i = 1; i < (object.symbols?.count ?? 0); i++)
     if (isCommon(object.symbols!.index(i))) common.set(i, common.size)
   let bytes = 0
@@ -108,18 +112,18 @@ function allot(
       const formula = RECORD_TYPES[type]?.formula
       if (formula === undefined || formula === 'none') continue
       if ((formula === 'slot' || formula === 'slot-GOT') && !slots.has(symbol)) slots.set(symbol, slots.size)
-      const { is } = definitions.of(symbol)
-      if (is === 'outside' && (formula === 'L+A-P' || formula === 'PLT+A-GOT')) called.add(symbol)
+      if (formula !== 'L+A-P' && formula !== 'PLT+A-GOT') continue
+      const definition = definitions.of(symbol)
+      // A weak function that nobody defines is called behind a test whether it is 0; but the call must be there.
+      if (definition.is === 'outside' || definition.is === 'constant') called.set(symbol, definition.address)
     }
   }
   // Whatever the order, no byte lies farther up than this.
   const end = base + BigInt(bytes + (slots.size + called.size) * SLOT_SIZE + called.size * STUB_SIZE + 64)
   const numbers = new Map<number, number>()
-  for (const symbol of called) {
-    const definition = definitions.of(symbol)
-    if (definition.is !== 'outside') continue
-    const near = definition.address - base >= -REACH && definition.address - base < REACH
-    if (stubs === 'far' && near && end - definition.address < REACH) continue
+  for (const [symbol, address] of called) {
+    const near = address - base >= -REACH && address - base < REACH && end - address < REACH
+    if (stubs === 'far' && near) continue
     numbers.set(symbol, numbers.size)
     if (!slots.has(symbol)) slots.set(symbol, slots.size)
   }

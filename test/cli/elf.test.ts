@@ -146,3 +146,55 @@ describe('what is wrong is said in a sentence', () => {
     expect(readdirSync(directory)).not.toContain('damaged')
   })
 })
+
+describe('an object file', () => {
+  const object = join(ELF, 'place.o')
+  const symbols = (): string => {
+    const file = path('symbols')
+    writeFileSync(
+      file,
+      '0000000010200000 T outside_add\n0x10200100 D outside_values\n                 w missing\n',
+    )
+    return file
+  }
+
+  it('is placed where it shall be, or where it is said to be and then moved: the same bytes', async () => {
+    const [direct, moved] = [path('direct.bin'), path('moved.bin')]
+    const first = await runCommand(
+      ['relocate', object, '--symbols', symbols(), '--to', '0x2000_0000', '-o', direct].concat([
+        '--write-symbols',
+        path('place.map'),
+      ]),
+    )
+    expect(first).toMatchObject({
+      code: 0,
+      err: expect.stringMatching(/\(the object\): 856 bytes.*\nverified: /s),
+    })
+    const from = ['--from', '0x1000_0000', '--to', '0x2000_0000']
+    const second = await runCommand(['relocate', object, '--symbols', symbols(), ...from, '-o', moved])
+    expect(second.code).toBe(0)
+    expect(readFileSync(moved)).toEqual(readFileSync(direct))
+    expect(readFileSync(path('place.map'), 'utf8')).toContain('0000000020000020 T choose\n')
+    expect((await runCommand(['verify', object, moved, '--symbols', symbols(), ...from])).code).toBe(0)
+  })
+
+  it.each([
+    [['--to', '0x1000_0000'], 1, /outside_add: it is not defined.*--symbols/s],
+    [['--to', '0x1000_0010', '--symbols', 'SYMBOLS'], 2, /multiple of 32/],
+    [['--to', '0x1000_0000', '--symbol', 'choose'], 2, /placed whole/],
+    [['--to', '0x1000_0000', '--symbols', object], 2, /line 1 is .*as nm prints them/],
+  ])('%j: says what is wrong, and writes nothing', async (argv, exit, message) => {
+    const before = readdirSync(directory)
+    const words = argv.map((word) => (word === 'SYMBOLS' ? symbols() : word))
+    const { code, err } = await runCommand(['relocate', object, ...words, '-o', path('none.bin')])
+    expect({ code, err }).toEqual({ code: exit, err: expect.stringMatching(message) })
+    expect(readdirSync(directory).filter((name) => name !== 'symbols')).toEqual(
+      before.filter((name) => name !== 'symbols'),
+    )
+  })
+
+  it('has addresses to be defined only in a file that is not linked', async () => {
+    const { code, err } = await runCommand(['scan', program('static-400000'), '--symbols', symbols()])
+    expect({ code, err }).toEqual({ code: 2, err: expect.stringMatching(/is for object files/) })
+  })
+})

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { INPUT_KINDS, type Outcome, tryDamaged } from '../support/hostile.ts'
 
 describe('damaged input', () => {
-  it('is read, or refused with a sentence, 20,000 times: ELF files, tables in both forms, hints', () => {
+  it('is read, or refused with a sentence, 20,000 times: ELF files, object files, tables in both forms, hints', () => {
     const results = new Map<string, number>()
     let slowest: Outcome = { kind: 'elf', result: '', milliseconds: 0 }
     for (let index = 0; index < 20_000; index++) {

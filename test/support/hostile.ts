@@ -1,5 +1,5 @@
 /**
- * Damaged inputs: ELF files, tables in both forms and hints, changed at random from ones that are whole, and what must hold of each:
+ * Damaged inputs: ELF files, object files, tables in both forms and hints, changed at random from ones that are whole, and what must hold of each:
  * it is read, or it is refused with a sentence (RelocError), soon; nothing else may be thrown.
  */
 import { readFileSync } from 'node:fs'
@@ -8,15 +8,17 @@ import type { Hints } from '../../src/analyze/hints.ts'
 import { RelocError } from '../../src/core/errors.ts'
 import { type BlobChoice, blobFromElf, tableFromElf } from '../../src/elf/blob.ts'
 import { readElf } from '../../src/elf/file.ts'
+import { type PlaceOptions, placeObject } from '../../src/elf/place.ts'
 import { symbolLines } from '../../src/elf/symbol-list.ts'
 import { bytesOfHex } from '../../src/table/binary.ts'
 import { contentHash } from '../../src/table/hash.ts'
 import { RelocationTable } from '../../src/table/table.ts'
+import { objectBytes } from './placed.ts'
 import { numbers, randomTable } from './tables.ts'
 
 type Random = (below: number) => number
 
-export const INPUT_KINDS = ['elf', 'binary table', 'JSON table', 'hints'] as const
+export const INPUT_KINDS = ['elf', 'object', 'binary table', 'JSON table', 'hints'] as const
 export type InputKind = (typeof INPUT_KINDS)[number]
 
 export interface Outcome {
@@ -47,6 +49,7 @@ export function tryDamaged(seed: number, index: number): Outcome {
 const ELF_FILES = ['static-400000', 'text-400000', 'pie-400000', 'packed-400000'].map(
   (name) => new Uint8Array(readFileSync(new URL(`../../fixtures/elf/${name}.elf`, import.meta.url))),
 )
+const OBJECT_FILE = objectBytes()
 const CHOICES: readonly BlobChoice[] = [{}, { image: true }, { symbol: 'main' }, { section: '.eh_frame' }]
 
 const pick = <T>(next: Random, list: readonly T[]): T => list[next(list.length)]
@@ -96,8 +99,7 @@ function damage(whole: Uint8Array, next: Random): Uint8Array {
 }
 
 /** Where a file's own tables are: headers, section headers, symbols, records. Damage there goes deepest. */
-function damageElf(next: Random): Uint8Array {
-  const whole = pick(next, ELF_FILES)
+function damageElf(whole: Uint8Array, next: Random): Uint8Array {
   const view = new DataView(whole.buffer)
   const bytes = next(4) === 0 ? damage(whole, next) : whole.slice()
   if (bytes.length < whole.length || next(5) === 0) return bytes
@@ -114,7 +116,7 @@ function damageElf(next: Random): Uint8Array {
   for (let rest = 1 + next(3); rest > 0; rest--) {
     const at = pick(next, [
       () => next(64),
-      () => 64 + next(56 * view.getUint16(56, true)),
+      () => 64 + next(1 + 56 * view.getUint16(56, true)),
       () => sections + next(64 * view.getUint16(60, true)),
       inSection,
       inSection,
@@ -132,6 +134,17 @@ function readElfWhole(bytes: Uint8Array, choice: BlobChoice): void {
   if (blob.bytes.length > 4 * bytes.length) throw new Error(`${blob.bytes.length} bytes from ${bytes.length}`)
   for (const line of symbolLines(blob.symbols(), 0n)) if (line.length < 18) throw new Error(line)
   if (blob.sites !== undefined) tableFromElf(blob)
+}
+
+function placeWhole(bytes: Uint8Array, options: PlaceOptions): void {
+  const { code, data, symbol } = placeObject(bytes, options)
+  symbol('choose')
+  for (const part of data === undefined ? [code] : [code, data]) {
+    if (part.bytes.length > 4 * bytes.length + 2 ** 25)
+      throw new Error(`${part.bytes.length} bytes from ${bytes.length}`)
+    for (const line of symbolLines(part.symbols(), 0n)) if (line.length < 18) throw new Error(line)
+    if (part.span > 0 && part.base + BigInt(part.span) < 2n ** 63n) part.table()
+  }
 }
 
 /** Puts another value in some place of a JSON value. */
@@ -187,9 +200,16 @@ function wholeTable(next: Random): WholeTable {
 
 const DAMAGE: Readonly<Record<InputKind, (next: Random) => () => unknown>> = {
   elf(next) {
-    const bytes = damageElf(next)
+    const bytes = damageElf(pick(next, ELF_FILES), next)
     const choice = pick(next, CHOICES)
     return () => readElfWhole(bytes, choice)
+  },
+  object(next) {
+    const bytes = damageElf(OBJECT_FILE, next)
+    const base = pick(next, [0n, 0x1000_0000n, 0x7e00_0000_0000n, (1n << 64n) - 0x1000n])
+    const writable = pick(next, [undefined, base + 0x10_0000n, 0n])
+    const symbols = (): bigint | undefined => pick(next, [0x2000_0000n, 0x2000_0000n, undefined, base])
+    return () => placeWhole(bytes, { base, writable, symbols, stubs: pick(next, ['far', 'all']) })
   },
   'binary table'(next) {
     const { code, binary } = wholeTable(next)

@@ -65,9 +65,10 @@ export function linkAt(object: Uint8Array, placed: PlacedObject, outside: Outsid
     const places = new Map<string, bigint>()
     for (const { base, sections } of partsOf(placed))
       for (const { name, offset } of sections) if (!places.has(name)) places.set(name, base + BigInt(offset))
-    // Three words that ld reserves come with its GOT, which ours has not: they lie where nothing else does, but where offsets count from them.
+    // ld's GOT has other slots and three more words, so it lies apart; but offsets count from where ours is.
     const away = (placed.code.base + BigInt(placed.code.span) + 0x80_0000n) & ~0xfffn
-    const origin = countsFromGot(object) ? places.get('.got')! : away
+    const origin = countsFromGot(object) ? places.get('.got')! : away + 0x1_0000n
+    places.set('.got', away)
     const lines = [
       ...[...outside].map(([name, address]) => `${JSON.stringify(name)} = ${hex(address)};`),
       'SECTIONS {',
@@ -102,36 +103,37 @@ const countsFromGot = (object: Uint8Array): boolean => {
  * the same content.
  */
 export function compareLinked(placed: PlacedObject, linked: ElfFile): string[] {
-  const wrong: string[] = []
-  for (const part of partsOf(placed)) {
+  return partsOf(placed).flatMap((part) => {
     const slots = slotFields(placed, part)
-    for (const { name, offset, size } of part.sections) {
-      if (MADE_BY_LINKER.test(name) || name === '.got' || size === 0) continue
-      const there = linked.sections.find((section) => section.name === linkedName(name) && hasBytes(section))
-      const known = part.bytes.length >= offset + size
-      if (there === undefined) {
-        if (known) wrong.push(`${name}: ld has no such section`)
-        continue
-      }
-      for (let i = offset; i < offset + size; ) {
-        const at = Number(part.base + BigInt(i) - there.address)
-        const slot = slots.get(i)
-        if (slot !== undefined) {
-          const field = part.base + BigInt(i)
-          const value = BigInt.asIntN(8 * slot.width, readField(linked.view, there.offset + at, slot.width))
-          const theirs = wordOf(linked, field + value - slot.addend)
-          if (theirs !== slot.content)
-            wrong.push(
-              `${name}+${hex(i - offset)}: the slot holds ${hex(slot.content)}, ld's ${hex(theirs ?? -1)}`,
-            )
-          i += slot.width
-        } else if (part.bytes[i] === linked.bytes[there.offset + at]) i++
-        else
-          wrong.push(
-            `${name}+${hex(i++ - offset)}: ${part.bytes[i - 1]}, ld writes ${linked.bytes[there.offset + at]}`,
-          )
-      }
-    }
+    return part.sections.flatMap(({ name, offset, size }) => {
+      const isOurs = part.bytes.length >= offset + size && size > 0
+      if (MADE_BY_LINKER.test(name) || name === '.got' || !isOurs) return []
+      const there = linked.sections.find((section) => section.name === linkedName(name))
+      if (there === undefined || there.size < size) return [`${name}: ld has no such section`]
+      const theirs = linked.bytes.subarray(there.offset, there.offset + size)
+      return compareBytes(part.bytes.subarray(offset, offset + size), theirs, (at, view) => {
+        const slot = slots.get(offset + at)
+        if (slot === undefined) return undefined
+        const value = BigInt.asIntN(8 * slot.width, readField(view, at, slot.width))
+        const [ours, content] = [slot.content, wordOf(linked, slot.anchor + value - slot.addend)]
+        return ours === content ? slot.width : undefined
+      }).map((difference) => `${name}${difference}`)
+    })
+  })
+}
+
+/** Differences between two sections; `skip` says how many bytes a field has that leads to the same slot. */
+function compareBytes(
+  ours: Uint8Array,
+  theirs: Uint8Array,
+  skip: (at: number, theirs: DataView) => number | undefined,
+): string[] {
+  const wrong: string[] = []
+  const view = viewOf(theirs)
+  let end = 0
+  for (let at = 0; at < ours.length; at++) {
+    end = Math.max(end, at + (skip(at, view) ?? 0))
+    if (ours[at] !== theirs[at] && at >= end) wrong.push(`+${hex(at)}: ${ours[at]}, ld writes ${theirs[at]}`)
   }
   return wrong
 }
@@ -139,7 +141,9 @@ export function compareLinked(placed: PlacedObject, linked: ElfFile): string[] {
 interface SlotField {
   readonly width: number
   readonly content: bigint
-  /** Value - (slot - field). */
+  /** What the value counts from: the field, or the GOT. */
+  readonly anchor: bigint
+  /** Value - (slot - anchor). */
   readonly addend: bigint
 }
 
@@ -149,18 +153,15 @@ function slotFields({ code }: PlacedObject, part: PlacedPart): Map<number, SlotF
   const got = code.sections.find(({ name }) => name === '.got')
   if (got === undefined) return fields
   const [view, own] = [viewOf(code.bytes), viewOf(part.bytes)]
-  for (const { offset, kind, target } of part.sites()) {
+  for (const { offset, kind, target, anchor: from } of part.sites()) {
     // An immediate behind the field makes it point a few bytes before the slot.
     const at = 8 * Math.ceil((Number(BigInt(target!) - code.base) - got.offset) / 8)
     if (at < 0 || at >= got.size || kind === 'abs64') continue
     const width = kind === 'diff64' ? 8 : 4
     const value = BigInt.asIntN(8 * width, readField(own, offset!, width))
-    const distance = code.base + BigInt(got.offset + at) - (part.base + BigInt(offset!))
-    fields.set(offset!, {
-      width,
-      content: view.getBigUint64(got.offset + at, true),
-      addend: value - distance,
-    })
+    const anchor = from === undefined ? part.base + BigInt(offset!) : BigInt(from)
+    const addend = value - (code.base + BigInt(got.offset + at) - anchor)
+    fields.set(offset!, { width, content: view.getBigUint64(got.offset + at, true), anchor, addend })
   }
   return fields
 }
