@@ -183,7 +183,7 @@ export interface FixtureRun {
 }
 
 /** What is loaded at an address for a run. */
-interface Piece {
+export interface Piece {
   readonly address: bigint
   readonly length: number
   readonly access: Access
@@ -292,7 +292,11 @@ export function compareRuns(a: FixtureRun, b: FixtureRun): string[] {
   return differences
 }
 
-function sameMemory(x: Uint8Array, y: Uint8Array, a: FixtureRun, b: FixtureRun): boolean {
+/** A blob's place in a run. */
+type Placed = Pick<FixtureRun, 'base' | 'span'>
+
+/** Whether two memories are equal but for words that point to the same offset of the blob. */
+export function sameMemory(x: Uint8Array, y: Uint8Array, a: Placed, b: Placed): boolean {
   if (Buffer.compare(x, y) === 0) return true
   const samePlace = (offset: number, width: number): boolean => {
     if (offset + width > x.length) return false
@@ -334,7 +338,7 @@ function blobPieces(bytes: Uint8Array, base: bigint, fixture: Fixture): Piece[] 
 }
 
 /** The outside, its pointers into the blob set for `base`, and its imports to `functions`. */
-function outsidePieces(base: bigint, fixture: Fixture, functions: readonly bigint[]): Piece[] {
+export function outsidePieces(base: bigint, fixture: Fixture, functions: readonly bigint[]): Piece[] {
   const delta = base - fixture.links[0].base
   return fixture.outside.map(({ address, length, access, bytes: given }) => {
     const bytes = new Uint8Array(length)
