@@ -10,7 +10,7 @@ import { NativeMemory, nativeUnavailable } from '../src/heap/native/memory.ts'
 import { nativeMemory } from '../src/heap/native/reservation.ts'
 import type { Block } from '../src/heap/object.ts'
 import { cpuFeatures, FixtureGuest, guestFixtures, Outsides } from '../test/heap/support/fixture-guest.ts'
-import { Watch } from '../test/heap/support/footprint.ts'
+import { sameScript, Watch } from '../test/heap/support/footprint.ts'
 import { random } from '../test/heap/support/program.ts'
 import { Collector } from './collector/collector.ts'
 import { Mutator } from './collector/mutator.ts'
@@ -30,8 +30,7 @@ if (reason !== undefined) {
 }
 if (!values.inner) {
   // What runs is native code: its process may die of it, and says so here.
-  const all = [...process.execArgv, ...process.argv.slice(1), '--inner']
-  const { signal, status } = spawnSync(process.execPath, all, { stdio: 'inherit' })
+  const { signal, status } = spawnSync(process.execPath, sameScript('--inner'), { stdio: 'inherit' })
   if (signal !== null) process.stdout.write(`${JSON.stringify({ found: `died of ${signal}` })}\n`)
   process.exit(signal === null ? (status ?? 1) : 1)
 }
@@ -47,7 +46,12 @@ const SAMPLE_EVERY_MS = 20
 /** Write scopes between two looks from inside one. */
 const SAMPLE_EVERY_SCOPE = 100
 
-const watch = new Watch((line) => line.startsWith('5c0'))
+const start = performance.now()
+const duration = 1000 * Number(values.seconds)
+const watch = new Watch(
+  (line) => line.startsWith('5c0'),
+  [0.1, 0.25, 0.5, 0.75, 0.99].map((part) => start + part * duration),
+)
 const data = new NativeMemory()
 const outsides = new Outsides(data)
 const features = cpuFeatures()
@@ -65,11 +69,7 @@ const mutator = new Mutator(
   guests.filter((guest) => guest.calls > 0),
 )
 
-const start = performance.now()
-const end = start + 1000 * Number(values.seconds)
-// A tenth of the time is for this process to become as large as it gets.
-const warm = start + 100 * Number(values.seconds)
-let isWarm = false
+const end = start + duration
 let nextSample = start
 let steps = 0
 let found = ''
@@ -78,11 +78,8 @@ try {
     mutator.step()
     if (steps % CHECK_EVERY === 0) mutator.check()
     if (now >= nextSample) {
-      if (!isWarm && now >= warm) {
-        isWarm = true
-        watch.restart()
-      }
       watch.sample()
+      await watch.settle()
       nextSample = now + SAMPLE_EVERY_MS
     }
   }
@@ -103,9 +100,8 @@ process.stdout.write(
     fixtures: guests.length,
     samples: watch.samples,
     writableCode: watch.writableCode.length,
-    first: watch.first,
     peak: watch.peak,
-    last: watch.last,
+    settled: watch.settled,
     found,
   })}\n`,
 )

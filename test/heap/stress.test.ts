@@ -1,9 +1,7 @@
-import { execFile } from 'node:child_process'
-import { createRequire } from 'node:module'
-import { fileURLToPath, pathToFileURL } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { nativeUnavailable } from '../../src/heap/native/memory.ts'
 import { simulatedMemory } from '../../src/heap/simulated.ts'
+import { runScript } from './native/run.ts'
 import type { Sabotage } from './support/sabotage.ts'
 import { Stress, type StressCounts } from './support/stress.ts'
 
@@ -35,19 +33,8 @@ function simulated(
 }
 
 /** `npm run stress` over native memory, in a process of its own; what it died of counts as found. */
-function native(minutes: string, ...args: string[]): Promise<StressCounts & { readonly found: string }> {
-  const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
-  const script = fileURLToPath(new URL('../../scripts/stress.ts', import.meta.url))
-  const all = ['--import', loader, script, '--memory', 'native', '--inner', '--minutes', minutes, ...args]
-  return new Promise((resolve, reject) => {
-    execFile(process.execPath, all, { timeout: LONG, killSignal: 'SIGKILL' }, (error, stdout) => {
-      const { signal } = (error ?? {}) as { signal?: string | null }
-      if (signal === 'SIGKILL') reject(new Error('it took too long'))
-      else if (signal) resolve({ found: signal } as StressCounts & { found: string })
-      else resolve(JSON.parse(stdout))
-    })
-  })
-}
+const native = (minutes: string, ...args: string[]): Promise<StressCounts & { readonly found: string }> =>
+  runScript('stress.ts', ['--memory', 'native', '--minutes', minutes, ...args], LONG)
 
 describe('programs that run while everything moves', () => {
   it('hold over simulated memory', () => {

@@ -159,8 +159,7 @@ const hintsOf = ({ ranges, functions }: Fixture): Hints => ({
 
 function isFound(fixture: Fixture): boolean {
   const [{ base, bytes }] = fixture.links
-  const name = (site: SiteInput | Site): string =>
-    `${'offset' in site ? site.offset : site.pieces?.[0].offset} ${site.kind}`
+  const name = ({ offset, kind }: Pick<SiteInput, 'offset' | 'kind'>): string => `${offset} ${kind}`
   const truth = truthOf(fixture).map(name)
   const found = [...analyze(bytes, { base, hints: hintsOf(fixture) }).sites()].map(name)
   return truth.sort().join() === found.sort().join()
