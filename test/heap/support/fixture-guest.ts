@@ -22,7 +22,7 @@ export class Outsides {
 
   /** Maps what the outside of a fixture needs. Code of it is the same for all that have it at that place. */
   prepare(fixture: Fixture): void {
-    for (const { address, length, access, bytes } of outsidePieces(fixture.links[0].base, fixture)) {
+    for (const { address, length, access, bytes } of outsidePieces(fixture.links[0].base, fixture, [])) {
       for (const page of pagesOf(address, length)) {
         if (this.#pages.has(page)) continue
         this.#memory.map(page, PAGE_SIZE)
@@ -37,7 +37,7 @@ export class Outsides {
 
   /** The outside as it is before a call with the blob at `base`. */
   load(fixture: Fixture, base: bigint): void {
-    for (const { address, length, access, bytes } of outsidePieces(base, fixture))
+    for (const { address, length, access, bytes } of outsidePieces(base, fixture, []))
       if (access !== 'rx')
         this.#copy(address, length, (part, at) => part.set(bytes.subarray(at, at + part.length)))
   }
@@ -168,8 +168,9 @@ function isFound(fixture: Fixture): boolean {
 /** Fixtures whose blob is never written, linked for below 2 GiB (`low`) or for anywhere else. */
 export const guestFixtures = (low: boolean): Fixture[] =>
   loadFixtures().filter(
-    ({ runnable, ranges, span, length, links, outside }) =>
+    ({ runnable, ranges, span, length, links, outside, imports }) =>
       runnable &&
+      imports.length === 0 &&
       span === length &&
       links[0].base < 1n << 31n === low &&
       !ranges.some(({ writable }) => writable) &&
