@@ -12,6 +12,7 @@ import {
   Pointed,
   type Stream,
   VERSION,
+  VERSION_WITH_VENEERS,
 } from './binary.ts'
 import { type Blob, checkFields, checkShifts, placeBlob } from './builder.ts'
 import { packRuns } from './from-sites.ts'
@@ -21,39 +22,47 @@ import { ADDRESS_NONE, addressLevel, isEvidence, type SplitPiece } from './site.
 import { checkPieces } from './split.ts'
 import { type CodeRun, RelocationTable } from './table.ts'
 import { ByteReader, damagedTable } from './varint.ts'
+import type { Replaced, Veneered } from './veneered.ts'
 
-/** The contents of a table whose head and checksum are right, behind its version. */
-function openTable(bytes: Uint8Array): ByteReader {
+interface OpenTable {
+  /** Behind the version. */
+  readonly input: ByteReader
+  readonly hasVeneers: boolean
+}
+
+/** The contents of a table whose head and checksum are right. */
+function openTable(bytes: Uint8Array): OpenTable {
   if (!(bytes instanceof Uint8Array) || !isBinaryTable(bytes))
     throw new RelocError(
       'bad-input',
       'This is no relocation table in binary form: it does not begin with "X64T".',
     )
-  if (bytes[4] !== VERSION)
+  const hasVeneers = bytes[4] === VERSION_WITH_VENEERS
+  if (bytes[4] !== VERSION && !hasVeneers)
     throw new RelocError(
       'bad-input',
-      `The table has version ${bytes[4]}; this program reads version ${VERSION}. Write it again with this version.`,
+      `The table has version ${bytes[4]}; this program reads versions ${VERSION} and ${VERSION_WITH_VENEERS}. Write it again with this program.`,
     )
   const end = bytes.length - CHECKSUM
   if (end < 5 || hexBytes(checksum(bytes.subarray(0, end))) !== hexBytes(bytes.subarray(end)))
     throw damagedTable('its checksum does not fit its contents')
-  return new ByteReader(bytes.subarray(0, end), 5)
+  return { input: new ByteReader(bytes.subarray(0, end), 5), hasVeneers }
 }
 
 const readLength = (input: ByteReader): number => input.number(2 ** 32 - 1, 'the length')
 
 /** Where a table in binary form says that its code is. Throws `bad-input`. */
 export function binaryTableBase(bytes: Uint8Array): bigint {
-  const input = openTable(bytes)
+  const { input } = openTable(bytes)
   const { blob, shifts } = readBlob(input, readLength(input))
   return wrapAddress(blob.base + shifts[blob.own])
 }
 
 /** See `RelocationTable.fromBinary`. */
 export function readTable(bytes: Uint8Array, code: Uint8Array): RelocationTable {
-  const input = openTable(bytes)
+  const open = openTable(bytes)
   try {
-    const table = readParts(input, code)
+    const table = readParts(open, code)
     table.check(code)
     checkEnds(table)
     return table
@@ -64,7 +73,7 @@ export function readTable(bytes: Uint8Array, code: Uint8Array): RelocationTable 
   }
 }
 
-function readParts(input: ByteReader, code: Uint8Array): RelocationTable {
+function readParts({ input, hasVeneers }: OpenTable, code: Uint8Array): RelocationTable {
   const length = readLength(input)
   if (length !== code.length)
     throw new RelocError(
@@ -73,15 +82,42 @@ function readParts(input: ByteReader, code: Uint8Array): RelocationTable {
     )
   const { blob, shifts } = readBlob(input, length)
   const hash = hexBytes(input.raw(8))
+  const veneered = hasVeneers ? readVeneered(input, blob) : undefined
   const runs = readRuns(input, length)
-  const pointed = new Pointed(code, wrapAddress(blob.base + shifts[blob.own]), shifts)
+  const pointed = new Pointed(code, blob.base, blob.own, shifts, veneered)
   const groups = readGroups(input, blob, pointed)
   const splits = Array.from({ length: input.number(input.left, 'the number of split sites') }, () =>
     readSplit(input, blob),
   )
   if (input.left > 0) throw damagedTable(`${input.left} bytes are left over`)
   checkFields(blob, groups, splits)
-  return RelocationTable.create({ blob, groups, splits, runs: packRuns(runs, length), hash, shifts })
+  return RelocationTable.create({
+    blob,
+    groups,
+    splits,
+    runs: packRuns(runs, length),
+    hash,
+    shifts,
+    veneered,
+  })
+}
+
+function readVeneered(input: ByteReader, blob: Blob): Veneered {
+  const at = input.wide('the address of the veneers')
+  const length = input.number(2 ** 31, 'the length of the veneers')
+  const deltas = blob.covered.map(() => input.signed('how far a range has moved'))
+  let before = 0
+  const replaced = Array.from(
+    { length: input.number(input.left, 'the number of replaced instructions') },
+    (): Replaced => {
+      const offset = before + input.number(blob.length, 'the offset of an instruction')
+      const bytes = input.raw(input.number(15, 'the length of an instruction')).slice()
+      before = offset + bytes.length
+      if (bytes.length < 2 || before > blob.length) throw damagedTable('a replaced instruction is none')
+      return { offset, bytes }
+    },
+  )
+  return { at, length, deltas, replaced }
 }
 
 function readBlob(input: ByteReader, length: number): { blob: Blob; shifts: bigint[] } {

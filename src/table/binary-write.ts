@@ -1,6 +1,5 @@
 /** Writes the binary form of a table; its layout is drawn in binary.ts. */
 import { wrapAddress } from '../core/address.ts'
-import { RelocError } from '../core/errors.ts'
 import {
   bytesOfHex,
   CONSTANT_ANCHOR,
@@ -10,24 +9,21 @@ import {
   OPERATIONS,
   Pointed,
   VERSION,
+  VERSION_WITH_VENEERS,
 } from './binary.ts'
 import type { Blob } from './builder.ts'
 import type { SiteGroup, SplitSite } from './groups.ts'
 import { KIND_ROWS } from './kinds.ts'
 import type { CodeRun, RelocationTable } from './table.ts'
 import { ByteWriter } from './varint.ts'
+import type { Veneered } from './veneered.ts'
 
 /** See `RelocationTable.toBinary`. */
 export function writeTable(table: RelocationTable, code: Uint8Array): Uint8Array {
-  if (table.parts.veneered !== undefined)
-    throw new RelocError(
-      'bad-argument',
-      'The binary form holds no veneers. Keep the table as JSON (`toJSON`), or write the table of the code where it was.',
-    )
   table.check(code)
-  const { blob, groups, splits, shifts } = table.parts
+  const { blob, groups, splits, shifts, veneered } = table.parts
   const out = new ByteWriter()
-  out.raw(Uint8Array.from([...MAGIC, VERSION]))
+  out.raw(Uint8Array.from([...MAGIC, veneered === undefined ? VERSION : VERSION_WITH_VENEERS]))
   out.number(blob.length)
   out.number(blob.span - blob.length)
   out.wide(blob.base)
@@ -40,12 +36,27 @@ export function writeTable(table: RelocationTable, code: Uint8Array): Uint8Array
     out.wide(end - start)
   })
   out.raw(bytesOfHex(table.hash))
+  if (veneered !== undefined) writeVeneered(out, veneered)
   writeRuns(out, table.code())
-  writeStreams(out, groups, blob, new Pointed(code, table.base, shifts))
+  writeStreams(out, groups, blob, new Pointed(code, blob.base, blob.own, shifts, veneered))
   out.number(splits.length)
   for (const split of splits) writeSplit(out, split)
   out.raw(checksum(out.bytes()))
   return out.bytes().slice()
+}
+
+function writeVeneered(out: ByteWriter, { at, length, deltas, replaced }: Veneered): void {
+  out.wide(at)
+  out.number(length)
+  for (const delta of deltas) out.signed(delta)
+  out.number(replaced.length)
+  let before = 0
+  for (const { offset, bytes } of replaced) {
+    out.number(offset - before)
+    out.number(bytes.length)
+    out.raw(bytes)
+    before = offset + bytes.length
+  }
 }
 
 function writeRuns(out: ByteWriter, runs: readonly CodeRun[]): void {

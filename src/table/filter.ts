@@ -1,20 +1,22 @@
 /** A table of only those sites whose evidence is strong enough. */
 import { viewOf } from '../core/bytes.ts'
-import { groupBounds, groupSum, type SiteGroup } from './groups.ts'
+import { groupBounds, type SiteGroup } from './groups.ts'
 import { canonicalHash } from './hash.ts'
 import { ADDRESS_NONE, addressLevel } from './site.ts'
 import { RelocationTable } from './table.ts'
-import { withReplaced } from './veneered.ts'
+import { heldOffsets, wholeSum, withReplaced } from './veneered.ts'
 
 /**
  * `table` without the absolute and difference sites whose address evidence is weaker than `weakest` (a number of table/site.ts).
- * Relative sites need no evidence and stay. `code` is the blob as it is now; where nothing is dropped the result is `table` itself.
+ * Relative sites need no evidence and stay, and so do those whose instructions veneers stand in for: what they hold now fits no field.
+ * `code` is the blob as it is now; where nothing is dropped the result is `table` itself.
  */
 export function keepEvidence(table: RelocationTable, code: Uint8Array, weakest: number): RelocationTable {
   const strong = (evidence: number): boolean =>
     addressLevel(evidence) === ADDRESS_NONE || addressLevel(evidence) >= weakest
+  const original = withReplaced(code, table.parts.veneered)
   const groups = table.parts.groups.map((group) =>
-    group.evidence.every(strong) ? group : subset(code, table, group, strong),
+    group.evidence.every(strong) ? group : subset(original, table, group, strong),
   )
   const splits = table.parts.splits.filter((split) => strong(split.evidence))
   const kept = groups.reduce((sum, group) => sum + group.offsets.length, splits.length)
@@ -24,29 +26,37 @@ export function keepEvidence(table: RelocationTable, code: Uint8Array, weakest: 
     ...table.parts,
     groups: left,
     splits,
-    hash: canonicalHash(withReplaced(code, table.parts.veneered), left, splits),
+    hash: canonicalHash(original, left, splits),
   })
 }
 
+/** `original`: the code, with what veneers stand in for. */
 function subset(
-  code: Uint8Array,
+  original: Uint8Array,
   table: RelocationTable,
   group: SiteGroup,
   strong: (evidence: number) => boolean,
 ): SiteGroup {
-  const keep = [...group.evidence.keys()].filter((i) => strong(group.evidence[i]))
+  const { veneered } = table.parts
+  const held = new Set(heldOffsets(group.offsets, veneered))
+  const keep = [...group.evidence.keys()].filter(
+    (i) => strong(group.evidence[i]) || held.has(group.offsets[i]),
+  )
   const offsets = Uint32Array.from(keep, (i) => group.offsets[i])
   const targets = BigUint64Array.from(keep, (i) => group.targets[i])
   const { anchors } = group
-  const view = viewOf(code)
-  return {
+  const left = {
     ...group,
     offsets,
     targets,
     tails: Uint8Array.from(keep, (i) => group.tails[i]),
     anchors: anchors === undefined ? undefined : BigUint64Array.from(keep, (i) => anchors[i]),
     evidence: Uint8Array.from(keep, (i) => group.evidence[i]),
-    bounds: groupBounds(view, group.kind, offsets, targets, table.shiftOf(group.target)),
-    sum: groupSum(view, group.kind, offsets),
   }
+  // Where fields hold values of then, the next plan finds the bounds.
+  const bounds =
+    veneered === undefined
+      ? groupBounds(viewOf(original), group.kind, offsets, targets, table.shiftOf(group.target))
+      : undefined
+  return { ...left, bounds, sum: wholeSum(left, original, veneered) }
 }

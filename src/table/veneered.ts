@@ -2,7 +2,8 @@
  * What a move out of reach leaves behind in a table: which instructions give their place to a veneer's branch or to another form, and what they were.
  * A veneered table describes the *original* bytes and how far everything has moved since; a later move starts from those.
  */
-import { FIXED, movedSum, type SiteGroup } from './groups.ts'
+import { viewOf } from '../core/bytes.ts'
+import { FIXED, groupSum, movedSum, type SiteGroup } from './groups.ts'
 
 /** An instruction that was replaced in place. */
 export interface Replaced {
@@ -31,16 +32,33 @@ export function withReplaced(code: Uint8Array, veneered: Veneered | undefined): 
   return original
 }
 
-/** What the fields of a group hold together in the bytes that `withReplaced` gives: those of replaced instructions hold values of then. */
-export function heldSum(group: SiteGroup, veneered: Veneered | undefined): bigint {
-  if (veneered === undefined) return group.sum
-  const { deltas, replaced } = veneered
-  let [held, n] = [0, 0]
-  for (const offset of group.offsets) {
+/** Those of `offsets` (ascending) that lie in replaced instructions: fields that hold values of then. */
+export function heldOffsets(offsets: Uint32Array, veneered: Veneered | undefined): Uint32Array {
+  if (veneered === undefined) return new Uint32Array(0)
+  const { replaced } = veneered
+  let n = 0
+  return offsets.filter((offset) => {
     while (n < replaced.length && replaced[n].offset + replaced[n].bytes.length <= offset) n++
-    if (n < replaced.length && replaced[n].offset <= offset) held++
-  }
+    return n < replaced.length && replaced[n].offset <= offset
+  })
+}
+
+/** How far the value of a group's field has moved since the replaced bytes were taken. */
+function changeSince({ target, anchor }: SiteGroup, { deltas }: Veneered): bigint {
   const shift = (place: number): bigint => (place === FIXED ? 0n : deltas[place])
-  const change = shift(group.target) - shift(group.anchor)
-  return movedSum({ ...group, offsets: group.offsets.subarray(0, held) }, -change)
+  return shift(target) - shift(anchor)
+}
+
+/** What the fields of a group hold together in the bytes that `withReplaced` gives. */
+export const heldSum = (group: SiteGroup, veneered: Veneered | undefined): bigint =>
+  veneered === undefined
+    ? group.sum
+    : movedSum({ ...group, offsets: heldOffsets(group.offsets, veneered) }, -changeSince(group, veneered))
+
+/** `SiteGroup.sum` of a group whose fields are in `original`, the bytes that `withReplaced` gives. */
+export function wholeSum(group: SiteGroup, original: Uint8Array, veneered: Veneered | undefined): bigint {
+  const sum = groupSum(viewOf(original), group.kind, group.offsets)
+  if (veneered === undefined) return sum
+  const held = heldOffsets(group.offsets, veneered)
+  return movedSum({ ...group, sum, offsets: held }, changeSince(group, veneered))
 }

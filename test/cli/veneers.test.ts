@@ -21,25 +21,28 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(directory, { recursive: true }))
 
-it('writes veneers, says where they belong, and the way back needs none', async () => {
-  const there = await far('--veneers', path('v.bin'), '--write-table', path('b.json'), '--json')
-  expect(there.err).toContain('2 veneered instructions followed')
-  const { veneers } = JSON.parse(there.out) as { veneers: unknown }
-  const { length } = readFileSync(path('v.bin'))
-  expect(veneers).toEqual({ file: path('v.bin'), at: '0x7f0000000010', length })
-  const back = await relocate(
-    'b.bin',
-    '--table',
-    path('b.json'),
-    '--to',
-    '0x400000',
-    '-o',
-    path('c.bin'),
-    '--json',
-  )
-  expect(JSON.parse(back.out)).toMatchObject({ ok: true, veneers: null })
-  expect(readFileSync(path('c.bin'))).toEqual(BLOB)
-})
+it.each(['b.json', 'b.tbl'])(
+  'writes veneers and %s, says where they belong, and the way back needs none',
+  async (table) => {
+    const there = await far('--veneers', path('v.bin'), '--write-table', path(table), '--json')
+    expect(there.err).toContain('2 veneered instructions followed')
+    const { veneers } = JSON.parse(there.out) as { veneers: unknown }
+    const { length } = readFileSync(path('v.bin'))
+    expect(veneers).toEqual({ file: path('v.bin'), at: '0x7f0000000010', length })
+    const back = await relocate(
+      'b.bin',
+      '--table',
+      path(table),
+      '--to',
+      '0x400000',
+      '-o',
+      path('c.bin'),
+      '--json',
+    )
+    expect(JSON.parse(back.out)).toMatchObject({ ok: true, veneers: null })
+    expect(readFileSync(path('c.bin'))).toEqual(BLOB)
+  },
+)
 
 it('puts them where it is told, and keeps from the red zone', async () => {
   const at = ['--veneers', path('v.bin'), '--veneers-at', '0x7f0000001000', '--no-red-zone']
