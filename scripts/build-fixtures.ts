@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CALLS, FUNCTION_NEEDS, GS_AT } from './fixtures/calls.ts'
-import { type Section, SHF_WRITE, SHT_NOBITS, STT_FUNC, STT_OBJECT, type Symbol } from './fixtures/elf.ts'
+import { type Elf, type Section, SHF_WRITE, SHT_NOBITS, STT_FUNC, STT_OBJECT } from './fixtures/elf.ts'
 import { describeTools, FIXTURES_FOLDER, type Link, linkFixture } from './fixtures/link.ts'
 import { FIXTURES, type FixtureSpec } from './fixtures/spec.ts'
 import type { TrueSite } from './fixtures/truth.ts'
@@ -155,7 +155,7 @@ function describeFixture(spec: FixtureSpec, links: readonly Link[], length: numb
 }
 
 /** Words outside that whoever runs the fixture fills with functions of the C library. */
-function importsOf(symbols: readonly Symbol[]): Record<string, unknown> {
+function importsOf(symbols: Elf['symbols']): Record<string, unknown> {
   const imports = symbols
     .filter(({ name }) => name.startsWith('import_'))
     .map(({ name, value }) => ({ name: name.slice('import_'.length), address: hex(value) }))
