@@ -3,7 +3,7 @@ import { type Relocation, relocate } from '../../src/relocate/relocate.ts'
 import type { VeneerOptions } from '../../src/relocate/veneers.ts'
 import { RelocationTable } from '../../src/table/table.ts'
 import type { CpuState } from '../../test/support/native/state.ts'
-import type { Template } from './reach-cases.ts'
+import { isFarTransfer, type Template } from './reach-cases.ts'
 import {
   ABSENT,
   DATA,
@@ -69,8 +69,9 @@ function makeTail(used: number, state: CpuState, next: () => number): Uint8Array
 }
 
 /** What veneers may use, and where they are. */
-function makeRules({ branch }: Template, to: bigint, next: () => number): VeneerOptions {
-  const redZone = next() % 4 !== 0
+function makeRules({ branch, instruction }: Template, to: bigint, next: () => number): VeneerOptions {
+  // Without a red zone far transfers are refused.
+  const redZone = next() % 4 !== 0 || isFarTransfer(instruction)
   const scratch = branch !== undefined && (!redZone || next() % 4 === 0) ? 'r11' : undefined
   return { redZone, scratch, at: veneerPlace(to, next()) }
 }

@@ -31,8 +31,8 @@ export const CLASSES = [
 ] as const
 export type CaseClass = (typeof CLASSES)[number]
 
-/** How the operand is addressed: by rip, by eip (67h), by a displacement alone, or beside an index or a base. */
-export type Form = 'rip' | 'eip' | 'absolute' | 'index' | 'base'
+/** How the operand is addressed: by rip, by a displacement alone, or beside an index or a base; with 67h: by eip, beside what it cuts. */
+export type Form = 'rip' | 'eip' | 'absolute' | 'index' | 'index32' | 'base' | 'base32'
 
 /** An instruction whose field points nowhere yet. */
 export interface Template {
@@ -57,39 +57,56 @@ const WRITTEN_AS: Readonly<Record<Form, readonly (typeof FORMS)[number][]>> = {
   eip: ['[rip]'],
   absolute: ['[sib no base]'],
   index: ['[sib no base]'],
+  index32: ['[sib no base]'],
   base: ['[r+32]', '[sib+32]'],
+  base32: ['[r+32]', '[sib+32]'],
 }
 const DECODED_AS: Readonly<Record<Form, readonly number[]>> = {
   rip: [Memory.rip],
   eip: [Memory.eip],
   absolute: [Memory.absolute],
   index: [Memory.index],
+  index32: [Memory.index],
   base: [Memory.base],
+  base32: [Memory.base],
 }
 const effects = new RegisterEffects()
 const RSP = 4
 
-/** Loads of segment registers, far transfers, system instructions: no user program's, or no end. */
-function isExcluded({ map, opcode, encoding, modrm, flow, prefixes }: Instruction): boolean {
+/** ModRM.reg of far calls and jumps. */
+const FAR_TRANSFERS = [3, 5]
+
+/** A far call or jump: its pointer has a selector. */
+export const isFarTransfer = ({ map, opcode, encoding, modrm }: Instruction): boolean =>
+  encoding === Encoding.legacy && map === 0 && opcode === 0xff && FAR_TRANSFERS.includes((modrm >> 3) & 7)
+
+/** Loads of segment registers, far transfers to where 16 bits lead, system instructions: no user program's, or no end. */
+function isExcluded(instruction: Instruction): boolean {
+  const { map, opcode, encoding, modrm, flow, prefixes } = instruction
   if (encoding !== Encoding.legacy) return false
   const reg = (modrm >> 3) & 7
-  if (map === 0)
-    return opcode === 0x8e || (opcode === 0xff && (reg === 3 || reg === 5)) || flow === Flow.xbegin
+  const is16 = (prefixes & Prefix.p66) !== 0
+  if (map === 0) return opcode === 0x8e || (isFarTransfer(instruction) && is16) || flow === Flow.xbegin
   // A bit string as long as rsp says goes anywhere.
-  const isBits = [0xa3, 0xab, 0xb3, 0xbb].includes(opcode) && reg === RSP && (prefixes & Prefix.rexR) === 0
-  if (map === 1) return isBits || [0x00, 0x01, 0xb2, 0xb4, 0xb5].includes(opcode)
+  const isEndless = isBitString(instruction) && reg === RSP && (prefixes & Prefix.rexR) === 0
+  if (map === 1) return isEndless || [0x00, 0x01, 0xb2, 0xb4, 0xb5].includes(opcode)
   return false
 }
 
+const isBitString = ({ encoding, map, opcode }: Instruction): boolean =>
+  encoding === Encoding.legacy && map === 1 && [0xa3, 0xab, 0xb3, 0xbb].includes(opcode)
+
 /** Forms with an absolute displacement that are refused, or whose result is the address itself (that is among the immediates). */
 function isExcludedAbsolute(instruction: Instruction, form: Form): boolean {
-  const { map, opcode, encoding, modrm, prefixes } = instruction
+  const { map, opcode, encoding, flow, prefixes } = instruction
   if ((prefixes & (Prefix.fs | Prefix.gs)) !== 0) return true
-  if ((prefixes & Prefix.p67) !== 0 && form !== 'eip' && form !== 'absolute') return true
+  const isCut = (prefixes & Prefix.p67) !== 0 && form !== 'eip' && form !== 'absolute'
+  // What the CPU cuts of a bit string's address is more than its base.
+  if (isCut && (isGather(instruction) || isBitString(instruction) || flow !== Flow.next)) return true
+  // The stack is where no displacement of 32 bits leads anywhere.
   if (baseRegister(instruction) === RSP) return true
   if (encoding !== Encoding.legacy || map !== 0) return map === 2 && opcode === 0xf8
-  const isPush = opcode === 0xff && ((modrm >> 3) & 7) === 6
-  return opcode === 0x8d || ((opcode === 0x8f || isPush) && (form === 'index' || form === 'base'))
+  return opcode === 0x8d
 }
 
 /** Touches a cache line or nothing (0F 19 to 1B are nops where there is no MPX): no state changes, whatever it is. */
@@ -114,7 +131,7 @@ function classOf(instruction: Instruction, form: Form, used: number): CaseClass 
   if (isHint(instruction)) return 'hint'
   if (isGather(instruction)) return 'gather'
   if (form === 'eip' || (prefixes & Prefix.p67) !== 0) return 'addr32'
-  if (form !== 'rip') return form
+  if (form === 'absolute' || form === 'index' || form === 'base') return form
   if (encoding === Encoding.evex) return 'avx512'
   if (encoding !== Encoding.legacy) return used === 0 ? 'avx' : (used & (1 << RSP)) !== 0 ? 'rsp' : 'bmi'
   if (map === 0) {
@@ -184,7 +201,7 @@ export class TemplateMaker {
     writeEncoding(cell * FORMS.length + FORMS.indexOf(written), next() % 8 === 0, next, this.#bytes, 0)
     // lock and the segments are rare in what was written.
     const r = lock ? 0 : next() & 15
-    if (form === 'eip') this.#prefix(0x67)
+    if (form === 'eip' || form === 'index32' || form === 'base32') this.#prefix(0x67)
     else if (r < 3) this.#prefix([0xf0, 0x65, 0x64][r])
     if (this.#decoder.decode(0, instruction) === 0) return undefined
     if (form === 'absolute' && instruction.memory === Memory.index) {

@@ -71,7 +71,7 @@ const FORM_OF: Partial<Readonly<Record<CaseClass, readonly Form[]>>> = {
   absolute: ['absolute'],
   index: ['index'],
   base: ['base'],
-  addr32: ['eip', 'absolute'],
+  addr32: ['eip', 'absolute', 'index32', 'base32'],
   gather: ['index'],
   hint: ['rip', 'absolute', 'index', 'base'],
 }

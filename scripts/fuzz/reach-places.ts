@@ -20,6 +20,9 @@ export const STACK = 0x3000_0000_0000n
 export const LOW_HOME = 0x1000_0000n
 export const LOW_DATA = 0x2000_0000n
 const LOW_NEAR = 0x3000_0000n
+/** Linux's selector of 64-bit user code; a target that 32 bits hold, and what a far pointer to it is when read as m16:64. */
+export const CODE_SELECTOR = 0x33n
+export const LOW_TARGET = 0x6000_0000n
 
 const GIB = 1n << 30n
 const EDGE = 1n << 31n
@@ -49,8 +52,10 @@ export async function mapReach(harness: NativeHarness): Promise<void> {
   for (const at of [HOME, HOME - 0x10_0000n, LOW_HOME, LOW_NEAR, FAR.far, FAR.farthest, FAR_VENEERS])
     await harness.map(at, 4 * PAGE, 'rx')
   for (const at of [DATA - EDGE, DATA + EDGE]) await harness.map(at - BYTES(1), 16 * PAGE, 'rx')
-  await harness.map(TARGET, PAGE, 'rx')
-  await harness.write(TARGET, leaveBy(1))
+  for (const at of [TARGET, LOW_TARGET, LOW_TARGET | (CODE_SELECTOR << 32n)]) {
+    await harness.map(at, PAGE, 'rx')
+    await harness.write(at, leaveBy(1))
+  }
 }
 
 /** `jmp [rip]` and the address of an exit: leaves from anywhere, touching nothing. */

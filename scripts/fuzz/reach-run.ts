@@ -1,6 +1,7 @@
 /**
  * Runs cases of the reach fuzzer: the instruction where it was and where it was moved to, in the same state, and what differs afterwards.
  */
+import { wrapAddress } from '../../src/core/address.ts'
 import { hexBytes } from '../../src/core/bytes.ts'
 import type { Relocation } from '../../src/relocate/relocate.ts'
 import { formatInstruction } from '../../src/x86/iced.ts'
@@ -9,6 +10,7 @@ import type { NativeCase, NativeResult } from '../../test/support/native/batch.t
 import type { NativeHarness } from '../../test/support/native/harness.ts'
 import { diffStates } from '../../test/support/native/state.ts'
 import { homeCode, makeCase, moveCase, type ReachCase } from './reach-case.ts'
+import { isFarTransfer } from './reach-cases.ts'
 import { type Place, WINDOW } from './reach-places.ts'
 import { canChange, STATUS } from './reach-state.ts'
 
@@ -142,7 +144,9 @@ function differentFault(
     if (mapped !== old) return `the fault of ${old} maps to ${mapped}`
   }
   const isSame =
-    a.signalName !== 'SIGSEGV' || a.address === b.address || a.address - home.data === b.address - away.data
+    a.signalName !== 'SIGSEGV' ||
+    a.address === b.address ||
+    wrapAddress(a.address - home.data) === wrapAddress(b.address - away.data)
   return isSame ? undefined : `the fault is about ${a.address.toString(16)}, moved ${b.address.toString(16)}`
 }
 
@@ -168,7 +172,8 @@ const hasChanged = (item: ReachCase, result: NativeResult): boolean =>
 function stackOf({ template, stack, veneers }: ReachCase, result: NativeResult, delta: bigint): Uint8Array {
   const bytes = result.memory[1].slice()
   const { branch, caseClass } = template
-  const isCall = result.exit === 1 && branch === 'call'
+  const isFar = isFarTransfer(template.instruction)
+  const isCall = result.exit === 1 && branch === 'call' && !isFar
   /** Bytes in the window below `end`, as they were. */
   const forget = (start: number, end: number): void =>
     bytes.set(stack.subarray(256 - BELOW + start, 256 - BELOW + end), start)
@@ -179,6 +184,8 @@ function stackOf({ template, stack, veneers }: ReachCase, result: NativeResult, 
   const used = isCall ? BELOW - 8 : BELOW
   // An indirect branch goes through the 16 bytes below the return address.
   if (branch !== undefined && caseClass !== 'branch') forget(used - 16, used)
+  // So does a far one, with more, and a far call returns to the veneer.
+  if (isFar) forget(used - 24, used)
   if (veneers.redZone === false) forget(0, BELOW - pushed(template, isCall))
   return bytes
 }

@@ -2,8 +2,8 @@
 import { baseRegister, indexRegister } from '../../src/x86/effects.ts'
 import { Encoding, Flow, type Instruction, Prefix } from '../../src/x86/instruction.ts'
 import type { CpuState } from '../../test/support/native/state.ts'
-import { isHint, type Template } from './reach-cases.ts'
-import { STACK, TARGET } from './reach-places.ts'
+import { isFarTransfer, isHint, type Template } from './reach-cases.ts'
+import { CODE_SELECTOR, LOW_TARGET, STACK, TARGET } from './reach-places.ts'
 
 const RSP = 4
 const CARRY = 0x1
@@ -41,7 +41,7 @@ export function randomState(state: CpuState, next: () => number): void {
 /** What an operand in memory has to be a multiple of, lest it fault. */
 export function alignmentOf({ caseClass, kind, instruction: { encoding, map } }: Template): number {
   // No operand may lie across 4 GB, where 32-bit addresses end.
-  if (kind === 'eip32') return 512
+  if (kind === 'eip32' || (kind === 'abs32' && caseClass !== 'immediate')) return 512
   if (caseClass === 'lock') return 16
   if (caseClass === 'gather' || caseClass === 'immediate') return 8
   return map > 0 || encoding !== Encoding.legacy ? 64 : 8
@@ -67,10 +67,30 @@ export function prepareAddress(
     return 0
   }
   const step = alignmentOf(template)
+  if ((instruction.prefixes & Prefix.p67) !== 0 && (base >= 0 || index >= 0))
+    return prepareCut(instruction, state, -64 * (next() & 1), next)
   if (base >= 0) state.set(base, BigInt(step * (next() & 3)))
   if (index >= 0) state.set(index, BigInt(step * (next() & 1)))
   const scaled = index < 0 ? 0 : Number(state.get(index)) << (instruction.sib >> 6)
   return scaled + (base < 0 ? 0 : Number(state.get(base)))
+}
+
+/** Base and index that come to \`distance\` in 32 bits, and to anything in 64. */
+function prepareCut(instruction: Instruction, state: CpuState, distance: number, next: () => number): number {
+  const base = baseRegister(instruction)
+  const index = indexRegister(instruction)
+  const high = (low: number): bigint => (BigInt(next()) << 32n) | BigInt(low >>> 0)
+  if (base === index) {
+    state.set(base, high(0))
+    return 0
+  }
+  const scale = instruction.sib >> 6
+  const part = base < 0 ? distance & -(1 << scale) : next()
+  if (index >= 0) state.set(index, high(base < 0 ? part >> scale : part))
+  if (base < 0) return part
+  const scaled = index < 0 ? 0 : part << scale
+  state.set(base, high(distance - scaled))
+  return distance
 }
 
 /** Small indices, a mask that lets some of them through. */
@@ -107,7 +127,11 @@ export function prepareData({ instruction, branch }: Template, data: Uint8Array,
   const { opcode, map, encoding, modrm } = instruction
   const view = new DataView(data.buffer)
   const reg = (modrm >> 3) & 7
-  if (branch !== undefined) view.setBigUint64(at, TARGET, true)
+  if (isFarTransfer(instruction)) {
+    // m16:32; as m16:64, where the maker reads that, it leads to the second of the low targets.
+    view.setBigUint64(at, LOW_TARGET | (CODE_SELECTOR << 32n), true)
+    view.setUint16(at + 8, Number(CODE_SELECTOR), true)
+  } else if (branch !== undefined) view.setBigUint64(at, TARGET, true)
   if (encoding !== Encoding.legacy) return
   if (isDivision(instruction)) {
     data[at] = (data[at] | 0x40) & 0x7f
