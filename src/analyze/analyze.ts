@@ -20,6 +20,7 @@ import { createTableDecoder } from '../x86/scanner.ts'
 import { Background } from './background.ts'
 import { Candidates } from './candidates.ts'
 import { type CodeMap, mapCode } from './code-map.ts'
+import { addExceptionTables, findFrames, findLanguageData, hintsOf } from './frames.ts'
 import { GotWatcher } from './got.ts'
 import { type CheckedHints, checkHints, type Hints } from './hints.ts'
 import { Judge } from './judge.ts'
@@ -120,7 +121,9 @@ class Analysis {
 
   run(): Findings {
     const code = this.#code
-    const hints = checkHints(this.#options.hints, code.length, this.#blob.base)
+    const { base } = this.#blob
+    const frames = findFrames(code, base)
+    const hints = hintsOf(frames, checkHints(this.#options.hints, code.length, base))
     this.#problems.push(...hints.problems)
     const { span } = this.#blob
     const decoder = this.#decoder
@@ -143,6 +146,8 @@ class Analysis {
     const places = new Places(code, span, map, decoder)
     const view = viewOf(code)
     addJumpTables(map.tables, view, this.#window, map.marks, this.#builder)
+    const exceptions = [...frames, ...findLanguageData(code, map.data, base)]
+    addExceptionTables(exceptions, this.#window, map.marks, this.#builder)
     this.#collectSpread(map, places)
     const judge = new Judge({
       candidates: this.#candidates,

@@ -351,7 +351,7 @@ function finishMap(
 
 /** [start, end) without the ranges that are data by hint. */
 function splitAtData(hints: CheckedHints, start: number, end: number, marks: Uint8Array): [number, number][] {
-  if (!hints.ranged) return [[start, end]]
+  if (hints.ranges.length === 0) return [[start, end]]
   const pieces: [number, number][] = []
   let from = start
   for (const range of hints.ranges) {

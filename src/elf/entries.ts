@@ -1,4 +1,5 @@
 /** Addresses where the file says that execution starts: each is certain, none is needed. */
+import { type FrameEntry, frameAddress, frameEntries } from '../core/unwind.ts'
 import { readField } from '../core/bytes.ts'
 import {
   DT_FINI,
@@ -17,7 +18,6 @@ import { readRecords } from './records.ts'
 import { hasBytes, SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_PREINIT_ARRAY } from './sections.ts'
 import { loaderRecords } from './structures.ts'
 import { STT_FUNC, STT_GNU_IFUNC, STT_SECTION } from './symbols.ts'
-import { type FrameEntry, frameAddress, frameEntries } from './unwind.ts'
 
 /** R_X86_64_PLT32: the target of a call or a jump, and never of anything else. */
 const PLT32 = 4

@@ -15,7 +15,7 @@ import { isFixed, RECORD_TYPES, readRecords, recordName } from './records.ts'
 import { type Reference, ReferenceReader } from './references.ts'
 import { hasBytes, isGot, type Section } from './sections.ts'
 import { loaderRecords, packedRecords, structureFields } from './structures.ts'
-import { frameEntries } from './unwind.ts'
+import { frameEntries } from '../core/unwind.ts'
 
 /** What of the file moves: the addresses of the blob, and how what a record names tells whether it moves with it. */
 export interface Extent {

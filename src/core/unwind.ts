@@ -8,8 +8,7 @@
  *           for L and R the encodings of pointers in its FDEs
  *     FDE   length, distance back to its CIE, pointer to the code (R), bytes of code, then a pointer (L) to language data
  */
-import { wrapAddress } from '../core/address.ts'
-import { readField } from '../core/bytes.ts'
+import { EncodedCursor, type EncodedPointer, OMITTED } from './encoded-pointer.ts'
 
 /** Addresses `[start, end)` that one entry describes. */
 export interface FrameRange {
@@ -17,93 +16,27 @@ export interface FrameRange {
   readonly end: bigint
 }
 
-/** A pointer in an entry. */
-export interface FramePointer {
-  /** Of the field. */
-  readonly address: bigint
-  readonly width: 2 | 4 | 8
-  readonly signed: boolean
-  /** Whether the value is relative to the field's own address. */
-  readonly relative: boolean
-  /** What it points at, modulo 2^64. */
-  readonly target: bigint
-}
-
-/** What one entry says: an FDE's range, and the pointers that are in it. */
+/** What one entry says: an FDE's range, its language data (LSDA), and the pointers that are in it. */
 export interface FrameEntry {
   readonly range: FrameRange | undefined
-  readonly pointers: readonly FramePointer[]
+  readonly language: bigint | undefined
+  readonly pointers: readonly EncodedPointer[]
+  /** Offset of the next entry. */
+  readonly end: number
 }
 
-/** DW_EH_PE: the low four bits say how wide a pointer is and whether it is signed ... */
-const FORMATS: Readonly<{ [format: number]: readonly [width: 2 | 4 | 8, signed: boolean] }> = {
-  0: [8, false],
-  2: [2, false],
-  3: [4, false],
-  4: [8, false],
-  8: [8, true],
-  10: [2, true],
-  11: [4, true],
-  12: [8, true],
-}
-/** ... the next three what it is relative to; the top one (to a pointer, not to the thing) does not change what the field holds. */
-const RELATIVE = 0x70
-const PC_RELATIVE = 0x10
-const OMITTED = 0xff
 /** Known ones have up to six letters ("zPLRSB"). */
 const LONGEST_AUGMENTATION = 8
-
-/** Reads an entry's fields one after another; past its end everything is 0 and every pointer missing. */
-class Cursor {
-  readonly #view: DataView
-  readonly #end: number
-  /** Address of the view's byte 0. */
-  readonly #bias: bigint
-  #at: number
-
-  constructor(view: DataView, at: number, end: number, bias: bigint) {
-    this.#view = view
-    this.#at = at
-    this.#end = end
-    this.#bias = bias
-  }
-
-  byte(): number {
-    return this.#at < this.#end ? this.#view.getUint8(this.#at++) : 0
-  }
-  skipLeb(): void {
-    while (this.byte() >= 128);
-  }
-  /** A number in the format of `encoding`; undefined where the entry is too short or the format unknown. */
-  number(encoding: number): { value: bigint; width: 2 | 4 | 8; signed: boolean } | undefined {
-    const format = FORMATS[encoding & 15]
-    if (encoding === OMITTED || format === undefined || this.#end - this.#at < format[0]) return undefined
-    const [width, signed] = format
-    const bits = readField(this.#view, this.#at, width)
-    this.#at += width
-    return { value: signed ? BigInt.asIntN(8 * width, bits) : bits, width, signed }
-  }
-  /** A pointer; undefined also where it is relative to something that is not known here. */
-  pointer(encoding: number): FramePointer | undefined {
-    const address = this.#bias + BigInt(this.#at)
-    const relative = (encoding & RELATIVE) === PC_RELATIVE
-    if (!relative && (encoding & RELATIVE) !== 0) return undefined
-    const number = this.number(encoding)
-    if (number === undefined) return undefined
-    const { value, width, signed } = number
-    return { address, width, signed, relative, target: wrapAddress(relative ? address + value : value) }
-  }
-}
 
 interface Common {
   readonly code: number
   readonly language: number
   readonly augmented: boolean
-  readonly personality: FramePointer | undefined
+  readonly personality: EncodedPointer | undefined
 }
 const UNKNOWN: Common = { code: OMITTED, language: OMITTED, augmented: false, personality: undefined }
 
-function readCommon(cursor: Cursor): Common {
+function readCommon(cursor: EncodedCursor): Common {
   const version = cursor.byte()
   if (version !== 1 && version !== 3) return UNKNOWN
   let letters = ''
@@ -112,14 +45,14 @@ function readCommon(cursor: Cursor): Common {
     if (letters.length > LONGEST_AUGMENTATION) return UNKNOWN
   }
   if (letters !== '' && letters[0] !== 'z') return UNKNOWN
-  cursor.skipLeb()
-  cursor.skipLeb()
+  cursor.uleb()
+  cursor.uleb()
   if (version === 1) cursor.byte()
-  else cursor.skipLeb()
+  else cursor.uleb()
   if (letters === '') return { code: 0, language: OMITTED, augmented: false, personality: undefined }
-  cursor.skipLeb()
+  cursor.uleb()
   let [code, language] = [0, OMITTED]
-  let personality: FramePointer | undefined
+  let personality: EncodedPointer | undefined
   for (const letter of letters.slice(1)) {
     if (letter === 'R') code = cursor.byte()
     else if (letter === 'L') language = cursor.byte()
@@ -131,16 +64,18 @@ function readCommon(cursor: Cursor): Common {
   return { code, language, augmented: true, personality }
 }
 
-function readEntry(cursor: Cursor, common: Common): FrameEntry {
+function readEntry(cursor: EncodedCursor, common: Common, end: number): FrameEntry {
   const start = cursor.pointer(common.code)
   const length = cursor.number(common.code & 7)
-  if (start === undefined || length === undefined) return { range: undefined, pointers: [] }
-  if (common.augmented) cursor.skipLeb()
+  if (start === undefined || length === undefined)
+    return { range: undefined, language: undefined, pointers: [], end }
+  if (common.augmented) cursor.uleb()
   const language = common.augmented ? cursor.pointer(common.language) : undefined
-  // A missing one is 0, whatever it is relative to; entries for code that was dropped have length 0.
-  const missing = language === undefined || language.target === (language.relative ? language.address : 0n)
   const range = length.value === 0n ? undefined : { start: start.target, end: start.target + length.value }
-  return { range, pointers: missing ? [start] : [start, language] }
+  // A missing one is 0, whatever it is relative to; entries for code that was dropped have length 0.
+  if (language === undefined || language.target === (language.relative ? language.address : 0n))
+    return { range, language: undefined, pointers: [start], end }
+  return { range, language: language.target, pointers: [start, language], end }
 }
 
 /** An entry at `at`: where its CIE pointer is, and where the next begins; undefined at the end and where it is damaged. */
@@ -168,7 +103,7 @@ export function* frameEntries(
   const commonAt = (at: number): Common => {
     const entry = at < start ? undefined : entryAt(view, at, end)
     if (entry === undefined || view.getUint32(entry.id, true) !== 0) return UNKNOWN
-    return readCommon(new Cursor(view, entry.id + 4, entry.next, bias))
+    return readCommon(new EncodedCursor(view, entry.id + 4, entry.next, bias))
   }
   // Only the last CIE is kept: entries follow theirs, and a file that says otherwise costs time, not memory.
   let last = -1
@@ -178,8 +113,9 @@ export function* frameEntries(
     const back = view.getUint32(id, true)
     const owner = back === 0 ? at : id - back
     if (owner !== last) common = commonAt((last = owner))
-    if (back !== 0) yield readEntry(new Cursor(view, id + 4, next, bias), common)
-    else if (common.personality !== undefined) yield { range: undefined, pointers: [common.personality] }
+    if (back !== 0) yield readEntry(new EncodedCursor(view, id + 4, next, bias), common, next)
+    else if (common.personality !== undefined)
+      yield { range: undefined, language: undefined, pointers: [common.personality], end: next }
     at = next
   }
 }
@@ -192,5 +128,5 @@ export function frameAddress(
   address: bigint,
 ): bigint | undefined {
   if (end - start < 4 || view.getUint8(start) !== 1) return undefined
-  return new Cursor(view, start + 4, end, address - BigInt(start)).pointer(view.getUint8(start + 1))?.target
+  return new EncodedCursor(view, start + 4, end, address - BigInt(start)).pointer(view.getUint8(start + 1))?.target
 }
