@@ -33,9 +33,7 @@ export function readLanguageData(view: DataView, at: number, bias: bigint): Lang
   const bytes = cursor.uleb()
   const actions = cursor.at + bytes
   if (actions > view.byteLength || !readCallSites(cursor, encoding, actions)) return undefined
-  return types === OMITTED
-    ? { end: actions, types: [] }
-    : readTypes(view, { types, typesEnd, actions, bias })
+  return types === OMITTED ? { end: actions, types: [] } : readTypes(view, { types, typesEnd, actions, bias })
 }
 
 /** Whether call sites, ascending, end at `end`. */

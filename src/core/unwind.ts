@@ -128,5 +128,6 @@ export function frameAddress(
   address: bigint,
 ): bigint | undefined {
   if (end - start < 4 || view.getUint8(start) !== 1) return undefined
-  return new EncodedCursor(view, start + 4, end, address - BigInt(start)).pointer(view.getUint8(start + 1))?.target
+  return new EncodedCursor(view, start + 4, end, address - BigInt(start)).pointer(view.getUint8(start + 1))
+    ?.target
 }

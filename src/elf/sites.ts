@@ -8,6 +8,7 @@
 import { wrapAddress } from '../core/address.ts'
 import { hexBytes, viewOf } from '../core/bytes.ts'
 import type { Problem } from '../core/errors.ts'
+import { frameEntries } from '../core/unwind.ts'
 import type { SiteInput } from '../table/from-sites.ts'
 import type { SiteKind } from '../table/kinds.ts'
 import { type ElfFile, recordsOf } from './file.ts'
@@ -15,7 +16,6 @@ import { isFixed, RECORD_TYPES, readRecords, recordName } from './records.ts'
 import { type Reference, ReferenceReader } from './references.ts'
 import { hasBytes, isGot, type Section } from './sections.ts'
 import { loaderRecords, packedRecords, structureFields } from './structures.ts'
-import { frameEntries } from '../core/unwind.ts'
 
 /** What of the file moves: the addresses of the blob, and how what a record names tells whether it moves with it. */
 export interface Extent {

@@ -1,0 +1,55 @@
+/** Words of data in range: where compilers put pointers, and where only packed records do. */
+import { describe, expect, it } from 'vitest'
+import { analyze } from '../../src/analyze/analyze.ts'
+
+const BASE = 0x40_0000n
+const FUNCTION = [0x55, 0x48, 0x89, 0xe5, 0x31, 0xc0, 0x5d, 0xc3]
+
+/** 1 KiB of functions, every 16 bytes, and `size` bytes of data behind them, filled by `write`. */
+function sitesOf(size: number, write: (view: DataView) => void): number[] {
+  const bytes = new Uint8Array(0x400 + size)
+  for (let at = 0; at < 0x400; at += 16)
+    bytes.set([...FUNCTION, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc], at)
+  write(new DataView(bytes.buffer, 0x400))
+  const ranges = [
+    { start: 0, end: 0x400, kind: 'code' as const },
+    { start: 0x400, end: bytes.length, kind: 'data' as const },
+  ]
+  return analyze(bytes, { base: BASE, hints: { ranges } })
+    .sites()
+    .map(({ offset }) => offset - 0x400)
+}
+
+const pointer = (view: DataView, at: number, offset: number): void =>
+  view.setBigUint64(at, BASE + BigInt(offset), true)
+
+describe('pointers in data', () => {
+  it('a packed record of two is found', () => {
+    expect(
+      sitesOf(256, (view) => {
+        view.setUint8(0x80, 7)
+        pointer(view, 0x81, 0x10)
+        pointer(view, 0x8b, 0x410)
+      }),
+    ).toEqual([0x81, 0x8b])
+  })
+
+  it('the same two in 64 KiB of other data are chance', () => {
+    expect(
+      sitesOf(1 << 16, (view) => {
+        for (let at = 0; at < 1 << 16; at += 4) view.setUint32(at, Math.imul(at + 1, 0x9e37_79b1), true)
+        pointer(view, 0x81, 0x10)
+        pointer(view, 0x8b, 0x410)
+      }),
+    ).toEqual([])
+  })
+
+  it('a run of 4-byte pointers', () => {
+    expect(
+      sitesOf(256, (view) => {
+        for (const [i, offset] of [0x10, 0x150, 0x408, 0x2a0].entries())
+          view.setUint32(0x40 + 4 * i, Number(BASE) + offset, true)
+      }),
+    ).toEqual([0x40, 0x44, 0x48, 0x4c])
+  })
+})
