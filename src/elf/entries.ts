@@ -1,5 +1,4 @@
 /** Addresses where the file says that execution starts: each is certain, none is needed. */
-
 import { readField } from '../core/bytes.ts'
 import { type FrameEntry, frameAddress, frameEntries } from '../core/unwind.ts'
 import {
@@ -18,7 +17,6 @@ import { PT_GNU_EH_FRAME } from './header.ts'
 import { readRecords } from './records.ts'
 import { hasBytes, SHT_FINI_ARRAY, SHT_INIT_ARRAY, SHT_PREINIT_ARRAY } from './sections.ts'
 import { loaderRecords } from './structures.ts'
-
 import { STT_FUNC, STT_GNU_IFUNC, STT_SECTION } from './symbols.ts'
 
 /** R_X86_64_PLT32: the target of a call or a jump, and never of anything else. */
