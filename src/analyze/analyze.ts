@@ -33,7 +33,6 @@ import { limitProblems } from './problems.ts'
 import { Reach } from './reach.ts'
 import { addSelfRelative } from './self-relative.ts'
 import { SliceWatcher } from './slices.ts'
-import { isWatched } from './watched.ts'
 import { Window } from './window.ts'
 
 export interface AnalyzeOptions extends BlobOptions, ProgressOptions {
@@ -178,8 +177,6 @@ class Analysis {
       code: this.#code,
       map,
       decoder: this.#decoder,
-      kind: this.#options.decoder,
-      cpu: this.#options.cpu,
       places,
       window: this.#window,
       entries: hints.entries.length > 0 ? hints.entries : [0],
@@ -197,10 +194,8 @@ class Analysis {
       this.#background,
     )
     const instruction = new Instruction()
-    const { notable } = map
     let report = PROGRESS_STEP
-    for (let i = 0; i < notable.length; i++) {
-      const at = notable[i]
+    for (const at of map.operands) {
       this.#decoder.decode(at, instruction)
       operands.collect(instruction)
       if (instruction.branchSize !== 0) this.#checkPrefix(instruction)
@@ -239,14 +234,12 @@ class Analysis {
   #collectSpread(map: CodeMap, places: Places): void {
     const code = this.#code
     const decoder = this.#decoder
-    const { starts, marks, outside } = map
+    const { marks, outside } = map
     const got = map.selfLabels > 0 ? new GotWatcher(code) : undefined
     const labels = new LabelWatcher(code, this.#builder)
     const slices = new SliceWatcher(code, this.#builder)
     const instruction = new Instruction()
-    for (let i = 0; i < starts.length; i++) {
-      const at = starts[i]
-      if (got === undefined && !isWatched(code, at)) continue
+    for (const at of got === undefined ? map.watched : map.starts) {
       decoder.decode(at, instruction)
       got?.watch(instruction)
       labels.watch(instruction)

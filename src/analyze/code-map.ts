@@ -16,7 +16,7 @@ import { readForms } from './forms.ts'
 import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
 import { findJumps, findJumpTables, type JumpTable } from './jump-tables.ts'
-import { concat, EMPTY, notableOf, type Swept, sweepCode } from './linear.ts'
+import { concat, EMPTY, type Swept, sweepCode, type ToDo, toDo } from './linear.ts'
 import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
 import { followOverlaps, placeOverlaps } from './overlap.ts'
@@ -27,7 +27,7 @@ import { dropStrange, ISLAND } from './strange.ts'
 import type { Window } from './window.ts'
 import { findZones } from './zones.ts'
 
-export interface CodeMap {
+export interface CodeMap extends ToDo {
   /** Pairs of offsets, ascending: each run decodes linearly from its start to exactly its end. */
   readonly runs: Uint32Array
   /** Pairs of offsets of what is not code. */
@@ -37,8 +37,6 @@ export interface CodeMap {
   readonly bits: StartBits
   /** Where instructions start that share bytes with those: branches lead into their middle. */
   readonly shared: readonly number[]
-  /** Starts of what can hold sites: relative operands that leave the blob, constants in or beside the covered ranges, odd ones. */
-  readonly notable: Uint32Array
   /** Number of instructions that look like large-model position-independent code taking its own address. */
   readonly selfLabels: number
   readonly outside: OutsideTargets
@@ -345,8 +343,8 @@ function finishMap(
   const bits = new StartBits(code.length)
   bits.add(starts)
   const packed = Uint32Array.from(runs)
-  const notable = notableOf(input, swept, starts, careful, zoneTest(zones))
-  return { runs: packed, data: gapsBetween(packed, code.length), starts, bits, notable }
+  const todo = toDo(input, swept, starts, careful, zoneTest(zones))
+  return { runs: packed, data: gapsBetween(packed, code.length), starts, bits, ...todo }
 }
 
 /** [start, end) without the ranges that are data by hint. */

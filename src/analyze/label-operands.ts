@@ -30,7 +30,7 @@ import { Place, type Places } from './places.ts'
 import { CALLER_SAVED } from './slice-values.ts'
 
 /** Bytes between a label and its use, at the most. */
-const REACH = 1 << 14
+export const LABEL_REACH = 1 << 14
 
 interface LabelUse {
   /** Offset of the field. */
@@ -107,7 +107,7 @@ export class LabelWatcher {
   #use(register: number, offset: number, instruction: Instruction): void {
     if (register < 0 || this.#since[register] < 0) return
     const from = this.#since[register]
-    if (instruction.offset - from > REACH) return
+    if (instruction.offset - from > LABEL_REACH) return
     const label = this.#labels[register]
     const value = this.#view.getInt32(offset, true)
     const target = label + value

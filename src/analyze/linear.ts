@@ -1,9 +1,11 @@
 /** The linear reading of a blob: where instructions start if one follows another, where they point, and which of them can hold sites. */
 import type { ProgressOptions } from '../core/progress.ts'
+import { Flow, Instruction, Memory } from '../x86/instruction.ts'
 import { findNotable } from '../x86/notable.ts'
 import { sweep } from '../x86/sweep.ts'
 import type { MapInput } from './code-map.ts'
 import { findReferences, type References } from './references.ts'
+import { WatchedRegisters } from './watched.ts'
 
 export interface Swept {
   readonly starts: Uint32Array
@@ -58,53 +60,48 @@ export function concat(parts: readonly Uint32Array[]): Uint32Array {
   return whole
 }
 
-/** What an instruction's first byte says of 8-byte constants: nothing; REX, so the opcode follows; a moffs opcode, or a rarer prefix to look behind. */
-const WIDE_FIRST = new Uint8Array(256)
-for (let rex = 0x40; rex < 0x50; rex++) WIDE_FIRST[rex] = 1
-for (const byte of [0xa0, 0xa1, 0xa2, 0xa3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x67]) WIDE_FIRST[byte] = 2
-
-/** Starts of what can hold an 8-byte constant. */
-function findWide(code: Uint8Array, starts: Uint32Array): number[] {
-  const found: number[] = []
-  for (let i = 0; i < starts.length; i++) {
-    const start = starts[i] | 0
-    const first = WIDE_FIRST[code[start]]
-    if (first === 0) continue
-    if (first === 1) {
-      const opcode = code[start + 1]
-      // movabs is B8+ with REX.W; of moffs every form.
-      const movabs = (code[start] & 8) !== 0 && (opcode & 0xf8) === 0xb8
-      if (!movabs && (opcode & 0xfc) !== 0xa0) continue
-    }
-    found.push(start)
-  }
-  return found
+/** Which instructions there is something to do about: offsets, ascending. */
+export interface ToDo {
+  /** Can hold sites: they point outside, hold constants near the covered ranges, are odd, or were read with care. */
+  readonly operands: Uint32Array
+  /** Divert the flow or take an address: they end blocks. */
+  readonly ends: Uint32Array
+  /** May put an address together. */
+  readonly watched: Uint32Array
 }
 
-/** What the sites are looked for in: instructions that point outside, that hold constants near the covered ranges, odd ones, and all that were read with care. */
-export function notableOf(
+/** What there is to do about the instructions at `starts`; `careful` are those in zones. */
+export function toDo(
   input: MapInput,
   swept: Swept,
   starts: Uint32Array,
   careful: readonly number[],
   inZone: (offset: number) => boolean,
-): Uint32Array {
+): ToDo {
+  const { code, cpu, window } = input
+  if (input.kind === 'iced') return { operands: starts, ends: endsOf(input, starts), watched: starts }
+  const watch = new WatchedRegisters(code)
+  const found = findNotable(code, starts, { cpu, window: window.neighbourhood(), watch })
   const { outsideSources, odd } = swept.references
-  const window = input.window.neighbourhood()
-  let constants: ArrayLike<number> = starts
-  if (input.kind !== 'iced')
-    constants = input.window.isHigh
-      ? findWide(input.code, starts)
-      : findNotable(input.code, starts, { cpu: input.cpu, window })
   const solid = (list: readonly number[]): number[] => list.filter((start) => !inZone(start))
-  return mergeAscending(
-    solid(outsideSources),
-    Uint32Array.from([...solid(odd), ...careful, ...Array.from(constants)]).sort(),
+  const operands = mergeAscending(
+    mergeAscending(found.constants, Uint32Array.from(careful)),
+    mergeAscending(Uint32Array.from(solid(outsideSources)), Uint32Array.from(solid(odd))),
   )
+  return { operands, ends: found.ends, watched: found.watched }
+}
+
+/** The same ends, by any decoder. */
+function endsOf({ decoder }: MapInput, starts: Uint32Array): Uint32Array {
+  const instruction = new Instruction()
+  return starts.filter((start) => {
+    decoder.decode(start, instruction)
+    return instruction.flow !== Flow.next || instruction.memory >= Memory.rip
+  })
 }
 
 /** Two ascending lists as one, each offset once. */
-export function mergeAscending(a: ArrayLike<number>, b: ArrayLike<number>): Uint32Array {
+export function mergeAscending(a: Uint32Array, b: Uint32Array): Uint32Array {
   const merged = new Uint32Array(a.length + b.length)
   let count = 0
   for (let i = 0, k = 0; i < a.length || k < b.length; ) {

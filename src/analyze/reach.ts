@@ -8,8 +8,6 @@
 import { readSigned, viewOf } from '../core/bytes.ts'
 import { lowerBound } from '../core/search.ts'
 import {
-  type Cpu,
-  type DecoderKind,
   endsFlow,
   Flow,
   Instruction,
@@ -17,7 +15,6 @@ import {
   isRelativeBranch,
   Memory,
 } from '../x86/instruction.ts'
-import { findNotable } from '../x86/notable.ts'
 import type { CodeMap } from './code-map.ts'
 import { type JumpTable, targetsOf } from './jump-tables.ts'
 import { mergeAscending } from './linear.ts'
@@ -35,8 +32,6 @@ export interface ReachInput {
   readonly code: Uint8Array
   readonly map: CodeMap
   readonly decoder: InstructionDecoder
-  readonly kind: DecoderKind | undefined
-  readonly cpu: Cpu | undefined
   readonly places: Places
   readonly window: Window
   /** Offsets where execution is known to start. */
@@ -51,8 +46,6 @@ export const FROM_ENTRY = -1
 const NOWHERE = -2
 /** Blocks passed over one by one before they are searched. */
 const NEARBY = 16
-/** Every flow but going on. */
-const DIVERTS = 0x1fff & ~(1 << Flow.next)
 
 /** All that certain code leads to. */
 export class Reach {
@@ -82,7 +75,7 @@ export class Reach {
     const { code, map, entries } = input
     this.#in = input
     this.#view = viewOf(code)
-    this.#ends = blockEnds(input)
+    this.#ends = blockEnds(map)
     this.#from = new Uint32Array(this.#ends.length).fill(NOT_REACHED)
     this.#first = new Uint32Array(this.#ends.length)
     this.#via = new Int32Array(this.#ends.length)
@@ -234,17 +227,9 @@ function isInRuns(runs: Uint32Array, offset: number): boolean {
 }
 
 /** The instructions that divert the flow or take addresses, and the last of each run. */
-function blockEnds({ code, map, decoder, kind, cpu }: ReachInput): Uint32Array {
-  const { runs, starts, bits } = map
+function blockEnds({ runs, ends, bits }: CodeMap): Uint32Array {
   const lasts = Uint32Array.from({ length: runs.length / 2 }, (_, run) =>
     bits.lastUpTo(runs[2 * run + 1] - 1),
   )
-  if (kind !== 'iced')
-    return mergeAscending(findNotable(code, starts, { cpu, flows: DIVERTS, ipRelative: true }), lasts)
-  const instruction = new Instruction()
-  const ends = starts.filter((start) => {
-    decoder.decode(start, instruction)
-    return instruction.flow !== Flow.next || instruction.memory >= Memory.rip
-  })
   return mergeAscending(ends, lasts)
 }

@@ -19,7 +19,7 @@ import { Place, type Places } from './places.ts'
 import { SliceState, type Value } from './slice-values.ts'
 
 /** Bytes from a constant to what is made of it, at the most. */
-const REACH = 96
+export const CONSTANT_REACH = 96
 /** Bytes of a slice behind the step that marked it. */
 const AFTER = 48
 /** From here on no number is an address by chance. */
@@ -52,10 +52,10 @@ export class SliceWatcher {
   /** start, end of each slice, ascending. */
   readonly #slices: number[] = []
   /** Offset of the last instruction that gave a register a constant, for each. */
-  readonly #constants = new Int32Array(16).fill(-REACH)
+  readonly #constants = new Int32Array(16).fill(-CONSTANT_REACH)
   /** Offsets of the first and the last of the stores of constants that stand together. */
-  #firstStore = -REACH
-  #lastStore = -REACH
+  #firstStore = -CONSTANT_REACH
+  #lastStore = -CONSTANT_REACH
   readonly #view: DataView
   /** What the upper half of an address in a covered range is. */
   readonly #highs: readonly number[]
@@ -87,7 +87,7 @@ export class SliceWatcher {
 
   /** An operation on registers (-1: none) that hold constants marks a slice from the first of those. */
   #sum(a: number, b: number, instruction: Instruction): void {
-    const earliest = instruction.offset - REACH
+    const earliest = instruction.offset - CONSTANT_REACH
     if (a < 0 || this.#constants[a] <= earliest || (b >= 0 && this.#constants[b] <= earliest)) return
     let start = this.#constants[a]
     for (const constant of this.#constants) if (constant > earliest) start = Math.min(start, constant)
@@ -97,7 +97,8 @@ export class SliceWatcher {
   /** A store of what can be an upper half marks a slice from the first store near it. Below 2^32 a lower half is an address alone. */
   #store(instruction: Instruction): void {
     const { offset } = instruction
-    if (offset - this.#lastStore > REACH / 4 || offset - this.#firstStore > REACH) this.#firstStore = offset
+    if (offset - this.#lastStore > CONSTANT_REACH / 4 || offset - this.#firstStore > CONSTANT_REACH)
+      this.#firstStore = offset
     this.#lastStore = offset
     if (instruction.immediateSize !== 4) return
     const value = this.#view.getUint32(offset + instruction.immediateOffset, true)

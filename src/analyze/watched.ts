@@ -1,44 +1,81 @@
 /**
- * Which instructions the watchers of spread addresses have to see, told by a byte or two: those that load, join, shift, store or push
- * constants, take labels, pop, and address memory from a base with a 4-byte displacement. Most of compiled code is none of these.
+ * Which instructions the watchers of spread addresses have to see: those that give a register a constant or a label, those that store
+ * constants, and those that join what was given to a register shortly before. Registers count by three bits, r8 as rax: rather too many are
+ * seen than too few.
  */
+import { viewOf } from '../core/bytes.ts'
+import type { Watch } from '../x86/notable.ts'
+import { LABEL_REACH } from './label-operands.ts'
+import { CONSTANT_REACH } from './slices.ts'
 
-/** Of the one-byte map: 1 watched, 2 watched with a 4-byte displacement (ModRM mod 2), 0 neither. */
-const OPCODES = new Uint8Array(256)
-for (let opcode = 0; opcode < 0x40; opcode++) if ((opcode & 7) < 4) OPCODES[opcode] = 2
-for (const opcode of [
-  0x62, 0x63, 0x69, 0x6b, 0xc4, 0xc5, 0xc6, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0xf6, 0xf7, 0xfe,
-  0xff,
-])
-  OPCODES[opcode] = 2
-OPCODES.fill(2, 0x80, 0x90)
-for (const opcode of [
-  0x01, 0x03, 0x05, 0x09, 0x0b, 0x0d, 0x29, 0x2b, 0x2d, 0x31, 0x33, 0x35, 0x68, 0x81, 0x83, 0x8d, 0xc1, 0xc7,
-  0xe8,
-])
-  OPCODES[opcode] = 1
-OPCODES.fill(1, 0x58, 0x60)
-OPCODES.fill(1, 0xb8, 0xc0)
+/** No instruction is longer. */
+const LONGEST = 15
 
-/** Bytes from the first byte of an escape or vector prefix to ModRM. */
-const MODRM_AT = new Uint8Array(256)
-MODRM_AT[0xc5] = 3
-MODRM_AT[0xc4] = 4
-MODRM_AT[0x62] = 5
+export class WatchedRegisters implements Watch {
+  readonly #view: DataView
+  /** Where a register got a constant last, and a label. */
+  readonly #constants = new Int32Array(8).fill(-CONSTANT_REACH)
+  readonly #labels = new Int32Array(8).fill(-LABEL_REACH - LONGEST - 1)
+  /** Behind the last call of the next instruction. */
+  #returned = -1
 
-/** Whether the instruction at `start` is to be shown to the watchers; rather too many than too few. */
-export function isWatched(code: Uint8Array, start: number): boolean {
-  let at = start
-  let opcode = code[at]
-  while ((opcode & 0xf0) === 0x40 || opcode === 0x66 || opcode === 0xf2 || opcode === 0xf3)
-    opcode = code[++at]
-  if (opcode === 0x0f) {
-    const second = code[at + 1]
-    const modrm = code[at + ((second & 0xfd) === 0x38 ? 3 : 2)]
-    return modrm >> 6 === 2
+  constructor(code: Uint8Array) {
+    this.#view = viewOf(code)
   }
-  const what = OPCODES[opcode]
-  if (what !== 2)
-    return what === 1 || opcode === 0x64 || opcode === 0x65 || opcode === 0x67 || opcode === 0xf0
-  return code[at + (MODRM_AT[opcode] || 1)] >> 6 === 2
+
+  joins(start: number, at: number): boolean {
+    const opcode = this.#view.getUint8(at)
+    if (opcode >= 0xb8) {
+      if (opcode <= 0xbf) this.#constants[opcode & 7] = start
+      else if (opcode === 0xe8) return this.#calls(at)
+      else if (opcode === 0xc1) return this.#isConstant(start, at)
+      else if (this.#view.getUint8(at + 1) >= 0xc0) this.#constants[this.#view.getUint8(at + 1) & 7] = start
+      return true
+    }
+    if (opcode === 0x68) return true
+    if (opcode === 0x8d) return this.#loads(start, at)
+    if ((opcode & 0xf8) === 0x58) return start === this.#returned && this.#give(opcode & 7, start)
+    if ((opcode & 7) === 5) return this.#hasConstant(0, start) || this.#hasLabel(0, start)
+    return (
+      this.#isConstant(start, at) ||
+      (opcode === 0x81 && this.#hasLabel(this.#view.getUint8(at + 1) & 7, start))
+    )
+  }
+
+  displaces(start: number, at: number): boolean {
+    const rm = this.#view.getUint8(at + 1) & 7
+    if (rm !== 4) return this.#hasLabel(rm, start)
+    const sib = this.#view.getUint8(at + 2)
+    return this.#hasLabel(sib & 7, start) || this.#hasLabel((sib >> 3) & 7, start)
+  }
+
+  /** lea: a label, or a sum. */
+  #loads(start: number, at: number): boolean {
+    const modrm = this.#view.getUint8(at + 1)
+    if ((modrm & 0xc7) === 5) return this.#give((modrm >> 3) & 7, start)
+    const base = (modrm & 7) === 4 ? this.#view.getUint8(at + 2) & 7 : modrm & 7
+    return this.#hasConstant(base, start)
+  }
+
+  #calls(at: number): boolean {
+    if (this.#view.getInt32(at + 1, true) !== 0) return false
+    this.#returned = at + 5
+    return true
+  }
+
+  /** Whether the register operand has got a constant. */
+  #isConstant(start: number, at: number): boolean {
+    const modrm = this.#view.getUint8(at + 1)
+    return modrm >= 0xc0 && this.#hasConstant(modrm & 7, start)
+  }
+
+  #give(register: number, start: number): boolean {
+    this.#labels[register] = start
+    return true
+  }
+
+  #hasConstant = (register: number, start: number): boolean =>
+    start - this.#constants[register] < CONSTANT_REACH
+  #hasLabel = (register: number, start: number): boolean =>
+    start - this.#labels[register] <= LABEL_REACH + LONGEST
 }

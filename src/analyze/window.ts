@@ -33,12 +33,6 @@ export class Window {
     return false
   }
 
-  /** Whether no 32-bit constant, zero- or sign-extended, lies in or beside a covered range. */
-  get isHigh(): boolean {
-    const { start, end } = this.neighbourhood()
-    return start >= 1n << 32n && end < ADDRESS_LIMIT - (1n << 31n)
-  }
-
   /** The covered ranges and what `side` calls beside the blob's own, as one range. */
   neighbourhood(): AddressRange {
     const { covered, own } = this.#blob

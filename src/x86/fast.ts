@@ -191,7 +191,15 @@ export const Note = {
   immediate64: 0x400,
   /** There is a note; where this bit is not set, the decoder is asked. */
   known: 0x800,
+  /** Of the one-byte map, and one of {@link JOINING}. */
+  joins: 0x1000,
 } as const
+
+/** The opcodes of the one-byte map that load, join, shift and store constants, take labels, call and pop. */
+export const JOINING: readonly number[] = [
+  0x01, 0x03, 0x05, 0x09, 0x0b, 0x0d, 0x29, 0x2b, 0x2d, 0x31, 0x33, 0x35, 0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d,
+  0x5e, 0x5f, 0x68, 0x81, 0x83, 0x8d, 0xb8, 0xb9, 0xba, 0xbb, 0xbc, 0xbd, 0xbe, 0xbf, 0xc1, 0xc7, 0xe8,
+]
 
 const noteCache = new Map<Cpu, Uint16Array>()
 
@@ -201,6 +209,11 @@ export function notesFor(cpu: Cpu): Uint16Array {
   if (notes === undefined) {
     notes = new Uint16Array(HEADS)
     fillPages(tablesFor(cpu), notes, notePatterns())
+    for (const page of [ONE, ONE_66, ONE_W])
+      for (const opcode of JOINING) {
+        const at = (page << 16) | (opcode << 8)
+        for (let i = at; i < at + 256; i++) if (notes[i] !== 0) notes[i] |= Note.joins
+      }
     noteCache.set(cpu, notes)
   }
   return notes
