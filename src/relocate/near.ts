@@ -1,19 +1,17 @@
 /**
- * Where to put a blob so that the fewest of its fields leave their reach. Every site allows one interval of deltas; the number of intervals that
- * hold a delta changes only where one begins or has ended, so those are the only places to look at: no search, and the answer is exact.
+ * Where to put a blob so that the fewest of its fields leave their reach, and what the place costs: which fields do not reach, and where their veneers
+ * go, in what is free as well.
  */
 import { type AddressLike, toAddress } from '../core/address.ts'
-import { viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { type AddressRange, toRange } from '../core/range.ts'
-import { lowerBound } from '../core/search.ts'
-import { type SiteGroup, siteValue } from '../table/groups.ts'
-import { KIND_ROWS } from '../table/kinds.ts'
 import type { RelocationTable } from '../table/table.ts'
-import { type RelocateOptions, type Relocation, relocate } from './relocate.ts'
+import { moveDeltas } from './plan.ts'
+import { BaseReach, type FarSite } from './reach.ts'
+import { originalOf, planRelocation, type RelocateOptions, type Relocation, relocate } from './relocate.ts'
 
-export interface NearOptions extends Omit<RelocateOptions, 'to' | 'also'> {
-  /** Where memory is free. */
+export interface NearOptions extends Omit<RelocateOptions, 'to'> {
+  /** Where memory is free, for the blob and its veneers. */
   readonly free: readonly { readonly start: AddressLike; readonly length: AddressLike }[]
   /** What the new base is to be a multiple of; by default what the base is a multiple of now, up to 4096. */
   readonly align?: number | undefined
@@ -21,52 +19,53 @@ export interface NearOptions extends Omit<RelocateOptions, 'to' | 'also'> {
 
 export interface NearPlace {
   readonly to: bigint
-  /** Sites that do not reach from there: each wants a veneer. */
+  /** How many sites do not reach from there: each wants a veneer, and without `veneers` the move is refused. */
   readonly outOfReach: number
+  /** Those sites, by offset. */
+  readonly sites: readonly FarSite[]
+  /** Where the veneers go, and how many bytes they are; undefined where none are asked for or needed, or where some site can have none. */
+  readonly room: { readonly at: bigint; readonly length: number } | undefined
 }
+
+/** How many places are tried before the best one is taken as it is, refused sites and all. */
+const TRIES = 64
 
 /**
- * The place in free memory from which the fewest sites are out of reach, of several the one nearest to where the blob is. Room for veneers is not counted.
- * Throws `bad-argument` where no range has room for the blob.
+ * The place in free memory from which the fewest sites are out of reach, of several the one nearest to where the blob is. With `veneers`, one
+ * where these have room in free memory, too, within reach of the blob, and can serve every site; they may be given a place of their own (`veneers.at`).
+ * Throws `bad-argument` where no range has room for the blob, and as `relocate` does for wrong moves.
  */
-export function nearestPlace(
-  code: Uint8Array,
-  table: RelocationTable,
-  { free, align = alignmentOf(table.base) }: Pick<NearOptions, 'free' | 'align'>,
-): NearPlace {
-  const step = toAlignment(align)
-  const ranges = free
-    .map(({ start, length }, i) => toRange(start, length, `free[${i}]`))
-    .map(({ start, end }) => ({ start: roundUp(start, step), end: end - BigInt(table.span) }))
-    .filter(({ start, end }) => start <= end)
-  if (ranges.length === 0)
-    throw new RelocError('bad-argument', `No free range has room for the ${table.span} bytes of the blob.`)
-  const { starts, ends } = allowedBases(code, table)
-  let best: NearPlace | undefined
-  for (const to of candidates(ranges, starts, ends, table.base, step)) {
-    const outOfReach = starts.length - (lowerBound(starts, to + 1n) - lowerBound(ends, to))
-    if (
-      best === undefined ||
-      outOfReach < best.outOfReach ||
-      (outOfReach === best.outOfReach && distance(to, table.base) < distance(best.to, table.base))
-    )
-      best = { to, outOfReach }
+export function nearestPlace(code: Uint8Array, table: RelocationTable, options: NearOptions): NearPlace {
+  const search = new PlaceSearch(code, table, options)
+  const best = search.best()!
+  let place: bigint | undefined = best
+  for (let i = 0; i < TRIES && place !== undefined; i++, place = search.best()) {
+    const found = search.costAt(place)
+    if (found !== undefined) return found
   }
-  return best!
+  return { ...search.countAt(best), room: undefined }
 }
 
-/** Moves to {@link nearestPlace}. Throws what that and `relocate` throw: without `veneers`, `refused` where a site is out of reach even there. */
+/** Moves to {@link nearestPlace}. Throws what that and `relocate` throw: `refused` where a site is out of reach even there and nothing serves it. */
 export function relocateNear(
   code: Uint8Array,
   table: RelocationTable,
   options: NearOptions,
 ): Relocation & NearPlace {
   const place = nearestPlace(code, table, options)
-  return { ...relocate(code, table, { ...options, to: place.to }), ...place }
+  const { veneers } = options
+  const at = place.room?.at
+  const rules = typeof veneers === 'object' ? { ...veneers, at: at ?? veneers.at } : veneers && { at }
+  return { ...relocate(code, table, { ...options, to: place.to, veneers: rules }), ...place }
 }
 
 const distance = (a: bigint, b: bigint): bigint => (a < b ? b - a : a - b)
 const roundUp = (value: bigint, step: bigint): bigint => ((value + step - 1n) / step) * step
+const roundDown = (value: bigint, step: bigint): bigint => value - (value % step)
+
+/** What veneers are aligned to, and how far from the blob's farther end they may be. */
+const VENEER_ALIGN = 16n
+const REACH = 0x7fff_ff00n
 
 function alignmentOf(base: bigint): number {
   let step = 1
@@ -81,48 +80,113 @@ function toAlignment(align: number): bigint {
   return step
 }
 
-/** First and last base that each site allows whose value depends on the base; each list ascending. */
-function allowedBases(code: Uint8Array, table: RelocationTable): { starts: bigint[]; ends: bigint[] } {
-  const view = viewOf(code)
-  const { own } = table.parts.blob
-  const starts: bigint[] = []
-  const ends: bigint[] = []
-  for (const group of table.parts.groups) {
-    const row = KIND_ROWS[group.kind]
-    const rises = group.target === own
-    if (row.rule === 'any' || (row.rule === 'target' && !rises) || rises === (group.anchor === own)) continue
-    for (let i = 0; i < group.offsets.length; i++) {
-      const value = judged(view, table, group, i)
-      // min <= value + (to - base) <= max, or with the sign turned.
-      starts.push(table.base + (rises ? row.min - value : value - row.max))
-      ends.push(table.base + (rises ? row.max - value : value - row.min))
+class PlaceSearch {
+  readonly #code: Uint8Array
+  readonly #table: RelocationTable
+  readonly #options: NearOptions
+  readonly #step: bigint
+  readonly #free: readonly AddressRange[]
+  /** Where the blob can begin: first and last base of each free range. */
+  readonly #bases: readonly AddressRange[]
+  readonly #reach: BaseReach
+  readonly #tried = new Set<bigint>()
+  /** Bases that leave room for veneers that a tried one did not. */
+  readonly #more: bigint[] = []
+
+  constructor(code: Uint8Array, table: RelocationTable, options: NearOptions) {
+    const { free, align = alignmentOf(table.base) } = options
+    this.#code = code
+    this.#table = table
+    this.#options = options
+    this.#step = toAlignment(align)
+    this.#free = free.map(({ start, length }, i) => toRange(start, length, `free[${i}]`))
+    this.#bases = this.#free.flatMap(({ start, end }) => {
+      const [first, last] = [roundUp(start, this.#step), end - BigInt(table.span)]
+      return first <= last ? [{ start: first, end: roundDown(last, this.#step) }] : []
+    })
+    if (this.#bases.length === 0)
+      throw new RelocError('bad-argument', `No free range has room for the ${table.span} bytes of the blob.`)
+    const original = originalOf(code, table)
+    const now = moveDeltas(table, { ...options, to: this.#bases[0].start })
+    const since = now.map((delta, i) => delta + (table.parts.veneered?.deltas[i] ?? 0n))
+    this.#reach = new BaseReach(original.code, original.table, since)
+  }
+
+  /** The best base that was not yet tried. */
+  best(): bigint | undefined {
+    let best: { to: bigint; count: number } | undefined
+    const { base } = this.#table
+    for (const to of this.#candidates()) {
+      if (this.#tried.has(to)) continue
+      const count = this.#reach.countAt(to)
+      const isBetter =
+        best === undefined ||
+        count < best.count ||
+        (count === best.count && distance(to, base) < distance(best.to, base))
+      if (isBetter) best = { to, count }
+    }
+    if (best !== undefined) this.#tried.add(best.to)
+    return best?.to
+  }
+
+  countAt(to: bigint): Omit<NearPlace, 'room'> {
+    return { to, outOfReach: this.#reach.countAt(to), sites: this.#reach.farAt(to) }
+  }
+
+  /** What the place costs; undefined where veneers are asked for that have no room or do not serve all. */
+  costAt(to: bigint): NearPlace | undefined {
+    const place = this.countAt(to)
+    const { veneers } = this.#options
+    if (place.outOfReach === 0 || !veneers) return { ...place, room: undefined }
+    const rules = typeof veneers === 'object' ? veneers : {}
+    const plan = (at: bigint | undefined) =>
+      planRelocation(this.#code, this.#table, { ...this.#options, to, veneers: { ...rules, at } })
+    // What veneers need does not depend on where they are, but for a last displacement that the check below sees.
+    const needed = BigInt(plan(undefined).veneers?.bytes.length ?? 0)
+    const at = rules.at === undefined ? this.#roomFor(needed, to) : toAddress(rules.at, 'veneers.at')
+    if (at === undefined) {
+      this.#makeRoom(needed)
+      return undefined
+    }
+    const { problems } = plan(at)
+    if (problems.some(({ severity }) => severity === 'error')) return undefined
+    return { ...place, room: { at, length: Number(needed) } }
+  }
+
+  /** The free place for `needed` bytes that is nearest behind the blob, or else before it. */
+  #roomFor(needed: bigint, to: bigint): bigint | undefined {
+    const end = to + BigInt(this.#table.span)
+    const places = this.#free.flatMap((range) => {
+      const behind = roundUp(range.start > end ? range.start : end, VENEER_ALIGN)
+      const before = roundDown((range.end < to ? range.end : to) - needed, VENEER_ALIGN)
+      return [behind, before].filter((at) => at >= range.start && at + needed <= range.end)
+    })
+    return places
+      .filter((at) => at + needed - to <= REACH && end - at <= REACH)
+      .sort((a, b) => Number(distance(a, end) - distance(b, end)))[0]
+  }
+
+  /** Bases at either end of each range that leave `needed` bytes before or behind the blob. */
+  #makeRoom(needed: bigint): void {
+    for (const { start, end } of this.#free) {
+      const span = BigInt(this.#table.span)
+      this.#more.push(roundUp(roundUp(start, VENEER_ALIGN) + needed, this.#step))
+      this.#more.push(roundDown(roundDown(end - needed, VENEER_ALIGN) - span, this.#step))
     }
   }
-  const ascending = (a: bigint, b: bigint): number => (a < b ? -1 : a > b ? 1 : 0)
-  return { starts: starts.sort(ascending), ends: ends.sort(ascending) }
-}
 
-const judged = (view: DataView, table: RelocationTable, group: SiteGroup, i: number): bigint =>
-  KIND_ROWS[group.kind].rule === 'target'
-    ? table.now(group.targets[i], group.target)
-    : siteValue(view, group.kind, group.offsets[i])
-
-/** Every base at which the number of sites in reach can be at its greatest; and the ones nearest to `base`. */
-function* candidates(
-  ranges: readonly AddressRange[],
-  starts: readonly bigint[],
-  ends: readonly bigint[],
-  base: bigint,
-  step: bigint,
-): Generator<bigint> {
-  for (const { start, end } of ranges) {
-    const last = end - (end % step)
-    yield start
-    if (last >= start) yield last
-    for (const edges of [starts, ends, [base]])
-      for (const edge of edges) {
-        const up = roundUp(edge < 0n ? 0n : edge, step)
-        for (const to of [up, up - step, up + step]) if (to >= start && to <= last) yield to
-      }
+  /** Every base at which the number of sites in reach can be at its greatest; and the ones nearest to where the blob is. */
+  *#candidates(): Generator<bigint> {
+    const step = this.#step
+    const { starts, ends } = this.#reach
+    for (const { start, end } of this.#bases) {
+      yield start
+      yield end
+      for (const edges of [starts, ends, [this.#table.base], this.#more])
+        for (const edge of edges) {
+          const up = roundUp(edge < 0n ? 0n : edge, step)
+          for (const to of [up, up - step, up + step]) if (to >= start && to <= end) yield to
+        }
+    }
   }
 }

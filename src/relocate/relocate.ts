@@ -58,10 +58,10 @@ export function relocate(code: Uint8Array, table: RelocationTable, options: Relo
 }
 
 /** The plan of a move, and the bytes that it starts from: the originals of what veneers stand in for now. */
-function planRelocation(
+export function planRelocation(
   code: Uint8Array,
   table: RelocationTable,
-  options: RelocateOptions,
+  options: Destination,
 ): Plan & { readonly code: Uint8Array } {
   const { veneered } = table.parts
   if (veneered === undefined) return { ...planMove(code, table, options), code }
@@ -70,6 +70,13 @@ function planRelocation(
   const since = deltas.map((delta, i) => BigInt.asIntN(64, delta + veneered.deltas[i]))
   return { ...planDeltas(original.code, original.table, since, options.veneers), code: original.code }
 }
+
+/** The bytes and the table from which any move starts: those that are given, without veneers. */
+export const originalOf = (
+  code: Uint8Array,
+  table: RelocationTable,
+): { code: Uint8Array; table: RelocationTable } =>
+  table.parts.veneered === undefined ? { code, table } : restoreOriginals(code, table, table.parts.veneered)
 
 /** Undoes the move that made veneers, with what the program has written meanwhile: the bytes and the table from which any further move starts. */
 function restoreOriginals(
