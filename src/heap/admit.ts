@@ -10,15 +10,8 @@ import { type AddressRange, sortDisjoint, toRange } from '../core/range.ts'
 import { relocate } from '../relocate/relocate.ts'
 import { PC32 } from '../table/kinds.ts'
 import type { RelocationTable } from '../table/table.ts'
-import {
-  checkCoverage,
-  measureFields,
-  ownSites,
-  placingTable,
-  requiredCoverage,
-  type Surroundings,
-} from './build.ts'
-import { type Fields, LINK, SELF } from './fields.ts'
+import { checkCoverage, ownSites, placingTable, requiredCoverage, type Surroundings } from './build.ts'
+import { type Fields, LINK, measureFields, NO_FIELDS, SELF } from './fields.ts'
 import { POISON } from './memory.ts'
 import { Block, CodeObject, LEAST_ALIGN } from './object.ts'
 import type { HeapState } from './state.ts'
@@ -165,7 +158,7 @@ export function addFixed(
   name: string,
   length: number,
   make: (position: number) => Uint8Array,
-  fields: Fields = { groups: [], splits: [] },
+  fields: Fields = NO_FIELDS,
   links: readonly CodeObject[] = [],
 ): CodeObject {
   const handle = state.newHandle(name)
@@ -187,10 +180,11 @@ export function addFixed(
 
 /** Adds `jmp rel32` to offset `entry` of `target`: moves of its target change it as they change any caller. */
 export function addStub(state: HeapState, target: CodeObject, entry: number): CodeObject {
-  const group = { kind: PC32, target: LINK, anchor: SELF, offsets: Uint32Array.of(1), min: 0, max: 0 }
+  const group = { kind: PC32, target: LINK, anchor: SELF, from: 0, to: 1, min: 0, max: 0 }
+  const fields = { offsets: Uint32Array.of(1), groups: [group], splits: [] }
   const make = (position: number): Uint8Array => {
     const distance = target.block.position + entry - (position + 5)
     return Uint8Array.of(0xe9, distance, distance >> 8, distance >> 16, distance >> 24)
   }
-  return addFixed(state, `stub of ${target.handle.name}`, 5, make, { groups: [group], splits: [] }, [target])
+  return addFixed(state, `stub of ${target.handle.name}`, 5, make, fields, [target])
 }

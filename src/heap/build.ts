@@ -5,17 +5,16 @@
  * in an object of the heap, in managed memory, or in what nobody moves.
  */
 import { hex } from '../core/address.ts'
-import { viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { type AddressRange, findRange, formatRange } from '../core/range.ts'
 import type { MovedRange } from '../table/builder.ts'
-import { FIXED as FIXED_PLACE, groupBounds, type Place, type SiteGroup } from '../table/groups.ts'
+import { FIXED as FIXED_PLACE, type Place, type SiteGroup } from '../table/groups.ts'
 import { EIP32, KIND_ROWS, SPLIT } from '../table/kinds.ts'
 import { ADDRESS_RANGE, addressLevel } from '../table/site.ts'
 import { RelocationTable } from '../table/table.ts'
 import { FIXED, type FieldGroup, type Fields, LINK, type Owner, SELF, type SplitField } from './fields.ts'
 import type { CodeObject } from './object.ts'
-import type { Root, RootField } from './roots.ts'
+import { Root, type RootField } from './roots.ts'
 
 /** Who owns an address of before the placing. */
 export type End = 'fixed' | 'managed' | 'nothing' | CodeObject
@@ -124,7 +123,9 @@ class Resolver {
 
   run(): Owned {
     const { parts } = this.#table
-    const groups = parts.groups.flatMap((group) => this.#group(group))
+    const groups: FieldGroup[] = []
+    const offsets: number[] = []
+    for (const group of parts.groups) this.#group(group, groups, offsets)
     const splits: SplitField[] = []
     for (const split of parts.splits) {
       const { offset } = split.pieces[0]
@@ -138,12 +139,14 @@ class Resolver {
       const anchor = this.#owner(offset, from, split.anchor, split.evidence)
       if (target !== anchor) splits.push({ pieces: split.pieces, target, anchor, address: address - from })
     }
-    const roots = [...this.#roots].map(([address, fields]) => ({ address, fields }))
+    const roots = [...this.#roots].map(([address, fields]) => new Root(address, fields))
     roots.sort((a, b) => (a.address < b.address ? -1 : 1))
-    return { fields: { groups, splits }, links: this.#links, roots }
+    const fields = { offsets: Uint32Array.from(offsets), groups, splits }
+    return { fields, links: this.#links, roots }
   }
 
-  #group(group: SiteGroup): FieldGroup[] {
+  /** Adds the sites of one group to `groups` and `found`, by the owners of their ends. */
+  #group(group: SiteGroup, groups: FieldGroup[], found: number[]): void {
     const { kind, offsets, anchors } = group
     const members = new Map<number, number[]>()
     for (let i = 0; i < offsets.length; i++) {
@@ -159,18 +162,21 @@ class Resolver {
       if (list === undefined) members.set(key, [i])
       else list.push(i)
     }
-    return [...members].map(([key, list]) => {
+    for (const [key, list] of members) {
       const targets = list.map((i) => Number(this.#table.now(group.targets[i], group.target)))
       const [min, max] = kind === EIP32 ? [Math.min(...targets), Math.max(...targets)] : [0, 0]
-      return {
+      const from = found.length
+      for (const i of list) found.push(offsets[i])
+      groups.push({
         kind,
         target: Math.floor(key / 2 ** 24) - 1,
         anchor: (key % 2 ** 24) - 1,
-        offsets: list.length === offsets.length ? offsets : Uint32Array.from(list, (i) => offsets[i]),
+        from,
+        to: found.length,
         min,
         max,
-      }
-    })
+      })
+    }
   }
 
   #anchor(group: SiteGroup, i: number, anchors: BigUint64Array | undefined): Owner {
@@ -226,17 +232,5 @@ class Resolver {
     const fields = this.#roots.get(address)
     if (fields === undefined) this.#roots.set(address, [root])
     else fields.push(root)
-  }
-}
-
-/** Sets the bounds of every group to what `bytes` hold; those of `eip32` are addresses and known already. */
-export function measureFields({ groups }: Fields, bytes: Uint8Array): void {
-  const view = viewOf(bytes)
-  const none = new BigUint64Array(0)
-  for (const group of groups) {
-    if (group.kind === EIP32) continue
-    const { min, max } = groupBounds(view, group.kind, group.offsets, none, 0n)
-    group.min = Number(min)
-    group.max = Number(max)
   }
 }

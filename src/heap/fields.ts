@@ -13,11 +13,13 @@
  * moves do not read roots, and forwarding roots does not read these.
  */
 import { hex } from '../core/address.ts'
-import { hexBytes, readField, viewOf, writeField } from '../core/bytes.ts'
+import { hexBytes, readField, viewOf } from '../core/bytes.ts'
 import type { Problem } from '../core/errors.ts'
+import { groupBounds } from '../table/groups.ts'
 import { EIP32, KIND_ROWS, SPLIT } from '../table/kinds.ts'
 import type { SplitPiece } from '../table/site.ts'
 import { solvePieces, writePieces } from '../table/split.ts'
+import type { CodeObject } from './object.ts'
 
 export const FIXED = -1
 export const SELF = 0
@@ -31,8 +33,9 @@ export interface FieldGroup {
   readonly kind: number
   readonly target: Owner
   readonly anchor: Owner
-  /** Field offsets, in bytes from the object's start, ascending. */
-  readonly offsets: Uint32Array
+  /** Its fields are `offsets[from]` up to `offsets[to - 1]`, ascending. */
+  readonly from: number
+  readonly to: number
   /** Least and greatest of what the kind's range rule judges, now: the value, or for `eip32` the target's address. */
   min: number
   max: number
@@ -47,95 +50,150 @@ export interface SplitField {
 }
 
 export interface Fields {
+  /** Field offsets of all groups, in bytes from the object's start. */
+  readonly offsets: Uint32Array
   readonly groups: readonly FieldGroup[]
   readonly splits: readonly SplitField[]
 }
 
-/** How far an owner goes, in bytes: a number, since all places lie in one reservation. */
-export type ShiftOf = (owner: Owner) => number
+export const NO_FIELDS: Fields = { offsets: new Uint32Array(0), groups: [], splits: [] }
+
+/** Sets the bounds of every group to what `bytes` hold; those of `eip32` are addresses and known already. */
+export function measureFields({ offsets, groups }: Fields, bytes: Uint8Array): void {
+  const view = viewOf(bytes)
+  const none = new BigUint64Array(0)
+  for (const group of groups) {
+    if (group.kind === EIP32) continue
+    const { min, max } = groupBounds(view, group.kind, offsets.subarray(group.from, group.to), none, 0n)
+    group.min = Number(min)
+    group.max = Number(max)
+  }
+}
 
 /** The same columns with bounds of their own: for a copy that goes elsewhere. */
-export const copyFields = ({ groups, splits }: Fields): Fields => ({
+export const copyFields = ({ offsets, groups, splits }: Fields): Fields => ({
+  offsets,
   groups: groups.map((group) => ({ ...group })),
   splits: splits.map((field) => ({ ...field })),
 })
 
-/** Whether each field of `fields` can hold its new value; `bytes` are the object's. Nothing is written. */
-export function fieldsFit({ groups, splits }: Fields, bytes: Uint8Array, shift: ShiftOf): boolean {
-  for (const group of groups) if (!groupFits(group, shift)) return false
+/** Whose fields they are, and how far it goes, in bytes: a number, since all places lie in one reservation. */
+export interface Movement {
+  readonly shift: number
+  readonly links: readonly CodeObject[]
+}
+
+/** How far an owner goes. */
+const shiftOf = (owner: Owner, { shift, links }: Movement): number =>
+  owner < SELF ? 0 : owner === SELF ? shift : links[owner - LINK].shift
+
+const change = ({ target, anchor }: { target: Owner; anchor: Owner }, movement: Movement): number =>
+  shiftOf(target, movement) - shiftOf(anchor, movement)
+
+/** By how much what the range rule judges goes. */
+const judgedChange = (group: FieldGroup, movement: Movement): number =>
+  group.kind === EIP32 ? shiftOf(group.target, movement) : change(group, movement)
+
+/** The range rules, as numbers. */
+const LEAST = KIND_ROWS.map(({ rule, min }) => (rule === 'any' ? Number.NEGATIVE_INFINITY : Number(min)))
+const GREATEST = KIND_ROWS.map(({ rule, max }) => (rule === 'any' ? Number.POSITIVE_INFINITY : Number(max)))
+
+function groupFits(group: FieldGroup, movement: Movement): boolean {
+  const by = judgedChange(group, movement)
+  return by === 0 || (group.min + by >= LEAST[group.kind] && group.max + by <= GREATEST[group.kind])
+}
+
+/** Whether each field of `fields` can hold its new value; `view` shows the object's bytes from `at`. Nothing is written. */
+export function fieldsFit(
+  { groups, splits }: Fields,
+  view: DataView,
+  at: number,
+  movement: Movement,
+): boolean {
+  for (const group of groups) if (!groupFits(group, movement)) return false
   for (const field of splits) {
-    const change = shift(field.target) - shift(field.anchor)
-    if (change !== 0 && solvePieces(viewOf(bytes), field.pieces, field.address, BigInt(change)) === undefined)
-      return false
+    const by = change(field, movement)
+    if (by !== 0 && solveField(view, at, field, by) === undefined) return false
   }
   return true
 }
 
-/** By how much what the range rule judges goes. */
-const judgedChange = ({ kind, target, anchor }: FieldGroup, shift: ShiftOf): number =>
-  kind === EIP32 ? shift(target) : shift(target) - shift(anchor)
+/** What the pieces become, in a view that begins at `at`. */
+const solveField = (
+  view: DataView,
+  at: number,
+  { pieces, address }: SplitField,
+  by: number,
+): readonly bigint[] | undefined => solvePieces(viewFrom(view, at), pieces, address, BigInt(by))
 
-function groupFits(group: FieldGroup, shift: ShiftOf): boolean {
-  const row = KIND_ROWS[group.kind]
-  if (row.rule === 'any') return true
-  const change = judgedChange(group, shift)
-  return change === 0 || (group.min + change >= row.min && group.max + change <= row.max)
-}
+/** The same memory from `at` on. */
+export const viewFrom = (view: DataView, at: number): DataView =>
+  new DataView(view.buffer, view.byteOffset + at)
 
-/** Writes the new values into `bytes`, the object's at its new place. All of them fit. */
-export function applyFields({ groups, splits }: Fields, bytes: Uint8Array, shift: ShiftOf): void {
-  let view: DataView | undefined
-  for (const { kind, target, anchor, offsets } of groups) {
-    const change = shift(target) - shift(anchor)
-    if (change === 0) continue
-    addToFields((view ??= viewOf(bytes)), KIND_ROWS[kind].width, offsets, change)
+/** Writes the new values into the object's bytes, which are at `at` of `view`. All of them fit. */
+export function applyFields(
+  { offsets, groups, splits }: Fields,
+  view: DataView,
+  at: number,
+  movement: Movement,
+): void {
+  for (const group of groups) {
+    const by = change(group, movement)
+    if (by !== 0) addToFields(view, at, offsets, group, by)
   }
-  for (const { pieces, target, anchor, address } of splits) {
-    const change = shift(target) - shift(anchor)
-    if (change === 0) continue
-    view ??= viewOf(bytes)
-    writePieces(view, pieces, solvePieces(view, pieces, address, BigInt(change))!)
+  for (const field of splits) {
+    const by = change(field, movement)
+    if (by !== 0) writePieces(viewFrom(view, at), field.pieces, solveField(view, at, field, by)!)
   }
 }
 
 /** Brings bounds up to date, when the new values have been published. */
-export function settleFields({ groups, splits }: Fields, shift: ShiftOf): void {
+export function settleFields({ groups, splits }: Fields, movement: Movement): void {
   for (const group of groups) {
-    const change = judgedChange(group, shift)
-    group.min += change
-    group.max += change
+    const by = judgedChange(group, movement)
+    group.min += by
+    group.max += by
   }
   for (const field of splits)
-    field.address = BigInt.asUintN(64, field.address + BigInt(shift(field.target) - shift(field.anchor)))
+    field.address = BigInt.asUintN(64, field.address + BigInt(change(field, movement)))
 }
 
-/** Adds `change`, an integer below 2^53 in size, to each field. */
-export function addToFields(view: DataView, width: number, offsets: Uint32Array, change: number): void {
-  const low = change >>> 0
-  if (width === 4)
-    for (let i = 0; i < offsets.length; i++) {
-      const offset = offsets[i]
-      view.setInt32(offset, view.getInt32(offset, true) + low, true)
-    }
-  else if (width === 8) {
-    const high = Math.floor(change / 2 ** 32)
-    for (let i = 0; i < offsets.length; i++) {
-      const offset = offsets[i]
-      const sum = view.getUint32(offset, true) + low
-      view.setInt32(offset, sum, true)
-      view.setInt32(offset + 4, view.getInt32(offset + 4, true) + high + (sum >= 0x1_0000_0000 ? 1 : 0), true)
-    }
-  } else
-    for (const offset of offsets)
-      writeField(view, offset, width, readField(view, offset, width) + BigInt(change))
+/** Adds `by`, an integer below 2^53 in size, to each field of a group. */
+export function addToFields(
+  view: DataView,
+  at: number,
+  offsets: Uint32Array,
+  { kind, from, to }: FieldGroup,
+  by: number,
+): void {
+  const { width } = KIND_ROWS[kind]
+  if (width === 8) {
+    const high = Math.floor(by / 2 ** 32)
+    for (let i = from; i < to; i++) addWord(view, at + offsets[i], by >>> 0, high)
+  } else for (let i = from; i < to; i++) addNarrow(view, at + offsets[i], width, by)
+}
+
+/** Adds to a field of up to four bytes, modulo its range. */
+export function addNarrow(view: DataView, offset: number, width: number, by: number): void {
+  if (width === 4) view.setInt32(offset, view.getInt32(offset, true) + by, true)
+  else if (width === 2) view.setInt16(offset, view.getInt16(offset, true) + by, true)
+  else view.setInt8(offset, view.getInt8(offset) + by)
+}
+
+/** Adds `low + high * 2^32` to eight bytes, modulo 2^64; `low` is an unsigned number of 32 bits. */
+export function addWord(view: DataView, offset: number, low: number, high: number): void {
+  const sum = view.getUint32(offset, true) + low
+  view.setInt32(offset, sum, true)
+  const carry = sum >= 0x1_0000_0000 ? 1 : 0
+  view.setInt32(offset + 4, view.getInt32(offset + 4, true) + high + carry, true)
 }
 
 /** The first field that cannot hold its new value, as a problem; `address` is the object's. */
 export function failingField(
-  { groups, splits }: Fields,
+  { offsets, groups, splits }: Fields,
   bytes: Uint8Array,
   address: bigint,
-  shift: ShiftOf,
+  movement: Movement,
 ): Problem | undefined {
   const view = viewOf(bytes)
   const problem = (offset: number, width: number, message: string): Problem => ({
@@ -149,20 +207,24 @@ export function failingField(
       'Pin what it refers to beside it, or build the code with fields that hold any distance in the heap.',
   })
   for (const group of groups) {
-    if (groupFits(group, shift)) continue
+    if (groupFits(group, movement)) continue
     const { name, width, limit } = KIND_ROWS[group.kind]
-    const change = judgedChange(group, shift)
-    const [offset] = group.offsets
+    const offset = offsets[group.from]
     const held = hex(readField(view, offset, width))
-    return problem(offset, width, `${name} fields (${held} here) would change by ${change}; ${limit}.`)
+    return problem(
+      offset,
+      width,
+      `${name} fields (${held} here) would change by ${judgedChange(group, movement)}; ${limit}.`,
+    )
   }
-  for (const { pieces, target, anchor, address: value } of splits) {
-    const change = BigInt(shift(target) - shift(anchor))
-    if (change !== 0n && solvePieces(view, pieces, value, change) === undefined)
+  for (const field of splits) {
+    const { pieces } = field
+    const by = change(field, movement)
+    if (by !== 0 && solveField(view, 0, field, by) === undefined)
       return problem(
         pieces[0].offset,
         pieces[0].width,
-        `${KIND_ROWS[SPLIT].name}: its ${pieces.length} pieces cannot hold a change of ${change}.`,
+        `${KIND_ROWS[SPLIT].name}: its ${pieces.length} pieces cannot hold a change of ${by}.`,
       )
   }
   return undefined

@@ -12,7 +12,7 @@ export const POISON = 0xcc
 
 /** Writes inside one scope. Each is checked against the registry before a byte changes. */
 export interface CodeWriter {
-  /** Writes `bytes` from the start of the allocation at `position`. Throws where none starts there or it is shorter. */
+  /** Writes `bytes` from the start of the allocation at `position`, and on into those that follow it without a hole. Throws where they end before. */
   write(position: number, bytes: Uint8Array): void
   /** Fills with `int3` what is not allocated. Throws where something is. */
   poison(position: number, size: number): void
@@ -84,12 +84,17 @@ export class CheckedWriter implements CodeWriter {
   }
 
   write(position: number, bytes: Uint8Array): void {
-    const owner = this.#registry.find(position)
-    if (owner === undefined || owner.position !== position || bytes.length > owner.size)
-      throw new RelocError(
-        'bad-argument',
-        `${bytes.length} bytes at position ${hex(position)}: no allocation of that size starts there.`,
-      )
+    const end = position + bytes.length
+    let at = position
+    do {
+      const owner = this.#registry.next(at)
+      if (owner?.position !== at)
+        throw new RelocError(
+          'bad-argument',
+          `${bytes.length} bytes at position ${hex(position)}: no allocations of that size start there.`,
+        )
+      at += owner.size
+    } while (at < end)
     this.#check(position, bytes.length)
     this.#bytes.set(bytes, position - this.#from)
   }

@@ -49,7 +49,7 @@ export class Mover {
     const reason = reasonToStay(state, block)
     if (reason !== undefined) throw new RelocError('refused', `${handle.name} does not move: ${reason}.`)
     const { moved, refused } = this.#transact(mode, returns, options, (stay) => {
-      if (stay.has(block)) return { moves: [], free: state.free }
+      if (stay.has(block)) return { moves: [], kept: [], free: state.free }
       const placement = planMove(state, mode, block, position)
       if (placement === undefined)
         throw new RelocError('no-room', `${handle.name} needs ${block.size} free bytes where it shall go.`)
@@ -66,26 +66,17 @@ export class Mover {
     this.#calls.release()
     const returns = this.#calls.walk(mode)
     const before = state.fragmentation
-    const { moved, refused } = this.#transact(mode, returns, options, (refusedBlocks) =>
-      planCompaction(
-        state,
-        mode,
-        options.budget ?? {},
-        (block) => refusedBlocks.has(block) || reasonToStay(state, block) !== undefined,
-      ),
+    const { moved, kept } = this.#transact(mode, returns, options, (refused) =>
+      planCompaction(state, mode, options.budget ?? {}, refused),
     )
     const moves = this.#sideTables.tellMoves(state, moved)
-    const kept: { handle: CodeHandle; reason: string }[] = []
-    for (const block of state.memory.registry) {
-      const reason = refused.get(block) ?? reasonToStay(state, block)
-      if (reason !== undefined && !block.object.fixed && !block.retired)
-        kept.push({ handle: block.object.handle, reason })
-    }
     this.#calls.release()
     return {
       moves,
       bytes: moves.reduce((sum, move) => sum + move.length, 0),
-      kept,
+      kept: kept
+        .filter(({ block }) => !block.object.fixed && !block.retired)
+        .map(({ block: { handle }, reason }) => ({ handle, reason })),
       fragmentation: { before, after: state.fragmentation },
     }
   }

@@ -28,7 +28,7 @@ export class CodeObject {
   runs: Uint32Array = new Uint32Array(0)
   roots: readonly Root[] = []
   /** Hash of the bytes with every field taken relative to its owners: the same at every place. `patchRoot` does not change it. */
-  canonical = ''
+  canonical = 0
   /** Where it is entered; undefined only while it is made. */
   block!: Block
   /** Blocks, of any object, with a field that moves with this object. */
@@ -71,20 +71,27 @@ export class CodeObject {
 }
 
 export class Block implements Extent {
-  readonly object: CodeObject
   /** Bytes from the reservation's start. */
   position: number
   readonly size: number
+  /** Of the object: who looks up an address needs no more than the block. */
+  readonly length: number
+  readonly handle: CodeHandle
+  /** Nothing enters it any more; it stays until what runs in it has left. */
+  retired = false
+  readonly object: CodeObject
   readonly fields: Fields
   /** What its LINK owners are. */
   readonly links: readonly CodeObject[]
-  /** Nothing enters it any more; it stays until what runs in it has left. */
-  retired = false
+  /** The transaction that changes it, or was the last to. */
+  transaction: unknown
 
   constructor(object: CodeObject, position: number, fields: Fields, links: readonly CodeObject[]) {
     this.object = object
     this.position = position
     this.size = object.size
+    this.length = object.length
+    this.handle = object.handle
     this.fields = fields
     this.links = links
   }

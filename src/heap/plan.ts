@@ -24,7 +24,10 @@ export interface PlannedMove {
 }
 
 export interface Placement {
+  /** By address. */
   readonly moves: readonly PlannedMove[]
+  /** What may not move, and why; by address. */
+  readonly kept: readonly { readonly block: Block; readonly reason: string }[]
   /** The free ranges once the moves are made. */
   readonly free: FreeList
 }
@@ -42,17 +45,22 @@ export function reasonToStay(state: HeapState, block: Block): Reason | undefined
   return state.running.has(block) ? 'running' : undefined
 }
 
-/** A plan for all blocks that `stays` lets go. */
+/** A plan for all blocks but those that `refused` names and those that have a reason to stay. */
 export function planCompaction(
   state: HeapState,
   mode: CompactMode,
   budget: Budget,
-  stays: (block: Block) => boolean,
+  refused: ReadonlyMap<Block, string>,
 ): Placement {
   const blocks: Block[] = []
-  const obstacles: Block[] = []
-  for (const block of state.memory.registry) (stays(block) ? obstacles : blocks).push(block)
-  const free = mode === 'slide' ? state.freeBetween(obstacles) : state.free.clone()
+  const kept: Placement['kept'][number][] = []
+  const all = state.memory.registry.list()
+  for (const block of all) {
+    const reason = refused.get(block) ?? reasonToStay(state, block)
+    if (reason === undefined) blocks.push(block)
+    else kept.push({ block, reason })
+  }
+  const free = mode === 'slide' ? state.freeBetween(kept.map(({ block }) => block)) : state.free.clone()
   let bytes = budget.bytes ?? Number.POSITIVE_INFINITY
   let objects = budget.objects ?? Number.POSITIVE_INFINITY
   const moves: PlannedMove[] = []
@@ -64,7 +72,7 @@ export function planCompaction(
       objects--
     } else if (mode === 'slide') free.takeAt(block.position, block.size)
   }
-  return { moves, free }
+  return { moves, kept, free }
 }
 
 /** The lowest place, taken from `free`, or the block's own place, not taken. */
@@ -88,5 +96,5 @@ export function planMove(
   const position = anywhere ? free.take(block.size, block.object.align) : to
   if (position < 0 || (!anywhere && !free.takeAt(position, block.size))) return undefined
   if (mode === 'slide' && anywhere) free.free(block.position, block.size)
-  return { moves: [{ block, to: position }], free }
+  return { moves: [{ block, to: position }], kept: [], free }
 }

@@ -7,7 +7,7 @@ import { RelocError } from '../core/errors.ts'
 import { fieldValue, KIND_ROWS } from '../table/kinds.ts'
 import type { SplitPiece } from '../table/site.ts'
 import { joinPieces, movedValue, solvePieces, writePieces } from '../table/split.ts'
-import { measureFields } from './build.ts'
+import { addNarrow, addWord, measureFields, viewFrom } from './fields.ts'
 import type { Block } from './object.ts'
 import type { HeapState } from './state.ts'
 
@@ -21,10 +21,29 @@ export interface RootField {
 }
 
 /** One managed address; all fields that hold it change together. */
-export interface Root {
-  /** The truth; the fields follow it. */
-  address: bigint
+export class Root {
   readonly fields: readonly RootField[]
+  #address: bigint
+  /** Of its negative, as two unsigned numbers of 32 bits. */
+  low = 0
+  high = 0
+
+  constructor(address: bigint, fields: readonly RootField[]) {
+    this.fields = fields
+    this.#address = this.address = address
+  }
+
+  /** The truth; the fields follow it. */
+  get address(): bigint {
+    return this.#address
+  }
+
+  set address(address: bigint) {
+    this.#address = address
+    const negative = BigInt.asUintN(64, -address)
+    this.low = Number(negative & 0xffff_ffffn)
+    this.high = Number(negative >> 32n)
+  }
 }
 
 /**
@@ -58,21 +77,19 @@ export function planRoot(
   })
 }
 
-/** Takes the root's address out of its fields in `bytes`: what is left is the same wherever it points. */
-export function normaliseRoot(bytes: Uint8Array, root: Root): void {
-  const view = viewOf(bytes)
+/** Takes the root's address out of its fields in an object's bytes, at `at` of `view`: what is left is the same wherever it points. */
+export function normaliseRoot(view: DataView, at: number, root: Root): void {
   for (const { kind, offset, pieces } of root.fields) {
     if (pieces !== undefined) {
-      const rest = movedValue(joinPieces(view, pieces), pieces, root.address, -root.address)
+      const bytes = viewFrom(view, at)
+      const rest = movedValue(joinPieces(bytes, pieces), pieces, root.address, -root.address)
       writePieces(
-        view,
+        bytes,
         pieces,
         pieces.map(({ shift, width }) => BigInt.asUintN(8 * width, rest >> BigInt(shift))),
       )
-    } else {
-      const { width } = KIND_ROWS[kind]
-      writeField(view, offset, width, readField(view, offset, width) - root.address)
-    }
+    } else if (KIND_ROWS[kind].width === 8) addWord(view, at + offset, root.low, root.high)
+    else addNarrow(view, at + offset, KIND_ROWS[kind].width, root.low)
   }
 }
 

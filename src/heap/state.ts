@@ -4,13 +4,14 @@ import { RelocError } from '../core/errors.ts'
 import { type AddressRange, sortDisjoint, toRange } from '../core/range.ts'
 import type { MovedRange } from '../table/builder.ts'
 import { canonicalForm } from './canonical.ts'
-import { type Fields, LINK, type Owner, SELF } from './fields.ts'
 import { FreeList } from './free-list.ts'
 import type { HeapMemory } from './memory.ts'
 import type { Block, CodeHandle, CodeObject } from './object.ts'
+import { Scratch } from './scratch.ts'
 
 export class HeapState {
   readonly memory: HeapMemory<Block>
+  readonly scratch = new Scratch()
   /** Replaced as a whole when a transaction is published. */
   free: FreeList
   /** By index of their handles; undefined: freed. */
@@ -31,8 +32,15 @@ export class HeapState {
   /** Ranges that the user moves himself: ascending, disjoint, outside the reservation. */
   readonly managed: readonly AddressRange[]
 
+  readonly #size: number
+  readonly #base: number
+  readonly #exact: boolean
+
   constructor(memory: HeapMemory<Block>, managed: readonly MovedRange[]) {
     this.memory = memory
+    this.#size = memory.size
+    this.#base = Number(memory.base)
+    this.#exact = Number.isSafeInteger(this.#base + memory.size)
     const ranges = managed.map(({ start, length }, i) => toRange(start, length, `managed[${i}]`))
     this.managed = sortDisjoint(
       [...ranges, this.reservation],
@@ -89,9 +97,9 @@ export class HeapState {
 
   /** Position of an address in the reservation, or -1. */
   position(address: bigint): number {
-    // Inexact beyond 2^53, and then far outside.
-    const distance = Number(address - this.memory.base)
-    return distance >= 0 && distance < this.memory.size ? distance : -1
+    // Where the reservation lies below 2^53 a number tells what is in it; a bigint would be made for the difference.
+    const distance = this.#exact ? Number(address) - this.#base : Number(address - this.memory.base)
+    return distance >= 0 && distance < this.#size ? distance : -1
   }
 
   /** The block around an address. */
@@ -111,27 +119,10 @@ export class HeapState {
   }
 
   /** The canonical form of a block as it is. */
-  canonical(block: Block): string {
-    return this.canonicalAt(
-      this.codeOf(block),
-      block,
-      block.fields,
-      block.position,
-      (link) => link.block.position,
-    )
-  }
-
-  /** The canonical form of `bytes` as the block's, at `self` and with its links where `positionOf` says. */
-  canonicalAt(
-    bytes: Uint8Array,
-    { object, links }: Block,
-    fields: Fields,
-    self: number,
-    positionOf: (link: CodeObject) => number,
-  ): string {
-    return canonicalForm(bytes, fields, object.roots, (owner: Owner) =>
-      owner === SELF ? self : positionOf(links[owner - LINK]),
-    )
+  canonical(block: Block): number {
+    this.scratch.reserve(block.size)
+    this.scratch.bytes.set(this.wholeOf(block))
+    return canonicalForm(this.scratch, 0, block, block.position)
   }
 
   /** Takes `size` bytes. Throws `no-room`. */
