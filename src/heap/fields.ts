@@ -103,28 +103,27 @@ function groupFits(group: FieldGroup, movement: Movement): boolean {
   return by === 0 || (group.min + by >= LEAST[group.kind] && group.max + by <= GREATEST[group.kind])
 }
 
-/** Whether each field of `fields` can hold its new value; `view` shows the object's bytes from `at`. Nothing is written. */
+/** Whether each field of `fields` can hold its new value; `bytes` are memory with the object's at `at`. Nothing is written. */
 export function fieldsFit(
   { groups, splits }: Fields,
-  view: DataView,
+  bytes: Uint8Array,
   at: number,
   movement: Movement,
 ): boolean {
   for (const group of groups) if (!groupFits(group, movement)) return false
   for (const field of splits) {
     const by = change(field, movement)
-    if (by !== 0 && solveField(view, at, field, by) === undefined) return false
+    if (by !== 0 && solveField(viewFrom(viewOf(bytes), at), field, by) === undefined) return false
   }
   return true
 }
 
-/** What the pieces become, in a view that begins at `at`. */
+/** What the pieces become. */
 const solveField = (
   view: DataView,
-  at: number,
   { pieces, address }: SplitField,
   by: number,
-): readonly bigint[] | undefined => solvePieces(viewFrom(view, at), pieces, address, BigInt(by))
+): readonly bigint[] | undefined => solvePieces(view, pieces, address, BigInt(by))
 
 /** The same memory from `at` on. */
 export const viewFrom = (view: DataView, at: number): DataView =>
@@ -143,7 +142,9 @@ export function applyFields(
   }
   for (const field of splits) {
     const by = change(field, movement)
-    if (by !== 0) writePieces(viewFrom(view, at), field.pieces, solveField(view, at, field, by)!)
+    if (by === 0) continue
+    const bytes = viewFrom(view, at)
+    writePieces(bytes, field.pieces, solveField(bytes, field, by)!)
   }
 }
 
@@ -220,7 +221,7 @@ export function failingField(
   for (const field of splits) {
     const { pieces } = field
     const by = change(field, movement)
-    if (by !== 0 && solveField(view, 0, field, by) === undefined)
+    if (by !== 0 && solveField(view, field, by) === undefined)
       return problem(
         pieces[0].offset,
         pieces[0].width,

@@ -57,7 +57,8 @@ export class Mover {
     })
     if (moved.length === 0)
       throw new RelocError('refused', `${handle.name} does not move: ${refused.get(block) ?? ''}`)
-    return this.#sideTables.tellMoves(state, moved)[0]
+    this.#sideTables.tell((table) => table.onMove(moved))
+    return moved[0]
   }
 
   compact(options: CompactOptions): CompactReport {
@@ -66,10 +67,10 @@ export class Mover {
     this.#calls.release()
     const returns = this.#calls.walk(mode)
     const before = state.fragmentation
-    const { moved, kept } = this.#transact(mode, returns, options, (refused) =>
+    const { moved: moves, kept } = this.#transact(mode, returns, options, (refused) =>
       planCompaction(state, mode, options.budget ?? {}, refused),
     )
-    const moves = this.#sideTables.tellMoves(state, moved)
+    if (moves.length > 0) this.#sideTables.tell((table) => table.onMove(moves))
     this.#calls.release()
     return {
       moves,

@@ -24,7 +24,7 @@ export interface PlannedMove {
 }
 
 export interface Placement {
-  /** By address. */
+  /** By address; sliding, none of several goes up, so that none comes to lie where a later one is. */
   readonly moves: readonly PlannedMove[]
   /** What may not move, and why; by address. */
   readonly kept: readonly { readonly block: Block; readonly reason: string }[]

@@ -1,15 +1,31 @@
 /** What has to follow the code outside the heap, and how it is told. */
-import type { CodeHandle } from './object.ts'
-import type { HeapState } from './state.ts'
-import type { MovedObject } from './transaction.ts'
+import type { Block, CodeHandle } from './object.ts'
 
 /** A move that was made; addresses. */
-export interface CodeMove {
+export class CodeMove {
   readonly handle: CodeHandle
-  readonly from: bigint
-  readonly to: bigint
   /** Bytes of code. */
   readonly length: number
+  readonly #base: bigint
+  readonly #from: number
+  readonly #to: number
+
+  /** @internal @param from a position, as `to` is: few ask for the addresses of ten thousand moves */
+  constructor({ handle, length, position }: Block, to: number, base: bigint) {
+    this.handle = handle
+    this.length = length
+    this.#base = base
+    this.#from = position
+    this.#to = to
+  }
+
+  get from(): bigint {
+    return this.#base + BigInt(this.#from)
+  }
+
+  get to(): bigint {
+    return this.#base + BigInt(this.#to)
+  }
 }
 
 /** What follows the code: a profiler's map, unwind tables. All calls are required: a table that hears of no move is wrong. */
@@ -39,18 +55,5 @@ export class SideTables {
         errors.push(error)
       }
     if (errors.length > 0) throw errors[0]
-  }
-
-  /** Of moves that are made. Returns them as addresses. */
-  tellMoves(state: HeapState, moved: readonly MovedObject[]): CodeMove[] {
-    const { base } = state.memory
-    const moves = moved.map(({ object, from, to }) => ({
-      handle: object.handle,
-      from: base + BigInt(from),
-      to: base + BigInt(to),
-      length: object.length,
-    }))
-    if (moves.length > 0) this.tell((table) => table.onMove(moves))
-    return moves
   }
 }

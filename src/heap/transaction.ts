@@ -4,21 +4,24 @@
  *   plan       where each goes
  *   check      every field of every block that changes can hold its new value; an object whose move makes one fail stays, and the
  *              rest is planned anew
- *   image      the new bytes are made in memory of our own, from the blocks as they are: old and new places may overlap. Neighbours that go
- *              equally far are one copy
+ *   image      the new bytes are made in memory of our own, from the blocks as they are: old and new places may overlap
  *   verify     each image has the canonical form of its object at the new places
  *   publish    in one write scope: places, callers' fields and code change together
  *   translate  whoever knows addresses is told
  *
  * Invariant: until the write scope is open nothing that anybody else sees has changed but `shift`, which is put back; from then on
  * nothing can fail but by a fault of this heap.
+ *
+ * Images are made some at a time, in memory that stays in the cache, and twice: to be verified, before anything is written, and to be
+ * published. Neighbours that go equally far are one copy.
  */
 import { hex } from '../core/address.ts'
 import { formatProblem, RelocError } from '../core/errors.ts'
 import { canonicalForm } from './canonical.ts'
 import { applyFields, copyFields, failingField, fieldsFit, type Movement, settleFields } from './fields.ts'
-import { Block, type CodeObject } from './object.ts'
+import { Block } from './object.ts'
 import type { CompactMode, Placement } from './plan.ts'
+import { CodeMove } from './side-tables.ts'
 import type { HeapState } from './state.ts'
 
 /** One block that changes: it moves, or what it refers to does. */
@@ -26,18 +29,13 @@ interface Change extends Movement {
   readonly block: Block
   /** What lies at `to` afterwards: the block itself, or, draining, its copy. */
   readonly result: Block
-  readonly to: number
-  /** Its image in the scratch memory: whole granules, with the traps behind the code. */
-  readonly at: number
-}
-
-/** Neighbours that stay neighbours. */
-interface Run {
   readonly from: number
   readonly to: number
-  readonly at: number
-  size: number
+  readonly size: number
 }
+
+/** Bytes of images that are made at once. */
+const BATCH = 128 << 10
 
 export interface TransactionOptions {
   readonly mode: CompactMode
@@ -47,17 +45,9 @@ export interface TransactionOptions {
   readonly probe?: ((step: string) => void) | undefined
 }
 
-/** A move that was made. */
-export interface MovedObject {
-  readonly object: CodeObject
-  /** Positions. */
-  readonly from: number
-  readonly to: number
-}
-
 /** What was moved, and what the plan in use kept. */
 export interface Transacted {
-  readonly moved: readonly MovedObject[]
+  readonly moved: readonly CodeMove[]
   readonly kept: Placement['kept']
   /** Why blocks that the first plan moved stay. */
   readonly refused: ReadonlyMap<Block, string>
@@ -95,10 +85,6 @@ class Transaction {
   readonly #placement: Placement
   readonly #options: TransactionOptions
   readonly #changes: Change[] = []
-  readonly #runs: Run[] = []
-  /** Bytes of all images, and of the longest. */
-  #size = 0
-  #longest = 0
 
   constructor(state: HeapState, placement: Placement, options: TransactionOptions) {
     this.#state = state
@@ -122,42 +108,26 @@ class Transaction {
   }
 
   #change(block: Block, result: Block, to: number): void {
-    const { position, size, links } = block
-    const at = this.#size
-    this.#size += size
-    this.#longest = Math.max(this.#longest, size)
-    this.#changes.push({ block, result, to, at, shift: to - position, links })
-    const last = this.#runs[this.#runs.length - 1]
-    if (last !== undefined && last.from + last.size === position && last.to + last.size === to)
-      last.size += size
-    else this.#runs.push({ from: position, to, at, size })
+    const { position: from, size, links } = block
+    this.#changes.push({ block, result, from, to, size, shift: to - from, links })
   }
 
-  /** Makes the images, checked. Or says which blocks have to stay so that fields which cannot take their new values keep their old ones, and why. */
+  /** Checks every field and every image. Or says which blocks have to stay, so that fields which cannot take their new values keep their old ones. */
   prepare(): { readonly stay: readonly Block[]; readonly why: string } | undefined {
-    const { scratch, memory } = this.#state
-    const { probe, verify } = this.#options
-    probe?.('check')
-    // Behind the images there is room to take one apart.
-    scratch.reserve(this.#size + this.#longest)
-    for (const { from, at, size } of this.#runs)
-      scratch.bytes.set(memory.bytes.subarray(from, from + size), at)
+    this.#options.probe?.('check')
     const stay: Block[] = []
     let why = ''
     for (const change of this.#changes) {
-      const { block, at } = change
-      if (!fieldsFit(block.fields, scratch.view, at, change)) {
-        why ||= this.#whyNot(change)
-        // Whatever of its ends moves: itself first, and where it does not move, what it refers to.
-        if (change.shift !== 0) stay.push(block)
-        else for (const link of block.links) if (link.shift !== 0) stay.push(link.block)
-      } else if (stay.length === 0) {
-        probe?.('image')
-        applyFields(block.fields, scratch.view, at, change)
-        if (verify) this.#verify(change)
-      }
+      const { block, shift, links } = change
+      if (fieldsFit(block.fields, this.#state.memory.bytes, block.position, change)) continue
+      why ||= this.#whyNot(change)
+      // Whatever of its ends moves: itself first, and where it does not move, what it refers to.
+      if (shift !== 0) stay.push(block)
+      else for (const link of links) if (link.shift !== 0) stay.push(link.block)
     }
-    return stay.length === 0 ? undefined : { stay, why }
+    if (stay.length > 0) return { stay, why }
+    if (this.#options.verify) this.#images((batch) => this.#verify(batch))
+    return undefined
   }
 
   #whyNot(change: Change): string {
@@ -166,57 +136,98 @@ class Transaction {
     return `${block.handle.name}: ${problem === undefined ? '' : formatProblem(problem)}`
   }
 
-  #verify({ block, to, at }: Change): void {
-    this.#options.probe?.('verify')
-    const { scratch, memory } = this.#state
-    scratch.bytes.copyWithin(this.#size, at, at + block.size)
-    if (canonicalForm(scratch, this.#size, block, to) !== block.object.canonical)
-      throw new RelocError(
-        'not-verified',
-        `${block.handle.name} would not be itself at ${hex(memory.base + BigInt(to))}: nothing was written. Its code was changed behind the heap's back, or this is a fault of the heap.`,
+  /** Makes all images, some at a time: `use` finds those of a batch one behind the other in the scratch memory. */
+  #images(use: (batch: readonly Change[]) => void): void {
+    const { scratch } = this.#state
+    const changes = this.#changes
+    for (let first = 0; first < changes.length; ) {
+      let size = 0
+      let end = first
+      do size += changes[end++].size
+      while (end < changes.length && size + changes[end].size <= BATCH)
+      const batch = changes.slice(first, end)
+      scratch.reserve(size)
+      this.#runs(batch, ({ from }, length, at) =>
+        scratch.bytes.set(this.#state.memory.bytes.subarray(from, from + length), at),
       )
+      let at = 0
+      for (const change of batch) {
+        applyFields(change.block.fields, scratch.view, at, change)
+        at += change.size
+      }
+      use(batch)
+      first = end
+    }
   }
 
-  publish(): MovedObject[] {
-    const state = this.#state
-    const { memory, scratch } = state
-    const { moves, free } = this.#placement
-    const drains = this.#options.mode === 'drain'
+  /** Neighbours that stay neighbours: the first of them, their bytes, and where their images are. */
+  #runs(changes: readonly Change[], use: (first: Change, size: number, at: number) => void): void {
+    let at = 0
+    for (let i = 0; i < changes.length; ) {
+      const first = changes[i]
+      let end = first.from
+      do end += changes[i++].size
+      while (i < changes.length && changes[i].from === end && changes[i].shift === first.shift)
+      use(first, end - first.from, at)
+      at += end - first.from
+    }
+  }
+
+  #verify(batch: readonly Change[]): void {
+    const { scratch, memory } = this.#state
+    let at = 0
+    for (const { block, to, size } of batch) {
+      this.#options.probe?.('verify')
+      if (canonicalForm(scratch, at, block, to) !== block.object.canonical)
+        throw new RelocError(
+          'not-verified',
+          `${block.handle.name} would not be itself at ${hex(memory.base + BigInt(to))}: nothing was written. Its code was changed behind the heap's back, or this is a fault of the heap.`,
+        )
+      at += size
+    }
+  }
+
+  publish(): CodeMove[] {
+    const { memory, scratch } = this.#state
     let from = Number.POSITIVE_INFINITY
     let to = 0
-    for (const run of this.#runs) {
-      from = Math.min(from, run.from, run.to)
-      to = Math.max(to, run.from + run.size, run.to + run.size)
+    for (const change of this.#changes) {
+      from = Math.min(from, change.from, change.to)
+      to = Math.max(to, change.from + change.size, change.to + change.size)
     }
     this.#options.probe?.('publish')
     return memory.write(from, to, (writer) => {
-      const moved = moves.map(({ block, to }) => ({ object: block.object, from: block.position, to }))
-      if (!drains) for (const { block } of moves) memory.registry.delete(block)
-      for (const change of this.#changes) {
-        const { block, result, to } = change
-        settleFields(result.fields, change)
-        if (block === result && block.position === to) continue
-        result.position = to
-        memory.registry.add(result)
-        if (block !== result) this.#replace(block, result)
-      }
-      for (const { to, at, size } of this.#runs) writer.write(to, scratch.bytes.subarray(at, at + size))
-      if (!drains)
-        for (const { from, to, size } of this.#runs)
-          if (from !== to)
-            for (const [start, end] of memory.registry.holes(from, from + size))
-              writer.poison(start, end - start)
-      state.free = free
+      const moved = this.#replace()
+      this.#images((batch) =>
+        this.#runs(batch, ({ to }, size, at) => writer.write(to, scratch.bytes.subarray(at, at + size))),
+      )
+      this.#runs(this.#changes, ({ from }, size) => {
+        for (const [start, end] of memory.registry.holes(from, from + size)) writer.poison(start, end - start)
+      })
+      for (const change of this.#changes) settleFields(change.result.fields, change)
       return moved
     })
   }
 
-  /** From now on the object is entered at `result`; what runs in `block` goes on there. */
-  #replace(block: Block, result: Block): void {
-    result.object.block = result
-    result.link()
-    block.retired = true
-    this.#state.retired.add(block)
+  /** Lets every block be where it is to be. */
+  #replace(): CodeMove[] {
+    const state = this.#state
+    const { registry, base } = state.memory
+    const { moves, free } = this.#placement
+    const moved = moves.map(({ block, to }) => new CodeMove(block, to, base))
+    if (this.#options.mode === 'slide') for (const { block } of moves) registry.delete(block)
+    for (const { block, result, to } of this.#changes) {
+      if (block === result && block.position === to) continue
+      result.position = to
+      registry.add(result)
+      if (block === result) continue
+      result.object.block = result
+      result.link()
+      block.retired = true
+      state.retired.add(block)
+    }
+    state.free = free
+    return moved
   }
 
   /** Puts `shift` back, whatever happened. */
