@@ -24,6 +24,7 @@ const REFUSED: Readonly<Record<string, RegExp>> = {
   'literals-text': /diff32: the value \d+ would become/,
   'near-text': /no spare bytes for a jump lie within reach of its 8 bits/,
   'operands-image': /the program keeps 32 bits of this address/,
+  'tables-text': /abs32: the value \d+ would become/,
 }
 /** Lies at the end of the address space: nothing is 100 GB further up. */
 const NOWHERE = ['gcc-O2-kernel-image']

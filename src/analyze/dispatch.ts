@@ -2,7 +2,9 @@
  * What an indirect jump jumps by: the table that its operand was loaded from, as the instructions before it say.
  *
  *     jmp [r*8+table]        mov r,[r*8+table]; jmp r        mov e,[r*4+table]; jmp r             addresses
- *     lea t,[rip+table]; movsxd r,[t+r*4]; add r,t; jmp r    mov e,[t+r*4+disp]; add r,t; jmp r   distances from t
+ *     lea t,[rip+table]; movsxd r,[t+r*4]; add r,t; jmp r    mov e,[t+r*4+disp]; add r,t; jmp r   distances from t, of 1 to 8 bytes
+ *     lea t,[rip+table]; add t,[t+r*8]; jmp t
+ *     movzx e,byte [t+r+disp]; jmp [r*8+table] ...                                                two levels: numbers of entries first
  */
 import { viewOf } from '../core/bytes.ts'
 import { baseRegister, fillEffects, indexRegister, RegisterEffects } from '../x86/effects.ts'
@@ -16,22 +18,34 @@ const FAR = 4096
 /** The most entries that a bound is believed. */
 const MOST = 4096
 
+export type EntryWidth = 1 | 2 | 4 | 8
+
 /** Distances are from the blob's base. */
 export interface Dispatch {
   /** Offset of the jump. */
   readonly at: number
   readonly table: number
-  readonly width: 4 | 8
+  readonly width: EntryWidth
+  /** Whether entries of 1 or 2 bytes are sign-extended. */
+  readonly signed: boolean
   /** What the entries are distances from; undefined: they are addresses. */
   readonly anchor: number | undefined
   /** Number of entries, where a comparison says it. */
   readonly count: number | undefined
+  /** The table of entry numbers that the jump looks into first. */
+  readonly index: IndexTable | undefined
+}
+
+export interface IndexTable {
+  readonly start: number
+  readonly end: number
+  readonly width: 1 | 2
 }
 
 /** What a register holds: a place in or beside the blob, an index below `count`, or an entry of a table, with the place that was added to it. */
 type Held =
   | { readonly kind: 'label'; readonly place: number }
-  | { readonly kind: 'index'; readonly count: number }
+  | { readonly kind: 'index'; readonly count: number; readonly index?: IndexTable }
   | (Omit<Dispatch, 'at'> & { readonly kind: 'entry' })
 
 const [AND, CMP] = [4, 7]
@@ -58,21 +72,30 @@ export class DispatchReader {
 
   /** The table of the indirect jump at `at`, undefined where it has none that is understood. */
   read(at: number): Dispatch | undefined {
-    let start = Math.max(0, at - NEAR)
-    while (start < at && !this.#bits.has(start)) start++
-    this.#held.fill(undefined)
-    this.#held.length = 16
-    this.#compared = -1
-    for (let offset = start; offset < at; offset += this.#instruction.length) {
-      if (this.#decoder.decode(offset, this.#instruction) === 0) return undefined
-      this.#step(at)
+    this.#forget()
+    for (let offset = Math.max(0, at - NEAR); offset < at; ) {
+      if (this.#bits.has(offset)) {
+        offset += this.#decoder.decode(offset, this.#instruction)
+        this.#step(at)
+      } else {
+        // Data lies between; or the start is in the middle of an instruction.
+        this.#forget()
+        offset++
+      }
     }
     if (this.#decoder.decode(at, this.#instruction) === 0) return undefined
     const { opcode, modrm, prefixes } = this.#instruction
     if (opcode !== 0xff) return undefined
     const entry =
       modrm >= 0xc0 ? this.#held[(modrm & 7) | ((prefixes & Prefix.rexB) >> 5)] : this.#entry(8, at)
-    return entry?.kind === 'entry' ? { ...entry, at } : undefined
+    if (entry?.kind !== 'entry' || (entry.width < 4 && entry.anchor === undefined)) return undefined
+    return { ...entry, at }
+  }
+
+  #forget(): void {
+    this.#held.fill(undefined)
+    this.#held.length = 16
+    this.#compared = -1
   }
 
   #step(jump: number): void {
@@ -82,15 +105,22 @@ export class DispatchReader {
       this.#branch(opcode & 15)
     const reg = ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7)
     const rm = (modrm & 7) | ((prefixes & Prefix.rexB) >> 5)
-    const isGeneral = instruction.encoding === Encoding.legacy && map === 0
-    // movzx keeps the bound of what it widens.
-    const isWidening = map === 1 && (opcode === 0xb6 || opcode === 0xb7) && modrm >= 0xc0
-    const [register, held] = isGeneral
-      ? this.#general(opcode, reg, rm, jump)
-      : [isWidening ? reg : -1, isWidening ? this.#held[rm] : undefined]
+    const isLegacy = instruction.encoding === Encoding.legacy
+    const [register, held] =
+      isLegacy && map === 0
+        ? this.#general(opcode, reg, rm, jump)
+        : isLegacy && map === 1 && (opcode & 0xf6) === 0xb6
+          ? [reg, this.#widened(opcode, rm, jump)]
+          : [-1, undefined]
     fillEffects(instruction, this.#effects)
     for (let i = 0; i < 16; i++) if ((this.#effects.writes & (1 << i)) !== 0) this.#held[i] = undefined
     if (register >= 0) this.#held[register] = held
+  }
+
+  /** What movzx and movsx load: an entry of 1 or 2 bytes; of a register they keep the bound. */
+  #widened(opcode: number, rm: number, jump: number): Held | undefined {
+    if (this.#instruction.modrm >= 0xc0) return this.#held[rm]
+    return this.#entry((opcode & 1) === 0 ? 1 : 2, jump, (opcode & 8) !== 0)
   }
 
   /** Which register gets what. */
@@ -99,14 +129,15 @@ export class DispatchReader {
     const { modrm, offset } = instruction
     const wide = (instruction.prefixes & Prefix.w) !== 0
     const isRegister = modrm >= 0xc0 && instruction.modrmOffset !== 0
-    if (opcode === 0x8d && wide) return [reg, this.#labelOf()]
+    if (opcode === 0x8d && wide) return [reg, this.#labelOf() ?? this.#added(jump)]
     if (opcode >= 0xb8 && opcode <= 0xbf)
       return [(opcode & 7) | ((instruction.prefixes & Prefix.rexB) >> 5), this.#labelOf()]
     if (opcode === 0x63 && wide) return [reg, isRegister ? this.#held[rm] : this.#entry(4, jump)]
     if (opcode === 0x8b) return [reg, isRegister ? this.#held[rm] : this.#entry(wide ? 8 : 4, jump)]
     if (opcode === 0x89 && isRegister) return [rm, this.#held[reg]]
     if (opcode === 0x01 && isRegister && wide) return [rm, this.#sum(rm, reg, jump)]
-    if (opcode === 0x03 && isRegister && wide) return [reg, this.#sum(reg, rm, jump)]
+    if (opcode === 0x03 && wide)
+      return [reg, isRegister ? this.#sum(reg, rm, jump) : this.#relative(this.#entry(8, jump), reg, jump)]
     const isGroup = opcode === 0x80 || opcode === 0x81 || opcode === 0x83
     const operation = isGroup ? (modrm >> 3) & 7 : opcode < 0x40 && (opcode & 6) === 4 ? opcode >> 3 : -1
     if ((operation !== CMP && operation !== AND) || (isGroup && !isRegister)) return [-1, undefined]
@@ -148,36 +179,65 @@ export class DispatchReader {
   }
 
   /** The table that the memory operand of `width` bytes reads with a scaled index. */
-  #entry(width: 4 | 8, jump: number): Held | undefined {
+  #entry(width: EntryWidth, jump: number, signed = true): Held | undefined {
     const instruction = this.#instruction
     const { memory, sib, offset, displacementSize: size } = instruction
-    const index = indexRegister(instruction)
-    if (index < 0 || 1 << (sib >> 6) !== width) return undefined
-    const bound = this.#held[index]
-    const entry = {
-      kind: 'entry',
-      width,
-      anchor: undefined,
-      count: bound?.kind === 'index' ? bound.count : undefined,
-    } as const
     const at = offset + instruction.displacementOffset
     const displacement = size === 0 ? 0 : size === 1 ? this.#view.getInt8(at) : this.#view.getInt32(at, true)
-    if (memory === Memory.index) {
-      const low = displacement >>> 0
-      const high = displacement < 0 ? 0xffff_ffff : 0
-      if (!this.#window.has(low, high)) return undefined
-      return { ...entry, table: this.#window.distance(low, high) }
+    const [base, index] = [baseRegister(instruction), indexRegister(instruction)]
+    const makeEntry = (table: number | undefined, register: number): Held | undefined => {
+      if (table === undefined) return undefined
+      const held = this.#held[register]
+      const bound = held?.kind === 'entry' ? this.#numbers(held) : held
+      const { count, index } = bound?.kind === 'index' ? bound : { count: undefined }
+      return { kind: 'entry', table, width, signed, anchor: undefined, count, index }
     }
-    const place = this.#placeIn(baseRegister(instruction), jump)
-    return place === undefined ? undefined : { ...entry, table: place + displacement }
+    if (base >= 0 && index >= 0) {
+      if (1 << (sib >> 6) !== width) return undefined
+      const place = this.#placeIn(base, jump)
+      if (place !== undefined || width > 1)
+        return makeEntry(place === undefined ? place : place + displacement, index)
+      const other = this.#placeIn(index, jump)
+      return makeEntry(other === undefined ? other : other + displacement, base)
+    }
+    // Without a place in a register the displacement is the address of the table.
+    const low = displacement >>> 0
+    const high = displacement < 0 ? 0xffff_ffff : 0
+    if (memory !== Memory.index && width > 1) return undefined
+    if (memory === Memory.index ? 1 << (sib >> 6) !== width : base < 0 || size < 4) return undefined
+    return this.#window.has(low, high)
+      ? makeEntry(this.#window.distance(low, high), Math.max(base, index))
+      : undefined
   }
 
-  /** A 4-byte entry and the place that it is relative to. */
+  /** The entries of a table as numbers of entries of another: how many there are to choose from. */
+  #numbers({ table, width, anchor, count, index }: Held & { readonly kind: 'entry' }): Held | undefined {
+    if (width > 2 || anchor !== undefined || count === undefined || index !== undefined) return undefined
+    const end = table + count * width
+    if (table < 0 || end > this.#view.byteLength) return undefined
+    let highest = 0
+    for (let at = table; at < end; at += width)
+      highest = Math.max(highest, width === 1 ? this.#view.getUint8(at) : this.#view.getUint16(at, true))
+    return { kind: 'index', count: highest + 1, index: { start: table, end, width: width === 1 ? 1 : 2 } }
+  }
+
+  /** lea of two registers: their sum. */
+  #added(jump: number): Held | undefined {
+    const { memory, sib, displacementSize } = this.#instruction
+    const index = indexRegister(this.#instruction)
+    if (memory !== Memory.base || index < 0 || sib >> 6 !== 0 || displacementSize !== 0) return undefined
+    return this.#sum(baseRegister(this.#instruction), index, jump)
+  }
+
+  /** An entry and the place that it is relative to. */
   #sum(a: number, b: number, jump: number): Held | undefined {
     const [x, y] = [this.#held[a], this.#held[b]]
-    const [entry, other] = x?.kind === 'entry' ? [x, b] : [y, a]
-    if (entry?.kind !== 'entry' || entry.width !== 4) return undefined
-    const anchor = this.#placeIn(other, jump)
+    return x?.kind === 'entry' ? this.#relative(x, b, jump) : this.#relative(y, a, jump)
+  }
+
+  #relative(entry: Held | undefined, register: number, jump: number): Held | undefined {
+    if (entry?.kind !== 'entry') return undefined
+    const anchor = this.#placeIn(register, jump)
     return anchor === undefined ? undefined : { ...entry, anchor }
   }
 

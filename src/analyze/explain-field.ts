@@ -9,6 +9,7 @@ import type { Findings } from './analyze.ts'
 import { Carrier } from './candidates.ts'
 import type { Reading } from './explain-reading.ts'
 import type { Reason, Verdict } from './judge.ts'
+import { type JumpTable, targetOf } from './jump-tables.ts'
 import { displacementCarrier, immediateCarrier, isSegmented } from './operands.ts'
 
 /** One field, and what was decided about it. */
@@ -201,16 +202,16 @@ function explainData(
 
 /** An entry of a jump table. */
 function explainEntry(
-  { view, table: { base, parts } }: Findings,
-  { start, width, anchor }: NonNullable<Reading['table']>,
+  { view, window, table: { base, parts } }: Findings,
+  table: JumpTable,
   offset: number,
   site: Site | undefined,
 ): FieldReading {
+  const { start, width, anchor, isIndex } = table
   const at = offset - ((offset - start) % width)
-  const target =
-    anchor === undefined
-      ? readField(view, at, width)
-      : wrapAddress(base + BigInt(anchor + readSigned(view, at, width)))
+  if (isIndex)
+    return { offset: at, width, verdict: 'number', why: "the number of another table's entry", reasons: [] }
+  const target = wrapAddress(base + BigInt(targetOf(view, at, table, window)))
   const place = { offset: at, width, target, reasons: [] }
   if (site !== undefined)
     return { ...place, verdict: 'site', why: 'an entry of a jump table', kind: site.kind, site }

@@ -3,22 +3,25 @@
  * is what its entries confirm: each leads to an instruction, or outside to where other code goes as well.
  */
 import { wrapAddress } from '../core/address.ts'
-import { viewOf } from '../core/bytes.ts'
+import { readSigned, viewOf } from '../core/bytes.ts'
 import type { TableBuilder } from '../table/builder.ts'
-import { ABS32, ABS64, DIFF32 } from '../table/kinds.ts'
+import { ABS32, ABS64, DIFF32, DIFF64 } from '../table/kinds.ts'
 import { ADDRESS_FLOW } from '../table/site.ts'
 import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
-import { type Dispatch, DispatchReader } from './dispatch.ts'
+import { type Dispatch, DispatchReader, type EntryWidth } from './dispatch.ts'
 import { isTaken, Mark, take } from './marks.ts'
 import type { OutsideTargets } from './outside.ts'
 import type { StartBits } from './start-bits.ts'
 import type { Window } from './window.ts'
 
-/** Entries [start, end) of 4 or 8 bytes: addresses, or distances from `anchor` (a distance from the base itself). */
+/** Entries [start, end): addresses, distances from `anchor` (a distance from the base itself), or numbers of another table's entries. */
 export interface JumpTable {
   readonly start: number
   readonly end: number
-  readonly width: 4 | 8
+  readonly width: EntryWidth
+  /** Whether entries of 1 or 2 bytes are sign-extended. */
+  readonly signed: boolean
+  readonly isIndex: boolean
   readonly anchor: number | undefined
   /** Offsets of the jumps that go by it. */
   readonly jumps: readonly number[]
@@ -39,6 +42,8 @@ export interface TableContext {
 
 /** Bytes between two parts of a function that a table leads to. */
 const BESIDE = 512
+/** Bytes between two parts of the outside. */
+const NEAR = 1 << 16
 
 /** Offsets of the indirect jumps among the instructions that start at `bits`: FF /4, with REX or notrack before it or not. */
 export function findJumps(code: Uint8Array, bits: StartBits): number[] {
@@ -57,16 +62,22 @@ export function findJumpTables(context: TableContext, jumps: readonly number[]):
   const view = viewOf(code)
   const reader = new DispatchReader(code, decoder, bits, window)
   const tables = new Map<number, JumpTable>()
+  const add = (table: JumpTable): void => {
+    const known = tables.get(table.start)
+    const jumps = [...(known?.jumps ?? []), ...table.jumps]
+    tables.set(table.start, { ...(known !== undefined && known.end >= table.end ? known : table), jumps })
+  }
   for (const jump of jumps) {
     const dispatch = reader.read(jump)
     if (dispatch === undefined) continue
-    // A comparison may have been of something else.
-    const table =
-      confirm(context, view, dispatch, dispatch.count) ?? confirm(context, view, dispatch, undefined)
+    const announced = confirm(context, view, dispatch, dispatch.count)
+    // A comparison may have been of something else; of small entries nothing else tells how many there are.
+    const table = announced ?? (dispatch.width < 4 ? undefined : confirm(context, view, dispatch, undefined))
     if (table === undefined) continue
-    const known = tables.get(table.start)
-    const jumps = [...(known?.jumps ?? []), jump]
-    tables.set(table.start, { ...(known !== undefined && known.end >= table.end ? known : table), jumps })
+    add(table)
+    const { index } = dispatch
+    if (announced !== undefined && index !== undefined)
+      add({ ...index, signed: false, isIndex: true, anchor: undefined, jumps: [jump] })
   }
   const found = endAtNext([...tables.values()].sort((a, b) => a.start - b.start))
   for (const { start, end } of found) marks.fill(Mark.forbidden, start, end)
@@ -86,25 +97,30 @@ const endAtNext = (tables: readonly JumpTable[]): JumpTable[] =>
   })
 
 /** Where entry `at` leads, as a distance from the base. */
-function targetOf(
+export function targetOf(
   view: DataView,
   at: number,
-  width: number,
-  anchor: number | undefined,
+  { width, signed, anchor }: Pick<JumpTable, 'width' | 'signed' | 'anchor'>,
   window: Window,
 ): number {
-  if (anchor !== undefined) return anchor + view.getInt32(at, true)
+  if (anchor !== undefined) return anchor + distanceAt(view, at, width, signed)
   return window.distance(view.getUint32(at, true), width === 8 ? view.getUint32(at + 4, true) : 0)
 }
 
-export const targetsOf = (
-  view: DataView,
-  { start, end, width, anchor }: JumpTable,
-  window: Window,
-): number[] =>
-  Array.from({ length: (end - start) / width }, (_, i) =>
-    targetOf(view, start + i * width, width, anchor, window),
+function distanceAt(view: DataView, at: number, width: EntryWidth, signed: boolean): number {
+  if (width === 8) return view.getInt32(at + 4, true) * 2 ** 32 + view.getUint32(at, true)
+  const value = readSigned(view, at, width)
+  return signed || value >= 0 ? value : value + 2 ** (8 * width)
+}
+
+/** Where the entries lead, as distances from the base. */
+export function targetsOf(view: DataView, table: JumpTable, window: Window): number[] {
+  const { start, end, width, isIndex } = table
+  if (isIndex) return []
+  return Array.from({ length: (end - start) / width }, (_, i) =>
+    targetOf(view, start + i * width, table, window),
   )
+}
 
 const hasMark = (marks: Uint8Array, offset: number, width: number, mark: number): boolean => {
   for (let i = offset; i < offset + width; i++) if ((marks[i] & mark) !== 0) return true
@@ -123,7 +139,7 @@ function isInside(target: number, { bits, decoder }: TableContext): boolean {
 function confirm(
   context: TableContext,
   view: DataView,
-  { at, table, width, anchor }: Dispatch,
+  { at, table, width, signed, anchor }: Dispatch,
   count: number | undefined,
 ): JumpTable | undefined {
   const { code, bits, marks, window, outside, span } = context
@@ -134,18 +150,20 @@ function confirm(
   let end = table
   // Where the first entry stands that only the table's end confirms: code begins right behind the table, where its lowest entry leads.
   let hoped: { readonly end: number; readonly inside: number } | undefined
+  // Where the first distance leads that no other code knows.
+  let unknown: number | undefined
   // What an entry leads to cannot be in the table.
   let limit = Math.min(code.length, at >= table ? at : code.length)
   while (end >= 0 && end + width <= limit && end - table < most * width) {
     if (hasMark(marks, end, width, Mark.entry)) break
     if (end > table && count === undefined && (marks[end] & (Mark.target | Mark.data)) !== 0) break
-    const target = targetOf(view, end, width, anchor, window)
+    const target = targetOf(view, end, { width, signed, anchor }, window)
     if (target >= 0 && target < code.length) {
       if (target >= table && target < end + width) break
       // The first reading does not know all that only this table leads to: it is near the rest. A pointer there, or an entry that a
       // comparison announced, is no number by chance.
       const isNear = target > lowest - BESIDE && target < highest + BESIDE
-      const isSure = isNear && (width === 8 || count !== undefined)
+      const isSure = isNear && ((width === 8 && anchor === undefined) || count !== undefined)
       const known = bits.has(target)
       if (!known && !isSure && (count === undefined || isInside(target, context))) {
         if (!isNear || count !== undefined) break
@@ -156,12 +174,20 @@ function confirm(
       inside++
       if (target > table) limit = Math.min(limit, target)
     } else if (target >= 0 && target <= span) break
-    else if (anchor === undefined ? count === undefined : !outside.near(target).exact) break
+    else if (anchor === undefined) {
+      if (count === undefined) break
+    } else if (!outside.near(target).exact) {
+      // That nothing else refers to it is no wonder in a few hundred bytes; that two such distances agree is none by chance.
+      if (count === undefined || Math.abs(target - (unknown ?? target)) > NEAR) break
+      unknown ??= target
+    }
     end += width
   }
   if (hoped !== undefined && end !== limit) ({ end, inside } = hoped)
   const isWhole = count === undefined || end - table === count * width
-  return inside >= 2 && isWhole ? { start: table, end, width, anchor, jumps: [at] } : undefined
+  return inside >= 2 && isWhole
+    ? { start: table, end, width, signed, anchor, isIndex: false, jumps: [at] }
+    : undefined
 }
 
 /** Adds the entries that a move changes: addresses in a covered range, distances that cross its edge. */
@@ -174,20 +200,21 @@ export function addJumpTables(
 ): void {
   const { base, span } = builder.blob
   const isInside = (distance: number): boolean => distance >= 0 && distance < span
-  for (const { start, end, width, anchor } of tables)
+  for (const table of tables) {
+    const { start, end, width, anchor, isIndex } = table
     for (let at = start; at < end; at += width) {
       if (isTaken(marks, at, width)) continue
-      const low = view.getUint32(at, true)
-      const high = width === 8 ? view.getUint32(at + 4, true) : 0
-      if (anchor === undefined) {
+      if (anchor === undefined && !isIndex) {
+        const low = view.getUint32(at, true)
+        const high = width === 8 ? view.getUint32(at + 4, true) : 0
         if (!window.has(low, high)) continue
         builder.addAbsolute(at, width === 8 ? ABS64 : ABS32, low, high, ADDRESS_FLOW)
-      } else {
-        const target = targetOf(view, at, width, anchor, window)
+      } else if (anchor !== undefined && width >= 4) {
+        const target = targetOf(view, at, table, window)
         if (isInside(target) !== isInside(anchor))
           builder.addDifference(
             at,
-            DIFF32,
+            width === 8 ? DIFF64 : DIFF32,
             wrapAddress(base + BigInt(target)),
             wrapAddress(base + BigInt(anchor)),
             ADDRESS_FLOW,
@@ -195,4 +222,5 @@ export function addJumpTables(
       }
       take(marks, at, width)
     }
+  }
 }

@@ -1,6 +1,7 @@
 /** Hard case 26: jump tables between the code, in ranges that are said to be code. */
 import { describe, expect, it } from 'vitest'
-import { analyze } from '../../src/analyze/analyze.ts'
+import { analyze, withAnalysis } from '../../src/analyze/analyze.ts'
+import { loadFixture } from '../support/fixtures.ts'
 import { FROM, parse, runCases } from '../support/hard-case.ts'
 
 const code = (end: number) => ({
@@ -93,3 +94,22 @@ describe('jump tables', () => {
     }
   })
 })
+
+it.each(['tables-text', 'literals-text'])(
+  '26 the tables in the code of %s are found, whatever their shape',
+  (name) => {
+    const { links, span, objectsInCode } = loadFixture(name)
+    const [{ bytes, base }] = links
+    const hints = { ranges: [{ start: 0, end: bytes.length, kind: 'code' as const }] }
+    const tables = objectsInCode.filter((object) => /entries|index|first|second/.test(object.name))
+    expect(tables.length).toBeGreaterThan(2)
+    for (const told of [undefined, hints])
+      withAnalysis(bytes, { base, span, hints: told }, ({ map }) => {
+        for (const { name, offset, size } of tables)
+          for (let at = offset; at < offset + size; at++) {
+            expect([name, map.bits.has(at)]).toEqual([name, false])
+            expect([name, map.tables.some(({ start, end }) => at >= start && at < end)]).toEqual([name, true])
+          }
+      })
+  },
+)
