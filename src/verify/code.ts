@@ -50,8 +50,9 @@ export function checkCode(
 
 class CodeChecker {
   readonly proof: CodeProof = { relative: 0, instructions: 0 }
-  readonly #span: number
-  readonly #view: DataView
+  /** The blob's own range. */
+  readonly #start: bigint
+  readonly #end: bigint
   readonly #cursor: IcedCursor
   readonly #claim: RelocationTable
   readonly #fields: ClaimedFields
@@ -71,8 +72,8 @@ class CodeChecker {
     findings: Findings,
     options: ProgressOptions & { readonly cpu?: Cpu | undefined },
   ) {
-    this.#span = claim.span
-    this.#view = new DataView(code.buffer, code.byteOffset, code.byteLength)
+    this.#start = claim.base
+    this.#end = claim.base + BigInt(claim.span)
     this.#cursor = new IcedCursor(code, { base: claim.base, cpu: options.cpu })
     this.#options = options
     this.#claim = claim
@@ -197,15 +198,12 @@ class CodeChecker {
   /** Condition 3: the relative operand under the cursor is claimed, or its ends move alike. Fields [first, end) lie in the instruction. */
   #missing(first: number, end: number): void {
     const cursor = this.#cursor
-    const size = cursor.isBranch ? cursor.immediateSize : cursor.displacementSize
+    const target = cursor.target ?? 0n
+    // Most branches stay inside, and move as what they point at does.
+    if (cursor.isBranch && !cursor.isBranch16 && target >= this.#start && target < this.#end) return
     const offset = cursor.offset + (cursor.isBranch ? cursor.immediateOffset : cursor.displacementOffset)
     for (let n = first; n < end; n++) if (this.#fields.offsets[n] === offset) return
     const isEip = !cursor.isBranch && cursor.isEipRelative
-    if (!isEip && size === 4 && !this.#isOffset()) {
-      const distance = cursor.offset + cursor.length + this.#view.getInt32(offset, true)
-      if (distance >= 0 && distance < this.#span) return
-    }
-    const target = cursor.target ?? 0n
     const place = this.#isOffset() ? FIXED : this.#shifts.placeOf(target, cursor.isLea)
     // The field stays, so what it points at goes as far as the blob does, within the bits that the CPU keeps.
     const bits = isEip ? 32 : cursor.isBranch16 ? 16 : 64

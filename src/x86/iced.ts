@@ -26,6 +26,15 @@ export interface IcedCursorOptions extends DecoderOptions {
   readonly base?: bigint | undefined
 }
 
+interface Fields {
+  displacementOffset: number
+  displacementSize: number
+  immediateOffset: number
+  immediateSize: number
+  immediate2Offset: number
+  immediate2Size: number
+}
+
 /**
  * Walks code with iced and says where the constants of each instruction are and what its relative field points
  * at. Offsets of fields count from the instruction's first byte; a size of 0 means: not there.
@@ -35,17 +44,21 @@ export class IcedCursor {
   offset = 0
   /** 0: no instruction. */
   length = 0
-  displacementOffset = 0
-  displacementSize = 0
-  /** An immediate operand, or the relative field of a branch (then `isBranch`). */
-  immediateOffset = 0
-  immediateSize = 0
-  immediate2Offset = 0
-  immediate2Size = 0
   /** Near branch or xbegin. */
   isBranch = false
 
+  /** Where the constants are; asked for when one is first needed, for it takes longer than to decode. */
+  readonly #fields: Fields = {
+    displacementOffset: 0,
+    displacementSize: 0,
+    immediateOffset: 0,
+    immediateSize: 0,
+    immediate2Offset: 0,
+    immediate2Size: 0,
+  }
+  #hasFields = false
   readonly #iced: typeof Iced
+  readonly #branchKinds: readonly Iced.OpKind[]
   readonly #base: bigint
   readonly #decoder: Iced.Decoder
   readonly #instruction: Iced.Instruction
@@ -55,6 +68,7 @@ export class IcedCursor {
   constructor(code: Uint8Array, { cpu = 'intel', base = 0n }: IcedCursorOptions = {}) {
     const iced = loadIced()
     this.#iced = iced
+    this.#branchKinds = [iced.OpKind.NearBranch64, iced.OpKind.NearBranch16]
     this.#base = base
     this.#decoder = new iced.Decoder(
       64,
@@ -75,24 +89,55 @@ export class IcedCursor {
       decoder.ip = this.#base + BigInt(offset)
     }
     decoder.decodeOut(instruction)
-    if (instruction.code === this.#iced.Code.INVALID) {
+    this.#hasFields = false
+    if (instruction.isInvalid) {
       this.#position = -1
       return (this.length = 0)
     }
     this.length = instruction.length
     this.#position = offset + this.length
-
-    const constants = decoder.getConstantOffsets(instruction)
-    this.displacementOffset = constants.displacementOffset
-    this.displacementSize = constants.displacementSize
-    this.immediateOffset = constants.immediateOffset
-    this.immediateSize = constants.immediateSize
-    this.immediate2Offset = constants.immediateOffset2
-    this.immediate2Size = constants.immediateSize2
-    constants.free()
-    const kind = this.immediateSize === 0 ? this.#iced.OpKind.Register : instruction.op0Kind
-    this.isBranch = kind === this.#iced.OpKind.NearBranch64 || kind === this.#iced.OpKind.NearBranch16
+    this.isBranch = this.#branchKinds.includes(instruction.op0Kind)
     return this.length
+  }
+
+  #layout(): Fields {
+    const fields = this.#fields
+    if (this.#hasFields) return fields
+    const constants = this.#decoder.getConstantOffsets(this.#instruction)
+    fields.displacementOffset = constants.displacementOffset
+    fields.displacementSize = constants.displacementSize
+    fields.immediateOffset = constants.immediateOffset
+    fields.immediateSize = constants.immediateSize
+    fields.immediate2Offset = constants.immediateOffset2
+    fields.immediate2Size = constants.immediateSize2
+    constants.free()
+    this.#hasFields = true
+    return fields
+  }
+
+  get displacementOffset(): number {
+    return this.#layout().displacementOffset
+  }
+
+  get displacementSize(): number {
+    return this.#layout().displacementSize
+  }
+
+  /** Of an immediate operand, or of the relative field of a branch (then `isBranch`). */
+  get immediateOffset(): number {
+    return this.#layout().immediateOffset
+  }
+
+  get immediateSize(): number {
+    return this.#layout().immediateSize
+  }
+
+  get immediate2Offset(): number {
+    return this.#layout().immediate2Offset
+  }
+
+  get immediate2Size(): number {
+    return this.#layout().immediate2Size
   }
 
   /** iced's record of the last instruction; the next `decode` overwrites it, `dispose` frees it. */
@@ -102,12 +147,12 @@ export class IcedCursor {
 
   /** The memory operand is RIP- or EIP-relative. */
   get isIpRelative(): boolean {
-    return this.displacementSize !== 0 && this.#instruction.isIpRelMemoryOperand
+    return this.#instruction.isIpRelMemoryOperand
   }
 
   /** The memory operand is EIP-relative: its address wraps at 2^32. */
   get isEipRelative(): boolean {
-    return this.displacementSize !== 0 && this.#instruction.memoryBase === this.#iced.Register.EIP
+    return this.#instruction.memoryBase === this.#iced.Register.EIP && this.isIpRelative
   }
 
   /** A near branch whose target is truncated to 16 bits. */
