@@ -16,13 +16,9 @@ import { CARRIERS, type Candidates, Carrier } from './candidates.ts'
 import { neighbours, roundness, wordLooks } from './looks.ts'
 import { isTaken, take } from './marks.ts'
 import { Place, type Places } from './places.ts'
+import { isWord, Points } from './points.ts'
 import type { Window } from './window.ts'
 
-/** Where addresses in instructions, and in words of data, point; counted over a corpus of many origins. In the order of `Place`. */
-const POINTS_INSTRUCTION = [0.26, 0.005, 0.05, 0.001, 0.58, 0.08, 0.02, 0.004]
-const POINTS_WORD = [0.45, 0.17, 0.065, 0.00003, 0.27, 0.04, 0.004, 0.0007]
-/** How many distinct values of the blob's own weigh as much as those. */
-const MASS = 30
 /** log-odds from which on an address is corroborated: what it points at, and how its class is used here, agree. */
 const CORROBORATED = 6
 
@@ -35,8 +31,6 @@ const DENSER = 4
 
 /** In-range values of 32-bit add, sub and cmp: none of 120 was an address. */
 const NARROW = -20
-
-const isWord = (carrier: number): boolean => carrier >= Carrier.word
 
 /** One reason for or against, in log-odds. */
 export interface Reason {
@@ -81,8 +75,7 @@ export class Judge {
   readonly #doubt: number
   /** Of each class. */
   readonly #prior: readonly number[]
-  /** Of each place: for operands, for words. */
-  readonly #points: readonly (readonly number[])[]
+  readonly #points: Points
 
   constructor(input: JudgeInput) {
     this.#in = input
@@ -96,7 +89,7 @@ export class Judge {
     const absolute = Math.max(own[Carrier.move], own[Carrier.table])
     const pooled: readonly number[] = [Carrier.arithmetic, Carrier.store]
     this.#prior = own.map((odds, carrier) => (pooled.includes(carrier) ? (odds + absolute) / 2 : odds))
-    this.#points = [false, true].map((words) => this.#pointEvidence(words))
+    this.#points = new Points(input.candidates, input.places, input.window, this.#span)
   }
 
   /** Adds every candidate that is an address to the table. What is likelier comes first, and takes the bytes that it needs from the others. */
@@ -170,8 +163,9 @@ export class Judge {
     if (distance >= 0 && distance <= this.#span)
       reasons.push({
         what: 'what it points at',
-        odds: this.#points[isWord(carrier) ? 1 : 0][places.at(distance)],
+        odds: this.#points.atPlace(carrier, places.at(distance)),
       })
+    reasons.push({ what: 'what all of this sort point at', odds: this.#points.ofClass(carrier) })
     if (carrier === Carrier.narrow)
       reasons.push({ what: '32-bit arithmetic, where addresses are rare', odds: NARROW })
     reasons.push({ what: 'a round number', odds: roundness(low, high) })
@@ -187,37 +181,6 @@ export class Judge {
       })
     }
     return reasons.map(({ what, odds }) => ({ what, odds: odds < 0 ? odds * this.#doubt : odds }))
-  }
-
-  /** What it says for an address that it points at a place of each sort: learnt from where this blob's candidates point, against chance. */
-  #pointEvidence(words: boolean): number[] {
-    const { candidates, places, window } = this.#in
-    const seen = new Set<number>()
-    const points = new Float64Array(8)
-    for (let i = 0; i < candidates.count; i++) {
-      const carrier = candidates.carrier(i)
-      const distance = window.distance(candidates.low(i), candidates.high(i))
-      if (
-        carrier > Carrier.word ||
-        isWord(carrier) !== words ||
-        distance < 0 ||
-        distance > this.#span ||
-        seen.has(distance)
-      )
-        continue
-      seen.add(distance)
-      points[places.at(distance)]++
-    }
-    const census = places.census()
-    const total = census.reduce((a, b) => a + b, 0)
-    const prior = words ? POINTS_WORD : POINTS_INSTRUCTION
-    // A few of a sort may be chance themselves: own counts below ten are damped.
-    return Array.from(
-      points,
-      (own, place) =>
-        Math.log((own * (own / (own + 10)) + MASS * prior[place]) / (seen.size + MASS)) -
-        Math.log((census[place] + 1) / (total + 8)),
-    )
   }
 
   /**

@@ -1,0 +1,91 @@
+/**
+ * What it says for a value that it points where it points. Addresses point at functions, labels and objects; chance values are spread like the
+ * offsets of the blob, most of them into the middle of instructions. Where this blob's addresses point is learnt from its own candidates, on top of counts
+ * over many others; and a class of operands whose values all together are spread like chance holds numbers, such as the offsets of large structures.
+ */
+import { CARRIERS, type Candidates, Carrier } from './candidates.ts'
+import type { Places } from './places.ts'
+import type { Window } from './window.ts'
+
+/** Where addresses in instructions, and in words of data, point; counted over a corpus of many origins. In the order of `Place`. */
+const POINTS_INSTRUCTION = [0.26, 0.005, 0.05, 0.001, 0.58, 0.08, 0.02, 0.004]
+const POINTS_WORD = [0.45, 0.17, 0.065, 0.00003, 0.27, 0.04, 0.004, 0.0007]
+/** How many distinct values of the blob's own weigh as much as those. */
+const MASS = 30
+/** Shares of addresses among a class's values that are tried against there being none. */
+const SHARES = [0.2, 0.5, 1]
+/** The most that a whole class's spread says against one value. */
+const MOST_AGAINST = -12
+
+/** Whether the carrier is a word of data, not an operand. */
+export const isWord = (carrier: number): boolean => carrier >= Carrier.word
+
+export class Points {
+  /** log-odds of each place: for operands, for words. */
+  readonly #places: readonly (readonly number[])[]
+  /** log-odds of each carrier. */
+  readonly #classes: readonly number[]
+
+  /** @param span bytes of the moved range */
+  constructor(candidates: Candidates, places: Places, window: Window, span: number) {
+    const counts = countPlaces(candidates, places, window, span)
+    const census = places.census()
+    const total = census.reduce((a, b) => a + b, 0)
+    const chance = Array.from(census, (count) => (count + 1) / (total + 8))
+    const sum = (list: readonly number[][]): number[] =>
+      chance.map((_, place) => list.reduce((all, one) => all + one[place], 0))
+    this.#places = [
+      learn(sum(counts.slice(0, Carrier.word)), POINTS_INSTRUCTION, chance),
+      learn(counts[Carrier.word], POINTS_WORD, chance),
+    ]
+    this.#classes = counts.map((own, carrier) =>
+      spread(own, isWord(carrier) ? POINTS_WORD : POINTS_INSTRUCTION, chance),
+    )
+  }
+
+  /** log-odds for a value of this carrier that points at this place. */
+  atPlace(carrier: number, place: number): number {
+    return this.#places[isWord(carrier) ? 1 : 0][place]
+  }
+
+  /** log-odds, 0 or less, for every value of this carrier: whether they all are spread like chance. */
+  ofClass(carrier: number): number {
+    return this.#classes[carrier]
+  }
+}
+
+/** How many distinct values of each carrier point at each place. */
+function countPlaces(candidates: Candidates, places: Places, window: Window, span: number): number[][] {
+  const counts = Array.from({ length: CARRIERS }, () => new Array<number>(8).fill(0))
+  const seen = Array.from({ length: CARRIERS }, () => new Set<number>())
+  for (let i = 0; i < candidates.count; i++) {
+    const carrier = candidates.carrier(i)
+    const distance = window.distance(candidates.low(i), candidates.high(i))
+    if (carrier > Carrier.word || distance < 0 || distance > span || seen[carrier].has(distance)) continue
+    seen[carrier].add(distance)
+    counts[carrier][places.at(distance)]++
+  }
+  return counts
+}
+
+/** log(P(place | address) / P(place | chance)), of the blob's own counts and those of others. */
+function learn(own: readonly number[], others: readonly number[], chance: readonly number[]): number[] {
+  const total = own.reduce((a, b) => a + b, 0)
+  // A few of a sort may be chance themselves: own counts below ten are damped.
+  return own.map(
+    (count, place) =>
+      Math.log((count * (count / (count + 10)) + MASS * others[place]) / (total + MASS)) -
+      Math.log(chance[place]),
+  )
+}
+
+/** log(P(counts | some are addresses) / P(counts | all are chance)), at most 0. */
+function spread(own: readonly number[], others: readonly number[], chance: readonly number[]): number {
+  const odds = SHARES.map((share) =>
+    own.reduce(
+      (sum, count, place) => sum + count * Math.log(1 - share + (share * others[place]) / chance[place]),
+      0,
+    ),
+  )
+  return Math.max(MOST_AGAINST, Math.min(0, Math.max(...odds)))
+}
