@@ -45,6 +45,11 @@ export class Mover {
     const state = this.#state
     const { mode = 'slide' } = options
     const position = to === undefined ? undefined : this.#positionOf(toAddress(to, 'to'), align)
+    if (position === block.position) {
+      // It is there: nothing changes, and nobody is told.
+      const address = state.address(block)
+      return { handle, from: address, to: address, length: block.object.length }
+    }
     const returns = this.#calls.walk(mode)
     const reason = reasonToStay(state, block)
     if (reason !== undefined) throw new RelocError('refused', `${handle.name} does not move: ${reason}.`)

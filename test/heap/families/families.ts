@@ -1,0 +1,8 @@
+/** All families. */
+import { ENCODINGS } from './encodings.ts'
+import type { Family } from './family.ts'
+import { MOVEMENT } from './movement.ts'
+import { PACKING } from './packing.ts'
+import { RUNNING } from './running.ts'
+
+export const FAMILIES: readonly Family[] = [...MOVEMENT, ...ENCODINGS, ...PACKING, ...RUNNING]
