@@ -4,7 +4,7 @@ import { RelocError } from '../core/errors.ts'
 import type { Calls } from './calls.ts'
 import type { CodeHandle, CodeObject } from './object.ts'
 import { type Budget, type CompactMode, planCompaction, planMove, reasonToStay } from './plan.ts'
-import type { CodeMove, SideTables } from './side-tables.ts'
+import { CodeMove, type SideTables } from './side-tables.ts'
 import type { ReturnSlot } from './stack.ts'
 import type { HeapState } from './state.ts'
 import { transact } from './transaction.ts'
@@ -45,11 +45,8 @@ export class Mover {
     const state = this.#state
     const { mode = 'slide' } = options
     const position = to === undefined ? undefined : this.#positionOf(toAddress(to, 'to'), align)
-    if (position === block.position) {
-      // It is there: nothing changes, and nobody is told.
-      const address = state.address(block)
-      return { handle, from: address, to: address, length: block.object.length }
-    }
+    // It is there: nothing changes, and nobody is told.
+    if (position === block.position) return new CodeMove(block, position, state.memory.base)
     const returns = this.#calls.walk(mode)
     const reason = reasonToStay(state, block)
     if (reason !== undefined) throw new RelocError('refused', `${handle.name} does not move: ${reason}.`)

@@ -18,7 +18,9 @@ const thrown = (work: () => unknown): string => {
 }
 
 describe('CodeHeap over simulated memory', () => {
-  it('every field holds what the places say after any sequence of adds, moves, compactions, frees, pins and root changes', () => {
+  it('every field holds what the places say after any sequence of adds, moves, compactions, frees, pins and root changes', {
+    timeout: 30_000,
+  }, () => {
     fc.assert(
       fc.property(fc.integer(), fc.array(fc.nat(7), { minLength: 5, maxLength: 40 }), (seed, operations) => {
         const world = new World(seed)
