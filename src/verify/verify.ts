@@ -199,6 +199,7 @@ function checkBytes(
   const [old, now, restore] = [viewOf(before), viewOf(after), viewOf(restored)]
   let claimed = 0
   const far: FarField[] = []
+  const wrong: { readonly offset: number; readonly width: number; readonly message: string }[] = []
   for (const group of claim.parts.groups) {
     const { width } = KIND_ROWS[group.kind]
     const change = shifts.change(group.target, group.anchor)
@@ -219,13 +220,11 @@ function checkBytes(
           'Choose another destination.',
         )
       else if (is !== expected)
-        findings.error(
-          'wrong-value',
+        wrong.push({
           offset,
           width,
-          `the field holds ${hex(is)}; moved it must hold ${hex(expected)}.`,
-          'Relocate again from the original bytes.',
-        )
+          message: `the field holds ${hex(is)}; moved it must hold ${hex(expected)}.`,
+        })
       writeField(restore, offset, width, was)
     }
     claimed += width * group.offsets.length
@@ -242,6 +241,10 @@ function checkBytes(
       ? { instructions: 0, replaced: [] }
       : checkVeneers(before, after, claim, shifts, far, veneers, findings)
   for (const { start, end } of replaced) restored.set(before.subarray(start, end), start)
+  // In a replaced instruction there is no field any more.
+  for (const { offset, width, message } of wrong)
+    if (!replaced.some(({ start, end }) => offset >= start && offset < end))
+      findings.error('wrong-value', offset, width, message, 'Relocate again from the original bytes.')
   let run = -2
   for (let i = 0; i < restored.length; i++) {
     if (restored[i] === before[i]) continue

@@ -15,40 +15,42 @@ export function usedRegisters(instruction: Instruction): number {
   return effects.reads | effects.writes
 }
 
-/** What takes the place of an immediate out of reach: `bytes` take their second operand from ModRM.reg, into which `value` is put. */
-export interface ValueOperand {
+/** What is done in the place of an access with an immediate out of reach. */
+export interface OtherAccess {
+  /** The instruction without immediate; where there is a `value`, it takes that from `register`, by ModRM.reg. */
   readonly bytes: (register: number) => Uint8Array
-  readonly value: bigint
+  readonly value?: bigint
+  /** Emits what comes after it. */
+  readonly behind?: () => void
 }
 
-/** The general case: the same instruction with a scratch register as its base. `operand` is undefined where the operand itself stays as it is. */
+/** The general case: the same instruction with a scratch register as its base. `operand` is undefined where the memory operand stays as it is. */
 export function farAccess(
   context: FarContext,
   instruction: Instruction,
   operand: bigint | undefined,
-  immediate?: ValueOperand,
-  behind: () => void = () => undefined,
+  other: OtherAccess = { bytes: () => context.bytes },
 ): Uint8Array | NoFarForm {
   const used = usedRegisters(instruction)
   // rsp as more than a base.
   if (isStackOperand(instruction)) return throughStandIn(context, instruction, operand!, used)
-  const helps = operand !== undefined && needsHelper(instruction) ? 1 : 0
-  const wanted = (operand === undefined ? 0 : 1) + (immediate === undefined ? helps : 1)
-  const registers = scratchRegisters(wanted, used)
+  const needsValue = other.value !== undefined || (operand !== undefined && needsHelper(instruction))
+  const registers = scratchRegisters((operand === undefined ? 0 : 1) + (needsValue ? 1 : 0), used)
   if (registers === undefined) return NO_REGISTER
-  const value = registers[wanted - 1]
+  const base = registers[0]
+  const value = registers[registers.length - 1]
   const { area } = context
   return detour(context, () =>
     saving(context, registers, 0, (depth) => {
-      if (operand !== undefined) area.emit(farAddress(instruction, registers[0], operand, depth, value))
-      if (immediate !== undefined) area.emit(moveImmediate(value, immediate.value))
-      const bytes = immediate?.bytes(value) ?? context.bytes
+      if (operand !== undefined) area.emit(farAddress(instruction, base, operand, depth, value))
+      if (other.value !== undefined) area.emit(moveImmediate(value, other.value))
+      const bytes = other.bytes(value)
       area.emit(
         operand === undefined
           ? deeper(bytes, instruction, depth)
-          : withBase(bytes, instruction, registers[0], undefined),
+          : withBase(bytes, instruction, base, undefined),
       )
-      behind()
+      other.behind?.()
     }),
   )
 }

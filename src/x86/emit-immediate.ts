@@ -78,9 +78,8 @@ function farProduct(
   const load = bytes.slice(0, instruction.immediateOffset)
   load[modrmOffset - 1] = 0x8b
   const multiply = (): void => area.emitWithLiteral([wideRex(to), 0x0f, 0xaf, ripModrm(to)], immediate)
-  const moved = { ...context, bytes: load }
   if (instruction.memory === Memory.none) return detour(context, () => [area.emit([...load]), multiply()])
-  return farAccess(moved, instruction, fields.operand, undefined, multiply)
+  return farAccess(context, instruction, fields.operand, { bytes: () => load, behind: multiply })
 }
 
 /** The operation on memory with the value in a scratch register. */
