@@ -10,6 +10,7 @@ import type { Replaced } from '../table/veneered.ts'
 import { VeneerArea } from '../x86/emit-area.ts'
 import type { FarRules } from '../x86/emit-detour.ts'
 import { boundPrefix, branchStub, farForm } from '../x86/emit-far.ts'
+import { Liveness } from '../x86/emit-live.ts'
 import { Instruction, Memory } from '../x86/instruction.ts'
 import { walkRuns } from '../x86/walk.ts'
 import { Islands } from './islands.ts'
@@ -57,6 +58,7 @@ export class VeneerPlanner {
   readonly #offsets: Uint32Array
   readonly #held: Uint8Array
   readonly #rules: FarRules
+  readonly #live: Liveness
   readonly #problems: Problem[]
   /** Offset of the blob's new place from the area. */
   readonly #place: number
@@ -85,6 +87,7 @@ export class VeneerPlanner {
     this.#offsets = Uint32Array.from(this.#fields, offsetOf)
     this.#held = new Uint8Array(fields.length)
     this.#rules = rules
+    this.#live = new Liveness(code)
     this.#problems = problems
     this.#place = Number(signedDelta(at, plan.to))
     for (const { split } of plan.splits) for (const { offset } of split.pieces) this.#pieces.add(offset)
@@ -181,7 +184,9 @@ export class VeneerPlanner {
     if (immediate !== undefined) operand ??= this.#pointedAt(instruction, bytes)
     const place = this.#place + offset
     this.area.serve(offset)
-    const form = farForm(bytes, instruction, { branch, operand, immediate, place }, this.area, this.#rules)
+    const dead = this.#live.deadAt(instruction)
+    const far = { branch, operand, immediate, place, dead }
+    const form = farForm(bytes, instruction, far, this.area, this.#rules)
     if (form instanceof Uint8Array) this.patches.push({ offset, bytes: form })
     else this.#refuse(first, offset, length, form.reason, form.remedy)
   }

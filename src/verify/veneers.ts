@@ -11,6 +11,7 @@ import { type CodePiece, type Effect, followCode } from '../x86/symbolic.ts'
 import { NotFollowed } from '../x86/symbolic-step.ts'
 import { ClaimedFields, type CoverageShifts } from './claims.ts'
 import { checkIslands } from './islands.ts'
+import { isDeadAt } from './live.ts'
 import type { Findings } from './verify.ts'
 
 /** The veneers of a move, and what they may use. */
@@ -64,6 +65,7 @@ export function checkVeneers(
   const to = wrapAddress(claim.base + shifts.of(claim.parts.blob.own))
   const fields = new ClaimedFields(claim)
   const islands = new Map<number, CodePiece>()
+  const ahead = new IcedCursor(before)
   for (const { run, far } of holders.values()) {
     const at = wrapAddress(to + BigInt(run.start))
     const next = wrapAddress(to + BigInt(run.end))
@@ -82,6 +84,7 @@ export function checkVeneers(
       () => followCode([old], at, next, values),
       () => followCode(pieces, at, next),
       veneers,
+      (register) => isDeadAt(ahead, before.length, run.end, register),
     )
     if (why !== undefined)
       findings.error(
@@ -92,6 +95,7 @@ export function checkVeneers(
         AGAIN,
       )
   }
+  ahead.dispose()
   const replaced = [...holders.values()].map(({ run }) => run)
   const spare = checkIslands(before, after, claim, islands, findings)
   return { instructions: replaced.length, replaced: [...replaced, ...spare] }
@@ -192,9 +196,14 @@ function movedInstruction(
 }
 
 /** What differs between two effects; undefined: nothing that matters. */
-function difference(original: () => Effect, moved: () => Effect, rules: VerifyVeneers): string | undefined {
+function difference(
+  original: () => Effect,
+  moved: () => Effect,
+  rules: VerifyVeneers,
+  isDead: (register: number) => boolean,
+): string | undefined {
   try {
-    return compareEffects(original(), moved(), rules)
+    return compareEffects(original(), moved(), rules, isDead)
   } catch (error) {
     if (error instanceof NotFollowed) return error.message
     throw error
@@ -205,12 +214,14 @@ function compareEffects(
   a: Effect,
   b: Effect,
   { redZone = true, scratch }: VerifyVeneers,
+  isDead: (register: number) => boolean,
 ): string | undefined {
   if (a.exit !== b.exit) return `it leaves ${b.exit}, not ${a.exit}`
   if (a.transfers !== b.transfers) return 'it does not leave as it should'
   const differs = a.registers.findIndex((value, i) => {
-    const isFree = a.transfers && scratch === 'r11' && i === 11
-    return value !== b.registers[i] && !isFree
+    if (value === b.registers[i]) return false
+    if (a.transfers) return scratch !== 'r11' || i !== 11
+    return a.exit !== 'next' || !isDead(i)
   })
   if (differs >= 0) return `register ${differs} is ${b.registers[differs]}, not ${a.registers[differs]}`
   if (a.flags !== b.flags) return 'the flags differ'

@@ -3,7 +3,7 @@ import { fillEffects, RegisterEffects } from './effects.ts'
 import { adjustStack, loadStack, moveImmediate, pop, push, RSP, stackAddress, storeStack } from './emit.ts'
 import { detour, type FarContext, type NoFarForm, refuse, saving, scratchRegisters } from './emit-detour.ts'
 import { deeper, farAddress, loadOperand, needsHelper, storeOperand, withBase } from './emit-operand.ts'
-import { type Instruction, Memory, Prefix } from './instruction.ts'
+import { Encoding, type Instruction, Memory, Prefix } from './instruction.ts'
 
 const NO_REGISTER = refuse('the instruction uses every register that could hold its address')
 
@@ -35,13 +35,15 @@ export function farAccess(
   // rsp as more than a base.
   if (isStackOperand(instruction)) return throughStandIn(context, instruction, operand!, used)
   const needsValue = other.value !== undefined || (operand !== undefined && needsHelper(instruction))
-  const registers = scratchRegisters((operand === undefined ? 0 : 1) + (needsValue ? 1 : 0), used)
-  if (registers === undefined) return NO_REGISTER
-  const base = registers[0]
-  const value = registers[registers.length - 1]
-  const { area } = context
+  const { area, fields } = context
+  const count = (operand === undefined ? 0 : 1) + (needsValue ? 1 : 0)
+  const isExtensible = operand !== undefined && hasRex(instruction)
+  const scratch = scratchRegisters(count, used, fields.dead, isExtensible)
+  if (scratch === undefined) return NO_REGISTER
+  const base = scratch.registers[0]
+  const value = scratch.registers[count - 1]
   return detour(context, () =>
-    saving(context, registers, 0, (depth) => {
+    saving(context, scratch.saved, 0, (depth) => {
       if (operand !== undefined) area.emit(farAddress(instruction, base, operand, depth, value))
       if (other.value !== undefined) area.emit(moveImmediate(value, other.value))
       const bytes = other.bytes(value)
@@ -54,6 +56,10 @@ export function farAccess(
     }),
   )
 }
+
+/** Whether there is a REX prefix, whose B may extend another base. */
+const hasRex = ({ encoding, prefixes }: Instruction): boolean =>
+  encoding === Encoding.legacy && (prefixes & Prefix.rex) !== 0
 
 /** Whether rsp is an operand beside the memory operand. */
 function isStackOperand(instruction: Instruction): boolean {
@@ -71,9 +77,9 @@ function throughStandIn(
   operand: bigint,
   used: number,
 ): Uint8Array | NoFarForm {
-  const registers = scratchRegisters(2, used)
-  if (registers === undefined) return NO_REGISTER
-  const [base, stand] = registers
+  const scratch = scratchRegisters(2, used)
+  if (scratch === undefined) return NO_REGISTER
+  const [base, stand] = scratch.registers
   const { area, bytes, rules } = context
   const depth = rules.redZone + 24
   return detour(context, () => {
@@ -96,11 +102,12 @@ export function farPush(
   operand: bigint,
 ): Uint8Array | NoFarForm {
   const size = stackSize(instruction)
-  const registers = scratchRegisters(needsHelper(instruction) ? 2 : 1, usedRegisters(instruction))
-  if (registers === undefined) return NO_REGISTER
-  const [value, helper] = registers
+  const count = needsHelper(instruction) ? 2 : 1
+  const scratch = scratchRegisters(count, usedRegisters(instruction), context.fields.dead)
+  if (scratch === undefined) return NO_REGISTER
+  const [value, helper] = scratch.registers
   return detour(context, () =>
-    saving(context, registers, -size, (depth) => {
+    saving(context, scratch.saved, -size, (depth) => {
       context.area.emit(farAddress(instruction, value, operand, depth, helper))
       context.area.emit(loadOperand(instruction, value, value, size), storeStack(depth - size, value, size))
     }),
@@ -114,11 +121,11 @@ export function farPop(
   operand: bigint,
 ): Uint8Array | NoFarForm {
   const size = stackSize(instruction)
-  const registers = scratchRegisters(2, usedRegisters(instruction))
-  if (registers === undefined) return NO_REGISTER
-  const [base, value] = registers
+  const scratch = scratchRegisters(2, usedRegisters(instruction), context.fields.dead)
+  if (scratch === undefined) return NO_REGISTER
+  const [base, value] = scratch.registers
   return detour(context, () =>
-    saving(context, registers, size, (depth) => {
+    saving(context, scratch.saved, size, (depth) => {
       context.area.emit(farAddress(instruction, base, operand, depth + size, value))
       context.area.emit(loadStack(value, depth, size), storeOperand(instruction, value, base, size))
     }),

@@ -18,6 +18,8 @@ export interface FarFields {
   readonly immediate?: bigint | undefined
   /** Offset of the instruction from the area's start, at its new place. */
   readonly place: number
+  /** Mask of registers whose values nothing needs: see `Liveness.deadAt`. */
+  readonly dead: number
 }
 
 /** Why there is no far form: a clause, and what the caller can do. */
@@ -65,15 +67,33 @@ export function detour(context: FarContext, emit: () => void): Uint8Array {
 
 /** Registers that a veneer may work with, in order of preference: those that need no REX bit and no displacement to be a base; then rbp. */
 const SCRATCH_REGISTERS: readonly number[] = [0, 1, 2, 3, 6, 7, 5]
+/** Those that may serve as a base where the instruction has a REX prefix: r12 would need a SIB byte. */
+const EXTENDED_REGISTERS: readonly number[] = [8, 9, 10, 11, 14, 15, 13]
 
-/** `count` registers that are not in the mask `used`; undefined where there are not as many. */
-export function scratchRegisters(count: number, used: number): number[] | undefined {
-  const free = SCRATCH_REGISTERS.filter((register) => ((used >> register) & 1) === 0)
-  return free.length < count ? undefined : free.slice(0, count)
+/** Registers for a veneer's own use, and those of them that it must save. */
+export interface Scratch {
+  readonly registers: readonly number[]
+  readonly saved: readonly number[]
+}
+
+/** `count` registers that are not in the mask `used`, dead ones first; the first may be extended if the instruction allows that. Undefined where there are not as many. */
+export function scratchRegisters(
+  count: number,
+  used: number,
+  dead = 0,
+  isExtensible = false,
+): Scratch | undefined {
+  const isDead = (register: number): boolean => ((dead >> register) & 1) !== 0
+  const free = SCRATCH_REGISTERS.filter((register) => ((used >> register) & 1) === 0 || isDead(register))
+  const registers = [...free.filter(isDead), ...free.filter((register) => !isDead(register))].slice(0, count)
+  if (registers.length < count) return undefined
+  const extended = isExtensible && !isDead(registers[0]) ? EXTENDED_REGISTERS.find(isDead) : undefined
+  if (extended !== undefined && count > 0) registers[0] = extended
+  return { registers, saved: registers.filter((register) => !isDead(register)) }
 }
 
 /**
- * Does `body` while `registers` are saved below the red zone. `body` is told by how much rsp is below its first value; `change` is what the instruction as
+ * Does `body` while `registers` are saved below the red zone, if there are any. `body` is told by how much rsp is below its first value; `change` is what the instruction as
  * a whole does to rsp: what it pushes is above what is saved.
  */
 export function saving(
@@ -82,7 +102,7 @@ export function saving(
   change: number,
   body: (depth: number) => void,
 ): void {
-  const down = redZone + Math.max(0, -change)
+  const down = (registers.length === 0 ? 0 : redZone) + Math.max(0, -change)
   area.emit(adjustStack(-down), ...registers.map(push))
   body(down + 8 * registers.length)
   area.emit(...registers.toReversed().map(pop), adjustStack(down + change))

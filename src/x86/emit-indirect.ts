@@ -104,7 +104,7 @@ function copyPointer(
   to: number,
   depth: number,
 ): void {
-  const [register] = scratchRegisters(1, addressRegisters(instruction))!
+  const [register] = scratchRegisters(1, addressRegisters(instruction))!.registers
   area.emit(storeStack(to - 8, register))
   for (const [offset, size] of parts)
     area.emit(

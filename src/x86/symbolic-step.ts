@@ -120,17 +120,22 @@ export class Step {
     return this.#used().filter((register) => !named.has(register))
   }
 
-  /** Register operands that are written. */
-  writtenRegisters(): { readonly operand: number; readonly register: Iced.Register }[] {
+  /** Register operands that are written; `isOutput`: all of the register, whatever it held. */
+  writtenRegisters(): readonly {
+    readonly operand: number
+    readonly register: Iced.Register
+    readonly isOutput: boolean
+  }[] {
     const { OpAccess, InstructionInfoFactory } = this.#iced
     const factory = new InstructionInfoFactory()
     const info = factory.info(this.instruction)
-    const written: { operand: number; register: Iced.Register }[] = []
+    const written: { operand: number; register: Iced.Register; isOutput: boolean }[] = []
     for (let i = 0; i < this.instruction.opCount; i++) {
       const access = info.opAccess(i)
       const writes = access !== OpAccess.Read && access !== OpAccess.CondRead && access !== OpAccess.None
-      if (writes && this.isRegister(i) && this.isGeneral(this.instruction.opRegister(i)))
-        written.push({ operand: i, register: this.instruction.opRegister(i) })
+      if (!writes || !this.isRegister(i) || !this.isGeneral(this.instruction.opRegister(i))) continue
+      const isOutput = access === OpAccess.Write && this.size(i) >= 4
+      written.push({ operand: i, register: this.instruction.opRegister(i), isOutput })
     }
     info.free()
     factory.free()

@@ -339,7 +339,9 @@ class Machine {
   #perform(step: Step): void {
     const { instruction } = step
     const operands: string[] = []
-    for (let i = 0; i < instruction.opCount && !step.isHint; i++) operands.push(this.#describe(step, i))
+    const outputs = step.writtenRegisters().filter(({ isOutput }) => isOutput)
+    for (let i = 0; i < instruction.opCount && !step.isHint; i++)
+      operands.push(outputs.some(({ operand }) => operand === i) ? 'out' : this.#describe(step, i))
     const literal = operands.some((operand) => operand.startsWith('c'))
     const implicit = step.implicitRegisters()
     const before = implicit.map((register) => `${register}=${text(this.#registers[register])}`)
