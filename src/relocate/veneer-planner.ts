@@ -8,8 +8,9 @@ import { KIND_ROWS } from '../table/kinds.ts'
 import type { RelocationTable } from '../table/table.ts'
 import type { Replaced } from '../table/veneered.ts'
 import { VeneerArea } from '../x86/emit-area.ts'
-import type { FarRules } from '../x86/emit-detour.ts'
+import type { FarFields, FarRules } from '../x86/emit-detour.ts'
 import { boundPrefix, branchStub, farForm } from '../x86/emit-far.ts'
+import { widenedRegister } from '../x86/emit-immediate.ts'
 import { Liveness } from '../x86/emit-live.ts'
 import { Instruction, Memory } from '../x86/instruction.ts'
 import { walkRuns } from '../x86/walk.ts'
@@ -187,8 +188,42 @@ export class VeneerPlanner {
     const dead = this.#live.deadAt(instruction)
     const far = { branch, operand, immediate, place, dead }
     const form = farForm(bytes, instruction, far, this.area, this.#rules)
-    if (form instanceof Uint8Array) this.patches.push({ offset, bytes: form })
-    else this.#refuse(first, offset, length, form.reason, form.remedy)
+    if (form instanceof Uint8Array) {
+      this.patches.push({ offset, bytes: form })
+      this.#checkNarrow(instruction, far)
+    } else this.#refuse(first, offset, length, form.reason, form.remedy)
+  }
+
+  /** Warns where a register gets an address of which code uses 32 bits. */
+  #checkNarrow(instruction: Instruction, { operand, immediate }: FarFields): void {
+    const { offset, length, memory, opcode, map } = instruction
+    if (memory === Memory.eip && map === 0 && opcode === 0x8d && operand !== undefined) {
+      this.#warnNarrow(
+        offset,
+        length,
+        `the lea at ${hex(offset)} gives 32 bits of ${hex(operand)}, as 67h says`,
+      )
+      return
+    }
+    const register = widenedRegister(instruction)
+    if (register < 0 || immediate === undefined) return
+    const use = this.#live.narrowUse(offset + length, register)
+    if (use < 0) return
+    const which = `the instruction at ${hex(use)} uses 32 bits of ${hex(immediate)}`
+    this.#warnNarrow(use, 15, `${which}, which the one at ${hex(offset)} puts into its register`)
+  }
+
+  #warnNarrow(offset: number, length: number, message: string): void {
+    this.#problems.push({
+      severity: 'warning',
+      code: 'narrow-use',
+      offset,
+      address: wrapAddress(this.#plan.table.base + BigInt(offset)),
+      bytes: hexBytes(this.#code, offset, Math.min(this.#code.length, offset + length)),
+      message: `${message}.`,
+      remedy:
+        'See whether the upper half matters there; if it does, choose a destination whose addresses fit 32 bits.',
+    })
   }
 
   /** A later move could not tell what such a piece was. */

@@ -25,10 +25,8 @@ export function farImmediate(
   const b = (prefixes & Prefix.rexB) === 0 ? 0 : 8
   if (instruction.encoding !== Encoding.legacy || instruction.map !== 0) return keeps32
   if (opcode === 0x68) return detour(context, () => area.emitWithLiteral([0xff, 0x35], immediate))
-  if (widens(instruction)) {
-    const register = ((opcode === 0xc7 ? modrm : opcode) & 7) | b
-    return detour(context, () => area.emit(moveImmediate(register, immediate)))
-  }
+  const widened = widenedRegister(instruction)
+  if (widened >= 0) return detour(context, () => area.emit(moveImmediate(widened, immediate)))
   if (!isWide) return keeps32
   if (opcode === 0x69) return farProduct(context, instruction, immediate)
   const operation = fromMemory(instruction)
@@ -44,12 +42,13 @@ export function farImmediate(
   return patch
 }
 
-/** `mov r32, imm32`, which becomes a `mov` of 64 bits: what it wrote was zero-extended. */
-export const widens = ({ encoding, map, opcode, memory, prefixes }: Instruction): boolean =>
-  encoding === Encoding.legacy &&
-  map === 0 &&
-  (prefixes & (Prefix.w | Prefix.p66)) === 0 &&
-  ((opcode >= 0xb8 && opcode <= 0xbf) || (opcode === 0xc7 && memory === Memory.none))
+/** The register of a `mov r32, imm32`, which becomes a `mov` of 64 bits as what it wrote was zero-extended; -1 for other instructions. */
+export function widenedRegister({ encoding, map, opcode, modrm, memory, prefixes }: Instruction): number {
+  const isMove = (opcode & 0xf8) === 0xb8 || (opcode === 0xc7 && memory === Memory.none)
+  if (encoding !== Encoding.legacy || map !== 0 || !isMove) return -1
+  if ((prefixes & (Prefix.w | Prefix.p66)) !== 0) return -1
+  return ((opcode === 0xc7 ? modrm : opcode) & 7) | ((prefixes & Prefix.rexB) === 0 ? 0 : 8)
+}
 
 /** Opcodes that do the same with a register and a memory operand: `load` reads memory (operation r, m), `store` has it first (operation m, r). */
 interface Operation {

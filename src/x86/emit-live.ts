@@ -70,6 +70,7 @@ export class Liveness {
       if (this.#decoder.decode(at, next) === 0) return -1
       fillEffects(next, effects)
       const { reads, writes } = effects
+      if ((overwritten(next, reads, writes) & bit) !== 0) return -1
       if ((reads & bit) !== 0 && usesNarrow(next, register)) return at
       if ((writes & bit) !== 0 || (next.flow !== Flow.next && next.flow !== Flow.conditional)) return -1
     }

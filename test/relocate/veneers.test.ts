@@ -132,6 +132,66 @@ describe('out of reach', () => {
     expect(refusal(() => far(text, site))).toMatch(reason)
   })
 
+  it.each<[string, string, SiteInput, RelocateOptions['veneers']?]>([
+    ['66h before call [m]', '66 ff 15 00 00 20 00', pc(3)],
+    ['vgatherdps with 67h', '67 c4 e2 6d 90 04 8d 10 00 50 00', low(7, 'abs32')],
+    ['call [index] with 67h', '67 ff 14 c5 10 00 50 00', low(4, 'abs32')],
+    ['jmp far without a red zone', '48 ff 2d 00 00 20 00', pc(3), { redZone: false, scratch: 'r11' }],
+  ])('%s is refused', (_, text, site, veneers = true) => {
+    expect(refusal(() => far(text, site, { veneers }))).toMatch(/makers|cuts|red zone/)
+  })
+
+  it('a part of an address that is spread is not taken from its instruction', () => {
+    // mov dword [rip+x], low half; mov dword [rip+x+4], high half
+    const code = bytes('c7 05 00 00 20 00 10 00 40 00  c7 05 fa ff 1f 00 00 00 00 00')
+    const pieces = [
+      { offset: 6, width: 4, shift: 0, operation: 'or' },
+      { offset: 16, width: 4, shift: 32, operation: 'or' },
+    ] as const
+    const table = tableOf(code, [pc(2, 10), pc(12, 20), { kind: 'split', pieces }])
+    expect(refusal(() => relocate(code, table, { to: FAR, veneers: true }))).toMatch(/spread/)
+  })
+
+  it.each<[string, string, number | undefined]>([
+    // mov eax, x; then: mov [rdi], eax; mov [rdi], rax; push rax, cmp eax, ebx; add rax, [rax], cmp ah, 0.
+    ['a 4-byte store', '89 07', 5],
+    ['an 8-byte store', '48 89 07', undefined],
+    ['a comparison behind a push', '50 39 d8', 6],
+    ['a byte behind an address', '48 03 18 80 fc 00', 8],
+    ['a 4-byte use of what was written since', '31 c0 89 07', undefined],
+    ['a jump first', 'eb 00 89 07', undefined],
+  ])('mov eax, imm32 is widened; %s is told', (_, behind, at) => {
+    const { problems } = far(`b8 10 00 50 00 ${behind}`, low(1, 'abs32'))
+    expect(problems.map(({ code, offset }) => [code, offset])).toEqual(
+      at === undefined ? [] : [['narrow-use', at]],
+    )
+  })
+
+  it.each<[string, string, string]>([
+    // What stands in for mov rcx, [rip+x] or add [rip+x], ecx, and what is behind.
+    ['its own result', '48 8b 0d', 'mov rcx, 0x600007;mov rcx, [rcx]'],
+    ['its own result, extended', '4c 8b 0d', 'mov r9, 0x600007;mov r9, [r9]'],
+    ['a result that is no whole register', '66 8b 0d', 'lea rsp, [rsp-0x80];push rax'],
+  ])('the scratch register is %s', (_, head, expected) => {
+    const lines = listing(far(`${head} 00 00 20 00`, pc(3)))
+    expect(lines.slice(1, 3).join(';')).toBe(expected)
+  })
+
+  it.each<[string, string, string]>([
+    ['mov', 'b9 01 00 00 00', 'rcx'],
+    ['xor', '31 d2', 'rdx'],
+    ['pop', '5e', 'rsi'],
+    ['two ways that both write it', '75 02 eb 00 31 ff', 'rdi'],
+    ['one way that reads it', '75 02 ff e7 31 ff', ''],
+    ['a part of it', 'b1 01', ''],
+    ['a conditional mov', '0f 44 c8', ''],
+    ['a read before', '89 c8 31 c9', 'rax'],
+    ['a call before', 'e8 00 00 00 00 31 c9', ''],
+  ])('a register is free where %s follows', (_, behind, register) => {
+    const lines = listing(far(`01 1d 00 00 20 00 ${behind}`, pc(2)))
+    expect(lines[1]).toBe(register === '' ? 'lea rsp, [rsp-0x80]' : `mov ${register}, 0x600006`)
+  })
+
   it('without a red zone rsp goes no further down; indirect branches want a register', () => {
     expect(
       listing(far('81 0d 00 00 20 00 01 00 00 00', pc(2, 10), { veneers: { redZone: false } })).slice(1),
