@@ -5,6 +5,7 @@ import { placeKnownSites } from '../analyze/known-sites.ts'
 import { hex } from '../core/address.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import type { ElfBlob } from '../elf/blob.ts'
+import type { SiteInput } from '../table/from-sites.ts'
 import type { AddressEvidence } from '../table/site.ts'
 import { RelocationTable } from '../table/table.ts'
 import type { Cpu, DecoderKind } from '../x86/instruction.ts'
@@ -150,10 +151,21 @@ function recordedTable(elf: ElfBlob, found: RelocationTable, moved: readonly Kno
   const { bytes: code, base, span, entries } = elf
   const problems: Problem[] = []
   const records = [...elf.sites!((problem) => problems.push(problem))]
+  records.push(...callsOfNothing(found, records))
   const { sites, runs } = placeKnownSites(code, base, records, found.code(), entries)
   const table = RelocationTable.fromSites(sites, { code, base, span, moved, runs })
   problems.push(...found.problems.filter((problem) => ABOUT_CODE.has(problem.code)))
   return RelocationTable.create({ ...table.parts, problems })
+}
+
+/** Branches to address 0, from wherever the code is: calls of weak symbols that nobody defines, of which a linker keeps no record for the loader. */
+function callsOfNothing(found: RelocationTable, records: readonly SiteInput[]): SiteInput[] {
+  const fields = new Set(records.map(({ offset }) => offset))
+  const isFree = (offset: number): boolean =>
+    [-3, -2, -1, 0, 1, 2, 3].every((distance) => !fields.has(offset + distance))
+  return found
+    .sites()
+    .filter(({ kind, target, offset }) => kind === 'pc32' && target === 0n && isFree(offset))
 }
 
 /** Throws `bad-table` unless the subject's table describes it where the caller says it is. */

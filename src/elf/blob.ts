@@ -152,6 +152,8 @@ function symbolBlob(elf: ElfFile, name: string): ElfBlob {
 
 /** An image may be larger than its file, because of the gaps between its segments; but not without measure. */
 const MOST_GROWTH = 4
+/** Gaps of whole pages are larger than small files. */
+const SMALL_GAPS = 1 << 16
 
 function imageBlob(elf: ElfFile, wanted: { readonly start: bigint; readonly end: bigint }): ElfBlob {
   const segments = elf.loaded.segments.filter(
@@ -167,7 +169,7 @@ function imageBlob(elf: ElfFile, wanted: { readonly start: bigint; readonly end:
   const last = backed[backed.length - 1]
   const length = last.address + BigInt(last.fileSize) - base
   const end = segments[segments.length - 1].end
-  if (length > BigInt(MOST_GROWTH * elf.bytes.length))
+  if (length > BigInt(MOST_GROWTH * elf.bytes.length + SMALL_GAPS))
     throw badElf(
       `loads ${elf.bytes.length} bytes over ${hex(length)} bytes of memory, most of them a gap. Take a section (command: --section), or link it with its segments together (ld -z max-page-size=4096).`,
     )

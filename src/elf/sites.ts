@@ -14,7 +14,7 @@ import type { SiteKind } from '../table/kinds.ts'
 import { type ElfFile, recordsOf } from './file.ts'
 import { isFixed, RECORD_TYPES, readRecords, recordName } from './records.ts'
 import { type Reference, ReferenceReader } from './references.ts'
-import { hasBytes, isGot, type Section } from './sections.ts'
+import { hasBytes, isGot, isStub, type Section } from './sections.ts'
 import { loaderRecords, packedRecords, structureFields } from './structures.ts'
 
 /** What of the file moves: the addresses of the blob, and how what a record names tells whether it moves with it. */
@@ -48,6 +48,7 @@ export function* elfSites(
   for (const { at, value } of structureFields(elf))
     if (claims.take(at, 8)) yield absoluteSite(extent, at, value)
   yield* slotSites(elf, extent, claims)
+  yield* stubSites(elf, extent, claims)
 }
 
 /** One bit a byte of the blob: does it belong to a field that has been decided? */
@@ -210,6 +211,29 @@ function* slotSites(elf: ElfFile, extent: Extent, claims: Claims): Generator<Sit
       const value = elf.view.getBigUint64(section.offset + at, true)
       const points = value !== 0n && value >= extent.base && value <= extent.end
       if (points && claims.take(address, 8)) yield absoluteSite(extent, address, value)
+    }
+  }
+}
+
+const LAZY_STUB = 16
+
+/**
+ * `jmp *slot; push index; jmp first`: lld's stubs for indirect functions in static programs, too, where there is no first stub, and the distance
+ * is that to address 0.
+ */
+function* stubSites(elf: ElfFile, extent: Extent, claims: Claims): Generator<SiteInput> {
+  const { view } = elf
+  for (const section of extent.sections) {
+    if (!isStub(section) || !hasBytes(section)) continue
+    for (let at = 0; at + LAZY_STUB <= section.size; at += LAZY_STUB) {
+      const start = section.offset + at
+      const isLazy = view.getUint16(start, true) === 0x25ff && view.getUint8(start + 6) === 0x68
+      if (!isLazy || view.getUint8(start + 11) !== 0xe9) continue
+      const address = section.address + BigInt(at + 12)
+      const target = wrapAddress(address + 4n + BigInt(view.getInt32(start + 12, true)))
+      const inside = target >= extent.base && target < extent.end
+      if (!inside && claims.take(address, 4))
+        yield { offset: Number(address - extent.base), kind: 'pc32', target }
     }
   }
 }

@@ -1,4 +1,5 @@
 /** ELF files as input of the command: what the file says is used, and the result is what the linker writes. */
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -196,5 +197,39 @@ describe('an object file', () => {
   it('has addresses to be defined only in a file that is not linked', async () => {
     const { code, err } = await runCommand(['scan', program('static-400000'), '--symbols', symbols()])
     expect({ code, err }).toEqual({ code: 2, err: expect.stringMatching(/is for object files/) })
+  })
+})
+
+const hasTools = ['as', 'ld.lld'].every((tool) => spawnSync(tool, ['--version']).status === 0)
+
+describe.skipIf(!hasTools)('static programs of lld (skipped where as or ld.lld is missing)', () => {
+  const SOURCE = `
+        .globl _start, chosen
+        .weak nobody
+        .type chosen, @gnu_indirect_function
+_start: call chosen
+        call nobody
+        ret
+chosen: leaq real(%rip), %rax
+        ret
+real:   ret
+`
+  it.each([
+    ['fixed', ['-static', '--emit-relocs']],
+    ['position-independent', ['-pie', '--no-dynamic-linker']],
+  ])('%s: what calls address 0, in code and in stubs, still does', async (name, options) => {
+    writeFileSync(path('weak.s'), SOURCE)
+    execFileSync('as', [path('weak.s'), '-o', path('weak.o')])
+    const link = (base: string): string => {
+      const output = path(`${name}-${base}`)
+      execFileSync('ld.lld', [...options, `--image-base=${base}`, path('weak.o'), '-o', output])
+      return output
+    }
+    const [here, there] = [link('0x400000'), link('0x7000000')]
+    const moved = path(`${name}.bin`)
+    const { code, err } = await runCommand(['relocate', here, '--image', '--to', '0x7000000', '-o', moved])
+    expect({ code, err }).toEqual({ code: 0, err: expect.stringMatching(/\nverified/) })
+    const image = blobFromElf(readElf(new Uint8Array(readFileSync(there))), { image: true })
+    expect(new Uint8Array(readFileSync(moved))).toEqual(image.bytes)
   })
 })

@@ -131,7 +131,8 @@ function damageElf(whole: Uint8Array, next: Random): Uint8Array {
 
 function readElfWhole(bytes: Uint8Array, choice: BlobChoice): void {
   const blob = blobFromElf(readElf(bytes), choice)
-  if (blob.bytes.length > 4 * bytes.length) throw new Error(`${blob.bytes.length} bytes from ${bytes.length}`)
+  if (blob.bytes.length > 4 * bytes.length + 2 ** 16)
+    throw new Error(`${blob.bytes.length} bytes from ${bytes.length}`)
   for (const line of symbolLines(blob.symbols(), 0n)) if (line.length < 18) throw new Error(line)
   if (blob.sites !== undefined) tableFromElf(blob)
 }
