@@ -30,7 +30,7 @@ import { Place, type Places } from './places.ts'
 import { CALLER_SAVED } from './slice-values.ts'
 
 /** Bytes between a label and its use, at the most. */
-export const LABEL_REACH = 1 << 14
+export const LABEL_REACH: number = 1 << 14
 
 interface LabelUse {
   /** Offset of the field. */

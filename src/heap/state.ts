@@ -11,7 +11,7 @@ import { Scratch } from './scratch.ts'
 
 export class HeapState {
   readonly memory: HeapMemory<Block>
-  readonly scratch = new Scratch()
+  readonly scratch: Scratch = new Scratch()
   /** Replaced as a whole when a transaction is published. */
   free: FreeList
   /** By index of their handles; undefined: freed. */

@@ -79,7 +79,7 @@ export function farAddress(
   register: number,
   target: bigint,
   depth: number,
-  helper = register,
+  helper: number = register,
 ): number[] {
   const base = baseRegister(instruction)
   if (needsHelper(instruction)) {
