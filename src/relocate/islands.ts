@@ -1,10 +1,11 @@
 /**
  * Bytes of the blob that nothing executes, and the jumps put there for branches too short to reach a veneer.
  *
- * A gap is a row of int3 or of nops. It is spare where no flow comes to it, or where it only aligns the place behind it, which code branches to: then a short
- * jump leads over what is put there. Not every such gap is idle, though. Tools write into some while the program runs, and where a function
- * begins one may be all there is of it. So nops count only as an assembler leaves them, up to an aligned address and no longer than that
- * takes; and none of these does:
+ * A gap is a row of int3 or of nops. Int3 is spare where no flow comes to it: what runs into one is to be stopped there. Nops are spare where they only align the
+ * place behind them, which something in the blob points at; if flow comes through them, a short jump leads over what is put there.
+ *
+ * Not every gap is idle, though. Tools write into some while the program runs, and where a function begins one may be all there is of it. So nops count only
+ * as an assembler leaves them, up to an aligned address and no longer than that takes; and none of these counts:
  *
  * - two one-byte nops in a row: compilers reserve room that way (`-fpatchable-function-entry`), assemblers align with long ones;
  * - nops behind an endbr64, or that a jump leads over (XRay's sleds), or that something points at: the start of a function;
@@ -84,7 +85,7 @@ export class Islands {
       const first = targets[lowerBound(targets, gap.start)]
       if (first < gap.end) gap.limit = first
       const isAligning = targets[lowerBound(targets, gap.end)] === gap.end
-      gap.isUsable = first !== gap.start && (!gap.isReached || isAligning)
+      gap.isUsable = first !== gap.start && (!gap.isNops || isAligning)
       if (gap.isReached) gap.free += SKIP
     }
     this.#gaps = this.#gaps.filter((gap) => gap.isUsable && gap.free + JUMP <= gap.limit)

@@ -296,9 +296,11 @@ export class VeneerPlanner {
   #goOn({ offset, bytes }: Replaced, instruction: Instruction, target: bigint): void {
     const [start, end] = [this.#place + offset, this.#place + offset + bytes.length]
     const direct = Number(signedDelta(this.#at, target))
+    const distance = direct - end
     this.area.serve(instruction.offset)
     this.area.parts.push({ start, end, offset: instruction.offset })
-    const aim = Math.abs(direct - end) < 0x7fff_ffff ? direct : branchStub(instruction, target, this.area)
+    const isNear = distance === (distance | 0)
+    const aim = isNear ? direct : branchStub(instruction, target, this.area)
     this.area.referToVeneer(bytes, bytes.length - 4, end, aim)
   }
 

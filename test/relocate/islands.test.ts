@@ -97,6 +97,22 @@ describe('short branches out of reach', () => {
   })
 
   it.each([
+    [0x7fff_fffen, 0],
+    [0x7fff_ffffn, 0],
+    [0x8000_0000n, 16],
+    [-0x7fff_ffffn, 0],
+    [-0x8000_0000n, 0],
+    [-0x8000_0001n, 16],
+  ])(
+    'an island that is %s bytes from the target goes there alone: %s bytes of veneers',
+    (distance, length) => {
+      // The island ends at 9.
+      const { veneers } = far(blobOf(withGap('74'), [2]), HOME + BigInt(OUTSIDE) - distance - 9n)
+      expect(veneers?.bytes).toHaveLength(length)
+    },
+  )
+
+  it.each([
     ['nothing spare', withGap('74', '31 c0 31 c0 31 c0 31 c0')],
     ['less than a jump', withGap('74', 'cc cc cc cc')],
     ['one-byte nops', withGap('74', '90 '.repeat(12))],
@@ -104,6 +120,8 @@ describe('short branches out of reach', () => {
     ['nops that end nowhere in particular', `74 00  eb 07 ${NOP7}  ${exit(0)}`],
     ['the pad of a function', withGap('74').replace('ff 25', '8b ff ff 25')],
     ['int3 before nops', withGap('74', 'cc cc cc cc cc cc 66 90')],
+    // 11: jmp over; 13: a function's own nop, up to an aligned address that nothing points at.
+    ['the nop that a function begins with', `74 00 90 c3 48 8d 49 01 eb 07 c3 0f 1f 44 00 00 c3 ${exit(0)}`],
     ['endbr64 and nops', `74 00 90 c3 f3 0f 1e fa 90 ${NOP7}  ff c9 75 fc ${exit(0)}`],
     ['int3 that is run into', `74 00 ${INT3} ${exit(0)}`],
     ['nops that align nothing', `74 00 ${NOP7} ${NOP7} ${exit(0)}`],
