@@ -105,7 +105,6 @@ function place(
     return relocate(inputs[i].bytes, placing, { to: to[i], also }).bytes
   })
   objects.forEach((object, i) => {
-    measureFields(owned[i].fields, codes[i])
     object.roots = owned[i].roots
     object.runs = tables[i].parts.runs
     object.block = new Block(object, taken[i].position, owned[i].fields, owned[i].links)
@@ -137,6 +136,10 @@ function tableOf(input: CodeInput, own: AddressRange, around: Surroundings): Rel
 /** Publishes new objects whose blocks are made and whose places are taken. */
 function enter(state: HeapState, objects: readonly CodeObject[], codes: readonly Uint8Array[]): void {
   const { memory, objects: slots } = state
+  for (const object of objects) object.place = object.block.position
+  objects.forEach(({ block: { fields, links }, place }, i) => {
+    measureFields(fields, codes[i], { place, shift: 0, links })
+  })
   const from = Math.min(...objects.map(({ block }) => block.position))
   const to = Math.max(...objects.map(({ block }) => block.position + block.size))
   memory.write(from, to, (writer) => {
@@ -167,7 +170,6 @@ export function addFixed(
   try {
     position = state.allocate(object.size, object.align, name)
     const code = make(position)
-    measureFields(fields, code)
     object.block = new Block(object, position, fields, links)
     enter(state, [object], [code])
     return object

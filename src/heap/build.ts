@@ -137,7 +137,8 @@ class Resolver {
         pieces: split.pieces,
       })
       const anchor = this.#owner(offset, from, split.anchor, split.evidence)
-      if (target !== anchor) splits.push({ pieces: split.pieces, target, anchor, address: address - from })
+      const rest = BigInt.asUintN(64, this.#rest(address, target) - this.#rest(from, anchor))
+      if (target !== anchor) splits.push({ pieces: split.pieces, target, anchor, rest })
     }
     const roots = [...this.#roots].map(([address, fields]) => new Root(address, fields))
     roots.sort((a, b) => (a.address < b.address ? -1 : 1))
@@ -163,19 +164,18 @@ class Resolver {
       else list.push(i)
     }
     for (const [key, list] of members) {
-      const targets = list.map((i) => Number(this.#table.now(group.targets[i], group.target)))
-      const [min, max] = kind === EIP32 ? [Math.min(...targets), Math.max(...targets)] : [0, 0]
+      const target = Math.floor(key / 2 ** 24) - 1
+      const anchor = (key % 2 ** 24) - 1
+      let [min, max] = kind === EIP32 ? [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY] : [0, 0]
+      if (kind === EIP32)
+        for (const i of list) {
+          const rest = Number(this.#rest(this.#table.now(group.targets[i], group.target), target))
+          min = Math.min(min, rest)
+          max = Math.max(max, rest)
+        }
       const from = found.length
       for (const i of list) found.push(offsets[i])
-      groups.push({
-        kind,
-        target: Math.floor(key / 2 ** 24) - 1,
-        anchor: (key % 2 ** 24) - 1,
-        from,
-        to: found.length,
-        min,
-        max,
-      })
+      groups.push({ kind, target, anchor, from, to: found.length, min, max })
     }
   }
 
@@ -188,6 +188,15 @@ class Resolver {
         group.evidence[i],
       )
     return KIND_ROWS[group.kind].anchor === 'next' ? SELF : FIXED
+  }
+
+  /** What is left of an address of before the placing when its owner's place, in the reservation, is taken out. */
+  #rest(address: bigint, owner: Owner): bigint {
+    if (owner === FIXED) return address
+    const { members, reservation } = this.#around
+    const object = owner === SELF ? this.#self : this.#links[owner - LINK]
+    const member = members.find((some) => some.object === object)
+    return member === undefined ? address - BigInt(object.place) : reservation.start + address - member.start
   }
 
   /** Whose the address is that moves with `place`; `root` is noted where it is managed. */

@@ -7,7 +7,7 @@
  * reservation, whose own address never changes.
  */
 import { joinPieces, movedValue, writePieces } from '../table/split.ts'
-import { addToFields, FIXED, type Fields, LINK, type Owner, SELF, viewFrom } from './fields.ts'
+import { addToFields, distanceOf, type Fields, viewFrom } from './fields.ts'
 import type { CodeObject } from './object.ts'
 import { normaliseRoot, type Root } from './roots.ts'
 import type { Scratch } from './scratch.ts'
@@ -21,28 +21,24 @@ interface Formed {
 }
 
 /**
- * The hash of the canonical form of a block whose bytes, traps included, are at `at` of `scratch`; they are used up. `position` is where the block
- * lies, or will; its links lie where the transaction in progress puts them.
+ * The hash of the canonical form of a block whose bytes, traps included, are at `at` of `scratch`; they are used up. `place` is where the block
+ * lies, or will.
  */
-export function canonicalForm(scratch: Scratch, at: number, block: Formed, position: number): number {
+export function canonicalForm(scratch: Scratch, at: number, block: Formed, place: number): number {
   const { view } = scratch
   const { size, fields, links, object } = block
-  const { offsets, groups, splits } = fields
-  const place = (owner: Owner): number => {
-    if (owner === FIXED) return 0
-    if (owner === SELF) return position
-    const link = links[owner - LINK]
-    return link.block.position + link.shift
-  }
+  const placed = { place, shift: 0, links }
   for (const root of object.roots) normaliseRoot(view, at, root)
-  for (const group of groups) addToFields(view, at, offsets, group, place(group.anchor) - place(group.target))
-  for (const { pieces, target, anchor, address } of splits) {
+  for (const group of fields.groups) addToFields(view, at, fields.offsets, group, -distanceOf(group, placed))
+  for (const field of fields.splits) {
+    const { pieces, rest } = field
+    const distance = BigInt(distanceOf(field, placed))
     const bytes = viewFrom(view, at)
-    const rest = movedValue(joinPieces(bytes, pieces), pieces, address, BigInt(place(anchor) - place(target)))
+    const left = movedValue(joinPieces(bytes, pieces), pieces, BigInt.asUintN(64, rest + distance), -distance)
     writePieces(
       bytes,
       pieces,
-      pieces.map(({ shift, width }) => BigInt.asUintN(8 * width, rest >> BigInt(shift))),
+      pieces.map(({ shift, width }) => BigInt.asUintN(8 * width, left >> BigInt(shift))),
     )
   }
   return hashWords(scratch.words, at / 4, (at + size) / 4)

@@ -4,10 +4,10 @@
  * In a heap every object moves on its own, so an end belongs to an owner: nothing (FIXED), the object itself (SELF), or another object
  * (LINK + i: the i-th of `links`). All sites of a group change by the same amount,
  *
- *     value' = value + shift(owner of target) - shift(owner of anchor)
+ *     value = rest + place(owner of target) - place(owner of anchor)         place(FIXED) = 0
  *
- * so a move of any set of objects is one addition per site, and the group's interval of values says in two comparisons whether all of
- * them can take it. Sites whose ends never move apart from one another are not here.
+ * where the rest never changes. So a move of any set of objects is one addition per site, and the interval of a group's rests says in two
+ * comparisons whether all of them can take it; nothing here changes when things move. Sites whose ends never move apart are not here.
  *
  * Managed targets count as fixed: moving code does not change what a root holds. Roots have columns of their own (roots.ts), so that
  * moves do not read roots, and forwarding roots does not read these.
@@ -36,7 +36,7 @@ export interface FieldGroup {
   /** Its fields are `offsets[from]` up to `offsets[to - 1]`, ascending. */
   readonly from: number
   readonly to: number
-  /** Least and greatest of what the kind's range rule judges, now: the value, or for `eip32` the target's address. */
+  /** Least and greatest rest of what the kind's range rule judges: the value, or for `eip32` the target's address. */
   min: number
   max: number
 }
@@ -45,8 +45,8 @@ export interface SplitField {
   readonly pieces: readonly SplitPiece[]
   readonly target: Owner
   readonly anchor: Owner
-  /** target - anchor now, modulo 2^64: what `xor` pieces are solved with. */
-  address: bigint
+  /** The rest, modulo 2^64: `xor` pieces are solved with the value that they stand for. */
+  readonly rest: bigint
 }
 
 export interface Fields {
@@ -58,72 +58,77 @@ export interface Fields {
 
 export const NO_FIELDS: Fields = { offsets: new Uint32Array(0), groups: [], splits: [] }
 
-/** Sets the bounds of every group to what `bytes` hold; those of `eip32` are addresses and known already. */
-export function measureFields({ offsets, groups }: Fields, bytes: Uint8Array): void {
+/** Where an object is with its fields, and how far it goes, in bytes: numbers, since all places lie in one reservation. */
+export interface Placed {
+  /** Bytes from the reservation's start, when it is there. */
+  readonly place: number
+  /** By how much it goes to get there. */
+  readonly shift: number
+  readonly links: readonly CodeObject[]
+}
+
+const placeOf = (owner: Owner, { place, links }: Placed): number =>
+  owner < SELF ? 0 : owner === SELF ? place : links[owner - LINK].place
+
+const shiftOf = (owner: Owner, { shift, links }: Placed): number =>
+  owner < SELF ? 0 : owner === SELF ? shift : links[owner - LINK].shift
+
+interface Ends {
+  readonly target: Owner
+  readonly anchor: Owner
+}
+
+/** value - rest. */
+export const distanceOf = ({ target, anchor }: Ends, placed: Placed): number =>
+  placeOf(target, placed) - placeOf(anchor, placed)
+
+/** By how much the value changes. */
+const changeOf = ({ target, anchor }: Ends, placed: Placed): number =>
+  shiftOf(target, placed) - shiftOf(anchor, placed)
+
+/** Sets the bounds of every group to what `bytes` hold; those of `eip32` are of addresses, and known already. */
+export function measureFields({ offsets, groups }: Fields, bytes: Uint8Array, placed: Placed): void {
   const view = viewOf(bytes)
   const none = new BigUint64Array(0)
   for (const group of groups) {
     if (group.kind === EIP32) continue
     const { min, max } = groupBounds(view, group.kind, offsets.subarray(group.from, group.to), none, 0n)
-    group.min = Number(min)
-    group.max = Number(max)
+    const distance = distanceOf(group, placed)
+    group.min = Number(min) - distance
+    group.max = Number(max) - distance
   }
 }
-
-/** The same columns with bounds of their own: for a copy that goes elsewhere. */
-export const copyFields = ({ offsets, groups, splits }: Fields): Fields => ({
-  offsets,
-  groups: groups.map((group) => ({ ...group })),
-  splits: splits.map((field) => ({ ...field })),
-})
-
-/** Whose fields they are, and how far it goes, in bytes: a number, since all places lie in one reservation. */
-export interface Movement {
-  readonly shift: number
-  readonly links: readonly CodeObject[]
-}
-
-/** How far an owner goes. */
-const shiftOf = (owner: Owner, { shift, links }: Movement): number =>
-  owner < SELF ? 0 : owner === SELF ? shift : links[owner - LINK].shift
-
-const change = ({ target, anchor }: { target: Owner; anchor: Owner }, movement: Movement): number =>
-  shiftOf(target, movement) - shiftOf(anchor, movement)
-
-/** By how much what the range rule judges goes. */
-const judgedChange = (group: FieldGroup, movement: Movement): number =>
-  group.kind === EIP32 ? shiftOf(group.target, movement) : change(group, movement)
 
 /** The range rules, as numbers. */
 const LEAST = KIND_ROWS.map(({ rule, min }) => (rule === 'any' ? Number.NEGATIVE_INFINITY : Number(min)))
 const GREATEST = KIND_ROWS.map(({ rule, max }) => (rule === 'any' ? Number.POSITIVE_INFINITY : Number(max)))
 
-function groupFits(group: FieldGroup, movement: Movement): boolean {
-  const by = judgedChange(group, movement)
-  return by === 0 || (group.min + by >= LEAST[group.kind] && group.max + by <= GREATEST[group.kind])
+function groupFits(group: FieldGroup, placed: Placed): boolean {
+  const { kind, target, min, max } = group
+  const distance = kind === EIP32 ? placeOf(target, placed) : distanceOf(group, placed)
+  return min + distance >= LEAST[kind] && max + distance <= GREATEST[kind]
 }
 
-/** Whether each field of `fields` can hold its new value; `bytes` are memory with the object's at `at`. Nothing is written. */
+/** Whether each field of `fields` can hold its new value; `bytes` are memory with the object's, as they are, at `at`. Nothing is written. */
 export function fieldsFit(
   { groups, splits }: Fields,
   bytes: Uint8Array,
   at: number,
-  movement: Movement,
+  placed: Placed,
 ): boolean {
-  for (const group of groups) if (!groupFits(group, movement)) return false
-  for (const field of splits) {
-    const by = change(field, movement)
-    if (by !== 0 && solveField(viewFrom(viewOf(bytes), at), field, by) === undefined) return false
-  }
+  for (const group of groups) if (!groupFits(group, placed)) return false
+  for (const field of splits)
+    if (changeOf(field, placed) !== 0 && solveField(viewFrom(viewOf(bytes), at), field, placed) === undefined)
+      return false
   return true
 }
 
-/** What the pieces become. */
-const solveField = (
-  view: DataView,
-  { pieces, address }: SplitField,
-  by: number,
-): readonly bigint[] | undefined => solvePieces(view, pieces, address, BigInt(by))
+/** What the pieces become; `view` shows them as they are. */
+function solveField(view: DataView, field: SplitField, placed: Placed): readonly bigint[] | undefined {
+  const by = changeOf(field, placed)
+  const now = BigInt.asUintN(64, field.rest + BigInt(distanceOf(field, placed) - by))
+  return solvePieces(view, field.pieces, now, BigInt(by))
+}
 
 /** The same memory from `at` on. */
 export const viewFrom = (view: DataView, at: number): DataView =>
@@ -134,29 +139,17 @@ export function applyFields(
   { offsets, groups, splits }: Fields,
   view: DataView,
   at: number,
-  movement: Movement,
+  placed: Placed,
 ): void {
   for (const group of groups) {
-    const by = change(group, movement)
+    const by = changeOf(group, placed)
     if (by !== 0) addToFields(view, at, offsets, group, by)
   }
   for (const field of splits) {
-    const by = change(field, movement)
-    if (by === 0) continue
+    if (changeOf(field, placed) === 0) continue
     const bytes = viewFrom(view, at)
-    writePieces(bytes, field.pieces, solveField(bytes, field, by)!)
+    writePieces(bytes, field.pieces, solveField(bytes, field, placed)!)
   }
-}
-
-/** Brings bounds up to date, when the new values have been published. */
-export function settleFields({ groups, splits }: Fields, movement: Movement): void {
-  for (const group of groups) {
-    const by = judgedChange(group, movement)
-    group.min += by
-    group.max += by
-  }
-  for (const field of splits)
-    field.address = BigInt.asUintN(64, field.address + BigInt(change(field, movement)))
 }
 
 /** Adds `by`, an integer below 2^53 in size, to each field of a group. */
@@ -194,7 +187,7 @@ export function failingField(
   { offsets, groups, splits }: Fields,
   bytes: Uint8Array,
   address: bigint,
-  movement: Movement,
+  placed: Placed,
 ): Problem | undefined {
   const view = viewOf(bytes)
   const problem = (offset: number, width: number, message: string): Problem => ({
@@ -208,20 +201,20 @@ export function failingField(
       'Pin what it refers to beside it, or build the code with fields that hold any distance in the heap.',
   })
   for (const group of groups) {
-    if (groupFits(group, movement)) continue
+    if (groupFits(group, placed)) continue
     const { name, width, limit } = KIND_ROWS[group.kind]
     const offset = offsets[group.from]
     const held = hex(readField(view, offset, width))
     return problem(
       offset,
       width,
-      `${name} fields (${held} here) would change by ${judgedChange(group, movement)}; ${limit}.`,
+      `${name} fields (${held} here) would change by ${changeOf(group, placed)}; ${limit}.`,
     )
   }
   for (const field of splits) {
     const { pieces } = field
-    const by = change(field, movement)
-    if (by !== 0 && solveField(view, field, by) === undefined)
+    const by = changeOf(field, placed)
+    if (by !== 0 && solveField(view, field, placed) === undefined)
       return problem(
         pieces[0].offset,
         pieces[0].width,

@@ -37,7 +37,8 @@ export class CodeObject {
   pins = 0
   /** The object was freed; its blocks are still draining. */
   freed = false
-  /** During a transaction: how far it goes, in bytes. */
+  /** Position of `block`; during a transaction where it will be, and how far it goes to get there. */
+  place = 0
   shift = 0
   /** Stubs that jump here and never move. */
   readonly stubs: Map<number, CodeObject> = new Map()

@@ -41,8 +41,9 @@ export function reasonToStay(state: HeapState, block: Block): Reason | undefined
   if (block.retired) return 'retired'
   if (object.fixed) return 'stub'
   if (object.pins > 0) return 'pinned'
-  if (state.met.has(block)) return 'referenced'
-  return state.running.has(block) ? 'running' : undefined
+  // Mostly these sets are empty, and to look for an object costs even so.
+  if (state.met.size > 0 && state.met.has(block)) return 'referenced'
+  return state.running.size > 0 && state.running.has(block) ? 'running' : undefined
 }
 
 /** A plan for all blocks but those that `refused` names and those that have a reason to stay. */
@@ -56,7 +57,7 @@ export function planCompaction(
   const kept: Placement['kept'][number][] = []
   const all = state.memory.registry.list()
   for (const block of all) {
-    const reason = refused.get(block) ?? reasonToStay(state, block)
+    const reason = (refused.size > 0 ? refused.get(block) : undefined) ?? reasonToStay(state, block)
     if (reason === undefined) blocks.push(block)
     else kept.push({ block, reason })
   }

@@ -122,7 +122,7 @@ export function changeRoots(
     for (const [root, to] of changes) root.address = to
     for (const { block, code } of images) {
       writer.write(block.position, code)
-      measureFields(block.fields, code)
+      measureFields(block.fields, code, { place: block.position, shift: 0, links: block.links })
     }
   })
 }

@@ -9,7 +9,7 @@
  *   publish    in one write scope: places, callers' fields and code change together
  *   translate  whoever knows addresses is told
  *
- * Invariant: until the write scope is open nothing that anybody else sees has changed but `shift`, which is put back; from then on
+ * Invariant: until the write scope is open nothing that anybody else sees has changed but `place` and `shift` of objects, which are put back; from then on
  * nothing can fail but by a fault of this heap.
  *
  * Images are made some at a time, in memory that stays in the cache, and twice: to be verified, before anything is written, and to be
@@ -18,19 +18,18 @@
 import { hex } from '../core/address.ts'
 import { formatProblem, RelocError } from '../core/errors.ts'
 import { canonicalForm } from './canonical.ts'
-import { applyFields, copyFields, failingField, fieldsFit, type Movement, settleFields } from './fields.ts'
+import { applyFields, failingField, fieldsFit, type Placed } from './fields.ts'
 import { Block } from './object.ts'
 import type { CompactMode, Placement } from './plan.ts'
 import { CodeMove } from './side-tables.ts'
 import type { HeapState } from './state.ts'
 
 /** One block that changes: it moves, or what it refers to does. */
-interface Change extends Movement {
+interface Change extends Placed {
   readonly block: Block
-  /** What lies at `to` afterwards: the block itself, or, draining, its copy. */
+  /** What lies at `place` afterwards: the block itself, or, draining, its copy. */
   readonly result: Block
   readonly from: number
-  readonly to: number
   readonly size: number
 }
 
@@ -92,11 +91,14 @@ class Transaction {
     this.#options = options
     const { moves } = placement
     const drains = options.mode === 'drain'
-    for (const { block, to } of moves) block.object.shift = to - block.position
+    for (const { block, to } of moves) {
+      block.object.place = to
+      block.object.shift = to - block.position
+    }
     for (const { block, to } of moves) {
       // Draining, the old copy is a caller like others.
       if (!drains) block.transaction = this
-      const result = drains ? new Block(block.object, to, copyFields(block.fields), block.links) : block
+      const result = drains ? new Block(block.object, to, block.fields, block.links) : block
       this.#change(block, result, to)
     }
     for (const { block } of moves)
@@ -107,9 +109,9 @@ class Transaction {
         }
   }
 
-  #change(block: Block, result: Block, to: number): void {
+  #change(block: Block, result: Block, place: number): void {
     const { position: from, size, links } = block
-    this.#changes.push({ block, result, from, to, size, shift: to - from, links })
+    this.#changes.push({ block, result, from, place, size, shift: place - from, links })
   }
 
   /** Checks every field and every image. Or says which blocks have to stay, so that fields which cannot take their new values keep their old ones. */
@@ -176,12 +178,12 @@ class Transaction {
   #verify(batch: readonly Change[]): void {
     const { scratch, memory } = this.#state
     let at = 0
-    for (const { block, to, size } of batch) {
+    for (const { block, place, size } of batch) {
       this.#options.probe?.('verify')
-      if (canonicalForm(scratch, at, block, to) !== block.object.canonical)
+      if (canonicalForm(scratch, at, block, place) !== block.object.canonical)
         throw new RelocError(
           'not-verified',
-          `${block.handle.name} would not be itself at ${hex(memory.base + BigInt(to))}: nothing was written. Its code was changed behind the heap's back, or this is a fault of the heap.`,
+          `${block.handle.name} would not be itself at ${hex(memory.base + BigInt(place))}: nothing was written. Its code was changed behind the heap's back, or this is a fault of the heap.`,
         )
       at += size
     }
@@ -192,19 +194,20 @@ class Transaction {
     let from = Number.POSITIVE_INFINITY
     let to = 0
     for (const change of this.#changes) {
-      from = Math.min(from, change.from, change.to)
-      to = Math.max(to, change.from + change.size, change.to + change.size)
+      from = Math.min(from, change.from, change.place)
+      to = Math.max(to, change.from + change.size, change.place + change.size)
     }
     this.#options.probe?.('publish')
     return memory.write(from, to, (writer) => {
       const moved = this.#replace()
       this.#images((batch) =>
-        this.#runs(batch, ({ to }, size, at) => writer.write(to, scratch.bytes.subarray(at, at + size))),
+        this.#runs(batch, ({ place }, size, at) =>
+          writer.write(place, scratch.bytes.subarray(at, at + size)),
+        ),
       )
       this.#runs(this.#changes, ({ from }, size) => {
         for (const [start, end] of memory.registry.holes(from, from + size)) writer.poison(start, end - start)
       })
-      for (const change of this.#changes) settleFields(change.result.fields, change)
       return moved
     })
   }
@@ -216,9 +219,9 @@ class Transaction {
     const { moves, free } = this.#placement
     const moved = moves.map(({ block, to }) => new CodeMove(block, to, base))
     if (this.#options.mode === 'slide') for (const { block } of moves) registry.delete(block)
-    for (const { block, result, to } of this.#changes) {
-      if (block === result && block.position === to) continue
-      result.position = to
+    for (const { block, result, place } of this.#changes) {
+      if (block === result && block.position === place) continue
+      result.position = place
       registry.add(result)
       if (block === result) continue
       result.object.block = result
@@ -230,8 +233,13 @@ class Transaction {
     return moved
   }
 
-  /** Puts `shift` back, whatever happened. */
+  /** Lets objects be where they are, whatever happened. */
   end(): void {
-    for (const { block } of this.#placement.moves) block.object.shift = 0
+    for (const {
+      block: { object },
+    } of this.#placement.moves) {
+      object.place = object.block.position
+      object.shift = 0
+    }
   }
 }
