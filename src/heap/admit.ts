@@ -106,7 +106,6 @@ function place(
   })
   objects.forEach((object, i) => {
     object.roots = owned[i].roots
-    object.runs = tables[i].parts.runs
     object.block = new Block(object, taken[i].position, owned[i].fields, owned[i].links)
   })
   enter(state, objects, codes)

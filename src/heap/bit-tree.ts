@@ -19,11 +19,6 @@ export class BitTree {
     return (this.#levels[0][member >>> 5] & (1 << (member & 31))) !== 0
   }
 
-  /** How many members below `member` share its word. */
-  rank(member: number): number {
-    return countBits(this.#levels[0][member >>> 5] & ~(-1 << (member & 31)))
-  }
-
   add(member: number): void {
     let at = member
     for (const level of this.#levels) {
@@ -81,9 +76,3 @@ export class BitTree {
 }
 
 const lowestBit = (word: number): number => 31 - Math.clz32(word & -word)
-
-const countBits = (word: number): number => {
-  const pairs = word - ((word >>> 1) & 0x5555_5555)
-  const fours = (pairs & 0x3333_3333) + ((pairs >>> 2) & 0x3333_3333)
-  return Math.imul((fours + (fours >>> 4)) & 0x0f0f_0f0f, 0x0101_0101) >>> 24
-}

@@ -12,7 +12,16 @@ import { FIXED as FIXED_PLACE, type Place, type SiteGroup } from '../table/group
 import { EIP32, KIND_ROWS, SPLIT } from '../table/kinds.ts'
 import { ADDRESS_RANGE, addressLevel } from '../table/site.ts'
 import { RelocationTable } from '../table/table.ts'
-import { FIXED, type FieldGroup, type Fields, LINK, type Owner, SELF, type SplitField } from './fields.ts'
+import {
+  FIXED,
+  type FieldGroup,
+  type Fields,
+  LINK,
+  NO_FIELDS,
+  type Owner,
+  SELF,
+  type SplitField,
+} from './fields.ts'
 import type { CodeObject } from './object.ts'
 import { Root, type RootField } from './roots.ts'
 
@@ -142,7 +151,8 @@ class Resolver {
     }
     const roots = [...this.#roots].map(([address, fields]) => new Root(address, fields))
     roots.sort((a, b) => (a.address < b.address ? -1 : 1))
-    const fields = { offsets: Uint32Array.from(offsets), groups, splits }
+    const none = offsets.length + splits.length === 0
+    const fields = none ? NO_FIELDS : { offsets: Uint32Array.from(offsets), groups, splits }
     return { fields, links: this.#links, roots }
   }
 

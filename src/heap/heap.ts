@@ -38,12 +38,25 @@ export interface RootOptions {
 }
 
 /** Where an address is. */
-export interface CodePlace {
-  readonly handle: CodeHandle
+export class CodePlace {
   /** Bytes from the object's start; up to and including its length (a return address behind a call at the end). */
   readonly offset: number
+  readonly #block: Block
+
+  /** @internal */
+  constructor(block: Block, offset: number) {
+    this.offset = offset
+    this.#block = block
+  }
+
+  get handle(): CodeHandle {
+    return this.#block.handle
+  }
+
   /** In an old copy that still runs. */
-  readonly retired: boolean
+  get retired(): boolean {
+    return this.#block.retired
+  }
 }
 
 export class CodeHeap {
@@ -137,7 +150,7 @@ export class CodeHeap {
     if (known !== undefined) return this.#state.address(known.block)
     const entry = this.#entryOffset(object, i)
     const stub = addStub(this.#state, object, entry)
-    object.stubs.set(i, stub)
+    object.stubs = new Map([...object.stubs, [i, stub]])
     return this.#state.address(stub.block)
   }
 
@@ -147,7 +160,7 @@ export class CodeHeap {
     const stub = object.stubs.get(i)
     if (stub === undefined)
       throw new RelocError('bad-argument', `${handle.name} has no stable entry for entry ${i}.`)
-    object.stubs.delete(i)
+    object.stubs = new Map([...object.stubs].filter(([entry]) => entry !== i))
     this.#drain.retire(new Set([stub]))
   }
 
@@ -195,12 +208,12 @@ export class CodeHeap {
 
   /** The object around an address of code, old copies included: return addresses, sampled PCs, interior pointers. O(log of the reservation). */
   translate(address: bigint): CodePlace | undefined {
+    const { registry } = this.#state.memory
     const position = this.#state.position(address)
-    const block = position < 0 ? undefined : this.#state.memory.registry.find(position)
-    if (block === undefined) return undefined
-    const offset = position - block.position
-    const { handle, length } = block.object
-    return offset > length ? undefined : { handle, offset, retired: block.retired }
+    const start = registry.startOf(position)
+    return start < 0 || position - start > registry.lengthAt(start)
+      ? undefined
+      : new CodePlace(registry.ownerAt(start), position - start)
   }
 
   /** Keeps an object where it is until `unpin` was called as often. */

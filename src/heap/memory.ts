@@ -4,7 +4,7 @@
  */
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
-import { type Extent, GRANULE, type Registry } from './registry.ts'
+import { type Extent, type Registry, sizeOf } from './registry.ts'
 import type { StackAccess } from './stack.ts'
 
 /** `int3`: what free bytes hold, and the byte behind each object. */
@@ -93,7 +93,7 @@ export class CheckedWriter implements CodeWriter {
           'bad-argument',
           `${bytes.length} bytes at position ${hex(position)}: no allocations of that size start there.`,
         )
-      at += owner.size
+      at += sizeOf(owner.length)
     } while (at < end)
     this.#check(position, bytes.length)
     this.#bytes.set(bytes, position - this.#from)
@@ -121,6 +121,3 @@ export class CheckedWriter implements CodeWriter {
       )
   }
 }
-
-/** `position` rounded up to granules. */
-export const granules = (size: number): number => Math.ceil(size / GRANULE) * GRANULE

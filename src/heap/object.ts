@@ -4,8 +4,7 @@
  */
 import type { Fields } from './fields.ts'
 import type { FrameState } from './frames.ts'
-import { granules } from './memory.ts'
-import { type Extent, GRANULE } from './registry.ts'
+import { type Extent, GRANULE, sizeOf } from './registry.ts'
 import type { Root } from './roots.ts'
 
 /** Names an object. A handle that outlives its object is stale: using it throws. */
@@ -16,6 +15,9 @@ export interface CodeHandle {
   readonly name: string
 }
 
+const NOBODY: ReadonlySet<Block> = new Set()
+const NO_STUBS: ReadonlyMap<number, CodeObject> = new Map()
+
 export class CodeObject {
   readonly handle: CodeHandle
   /** Bytes of code. */
@@ -24,15 +26,13 @@ export class CodeObject {
   readonly align: number
   /** Offsets where it is entered. */
   readonly entries: readonly number[]
-  /** Offsets [start, end) that decode as code, in pairs. */
-  runs: Uint32Array = new Uint32Array(0)
   roots: readonly Root[] = []
   /** Hash of the bytes with every field taken relative to its owners: the same at every place. `patchRoot` does not change it. */
   canonical = 0
   /** Where it is entered; undefined only while it is made. */
   block!: Block
-  /** Blocks, of any object, with a field that moves with this object. */
-  readonly callers: Set<Block> = new Set()
+  /** Blocks, of any object, with a field that moves with this object. Most objects have none, and an empty set is as large as a small object. */
+  callers: ReadonlySet<Block> = NOBODY
   /** Explicit pins. */
   pins = 0
   /** The object was freed; its blocks are still draining. */
@@ -40,8 +40,8 @@ export class CodeObject {
   /** Position of `block`; during a transaction where it will be, and how far it goes to get there. */
   place = 0
   shift = 0
-  /** Stubs that jump here and never move. */
-  readonly stubs: Map<number, CodeObject> = new Map()
+  /** Stubs that jump here and never move, by entry. */
+  stubs: ReadonlyMap<number, CodeObject> = NO_STUBS
   /** A stub of the heap's own: it never moves. */
   readonly fixed: boolean
   /** Its frames keep rbp as a frame pointer. */
@@ -65,9 +65,19 @@ export class CodeObject {
     this.framePointers = parts.framePointers ?? false
   }
 
+  addCaller(block: Block): void {
+    if (this.callers.size === 0) this.callers = new Set([block])
+    else (this.callers as Set<Block>).add(block)
+  }
+
+  dropCaller(block: Block): void {
+    if (this.callers.has(block) && this.callers.size === 1) this.callers = NOBODY
+    else (this.callers as Set<Block>).delete(block)
+  }
+
   /** Bytes that it takes: the code, at least one trap byte behind it, and what is left of a granule. */
   get size(): number {
-    return granules(this.length + 1)
+    return sizeOf(this.length)
   }
 }
 
@@ -99,11 +109,11 @@ export class Block implements Extent {
 
   /** Enters this block into the reverse index of what it refers to. */
   link(): void {
-    for (const target of this.links) target.callers.add(this)
+    for (const target of this.links) target.addCaller(this)
   }
 
   unlink(): void {
-    for (const target of this.links) target.callers.delete(this)
+    for (const target of this.links) target.dropCaller(this)
   }
 }
 

@@ -11,34 +11,38 @@ import { BitTree } from './bit-tree.ts'
 /** Places are multiples of this many bytes, as functions' are. */
 export const GRANULE = 16
 const GRANULE_BITS = 4
-/** Bits of a word of the tree of starts. */
-const WORD_BITS = 32
 
 /** Something that has a place. */
 export interface Extent {
   readonly position: number
-  /** Bytes, a multiple of the granule. */
-  readonly size: number
+  /** Bytes of it that count. */
+  readonly length: number
 }
+
+/** Bytes that it takes: those that count, at least one behind them, and what is left of a granule. */
+export const sizeOf = (length: number): number => (length | (GRANULE - 1)) + 1
 
 export class Registry<T extends Extent> {
   readonly #starts: BitTree
-  /** For each word of the tree what starts in it: one range, or all of them by address. */
-  readonly #lines: (T | T[] | undefined)[]
+  /** By granule: the number of the range that starts there; of use only where `#starts` says so. Pages of it that nobody needs are never touched. */
+  readonly #numbers: Int32Array
+  /** By number. */
+  readonly #owners: (T | undefined)[] = []
+  #lengths = new Uint32Array(64)
+  readonly #vacant: number[] = []
   /** Bytes of the reservation. */
   readonly capacity: number
   #used = 0
-  #count = 0
 
   constructor(capacity: number) {
     this.capacity = capacity
     this.#starts = new BitTree(capacity / GRANULE)
-    this.#lines = new Array(Math.ceil(capacity / (GRANULE * WORD_BITS))).fill(undefined)
+    this.#numbers = new Int32Array(capacity / GRANULE)
   }
 
   /** Number of ranges. */
   get count(): number {
-    return this.#count
+    return this.#owners.length - this.#vacant.length
   }
 
   /** Bytes in all ranges. */
@@ -48,71 +52,87 @@ export class Registry<T extends Extent> {
 
   /** Registers a range; throws where it leaves the reservation or meets another. */
   add(owner: T): void {
-    const { position, size } = owner
-    const isRange =
-      position % GRANULE === 0 &&
-      size % GRANULE === 0 &&
-      position >= 0 &&
-      size > 0 &&
-      position + size <= this.capacity
+    const { position, length } = owner
+    const size = sizeOf(length)
+    const isRange = position % GRANULE === 0 && position >= 0 && position + size <= this.capacity
     if (!isRange || !this.isFree(position, size))
       throw new RelocError(
         'bad-argument',
         `${size} bytes at position ${hex(position)} leave the reservation or meet another allocation.`,
       )
+    const number = this.#vacant.pop() ?? this.#owners.push(undefined) - 1
+    this.#owners[number] = owner
+    if (number === this.#lengths.length) {
+      const lengths = new Uint32Array(2 * number)
+      lengths.set(this.#lengths)
+      this.#lengths = lengths
+    }
+    this.#lengths[number] = length
     const start = position >>> GRANULE_BITS
-    const at = start >>> 5
-    const line = this.#lines[at]
-    if (line === undefined) this.#lines[at] = owner
-    else if (Array.isArray(line)) line.splice(this.#starts.rank(start), 0, owner)
-    else this.#lines[at] = line.position < position ? [line, owner] : [owner, line]
+    this.#numbers[start] = number
     this.#starts.add(start)
     this.#used += size
-    this.#count++
   }
 
   delete(owner: T): void {
     const start = owner.position >>> GRANULE_BITS
-    if (this.#startingAt(start) !== owner)
+    const number = this.#starts.has(start) ? this.#numbers[start] : -1
+    if (this.#owners[number] !== owner)
       throw new RelocError('bad-argument', `It is not allocated at position ${hex(owner.position)}.`)
-    const line = this.#lines[start >>> 5]
-    if (Array.isArray(line) && line.length > 1) line.splice(this.#starts.rank(start), 1)
-    else this.#lines[start >>> 5] = undefined
+    this.#owners[number] = undefined
+    this.#vacant.push(number)
     this.#starts.delete(start)
-    this.#used -= owner.size
-    this.#count--
+    this.#used -= sizeOf(owner.length)
+  }
+
+  /** Where the range that holds `position` starts, or -1. What it is, is told without a look at its owner. */
+  startOf(position: number): number {
+    if (position < 0 || position >= this.capacity) return -1
+    const start = this.#starts.atOrBelow(position >>> GRANULE_BITS)
+    return start >= 0 && position - start * GRANULE < sizeOf(this.#lengths[this.#numbers[start]])
+      ? start * GRANULE
+      : -1
+  }
+
+  /** The length of the range that starts there. */
+  lengthAt(start: number): number {
+    return this.#lengths[this.#numbers[start >>> GRANULE_BITS]]
+  }
+
+  /** The range that starts there. */
+  ownerAt(start: number): T {
+    return this.#owners[this.#numbers[start >>> GRANULE_BITS]]!
   }
 
   /** What is allocated at or around `position`, in bytes. */
   find(position: number): T | undefined {
-    if (position < 0 || position >= this.capacity) return undefined
-    const owner = this.#startingAt(this.#starts.atOrBelow(position >>> GRANULE_BITS))
-    return owner !== undefined && position < owner.position + owner.size ? owner : undefined
+    const start = this.startOf(position)
+    return start < 0 ? undefined : this.ownerAt(start)
   }
 
   /** The first range that starts at or above `position`. */
   next(position: number): T | undefined {
-    return position >= this.capacity
-      ? undefined
-      : this.#startingAt(this.#starts.atOrAbove(Math.ceil(position / GRANULE)))
+    if (position >= this.capacity) return undefined
+    const start = this.#starts.atOrAbove(Math.ceil(position / GRANULE))
+    return start < 0 ? undefined : this.#owners[this.#numbers[start]]
   }
 
   /** Whether nothing is allocated in `[position, position + size)`. */
   isFree(position: number, size: number): boolean {
-    const owner = this.#startingAt(this.#starts.atOrBelow((position + size - 1) >>> GRANULE_BITS))
-    return owner === undefined || owner.position + owner.size <= position
+    const start = this.#starts.atOrBelow((position + size - 1) >>> GRANULE_BITS)
+    return start < 0 || start * GRANULE + sizeOf(this.#lengths[this.#numbers[start]]) <= position
   }
 
   /** What is not allocated in `[from, to)`, as pairs of start and end. */
   holes(from: number, to: number): (readonly [start: number, end: number])[] {
     const holes: (readonly [number, number])[] = []
     const first = this.find(from)
-    let at = first === undefined ? from : first.position + first.size
+    let at = first === undefined ? from : first.position + sizeOf(first.length)
     while (at < to) {
       const owner = this.next(at)
       const end = owner === undefined || owner.position > to ? to : owner.position
       if (end > at) holes.push([at, end])
-      at = owner === undefined ? to : owner.position + owner.size
+      at = owner === undefined ? to : owner.position + sizeOf(owner.length)
     }
     return holes
   }
@@ -120,22 +140,12 @@ export class Registry<T extends Extent> {
   /** All ranges by address. */
   list(): T[] {
     const list: T[] = []
-    for (let at = this.#starts.atOrAbove(0); at >= 0; at = this.#starts.atOrAbove((at | 31) + 1)) {
-      const line = this.#lines[at >>> 5]!
-      if (Array.isArray(line)) list.push(...line)
-      else list.push(line)
-    }
+    for (let at = this.#starts.atOrAbove(0); at >= 0; at = this.#starts.atOrAbove(at + 1))
+      list.push(this.#owners[this.#numbers[at]]!)
     return list
   }
 
   [Symbol.iterator](): IterableIterator<T> {
     return this.list()[Symbol.iterator]()
-  }
-
-  /** By its first granule; -1 has none. */
-  #startingAt(start: number): T | undefined {
-    if (start < 0) return undefined
-    const line = this.#lines[start >>> 5]
-    return Array.isArray(line) ? line[this.#starts.rank(start)] : line
   }
 }

@@ -186,7 +186,7 @@ describe('CodeHeap over simulated memory', () => {
     )!
     const old = heap.entry(thing.handle!)
     heap.move(thing.handle!, { mode: 'drain' })
-    expect(heap.translate(old)).toEqual({ handle: thing.handle, offset: 0, retired: true })
+    expect(heap.translate(old)).toMatchObject({ handle: thing.handle, offset: 0, retired: true })
     // What it refers to moves on: the old copy must follow, since it may still run.
     for (const other of world.things)
       if (other !== thing && !inPieces.has(other)) heap.move(other.handle!, { mode: 'drain' })
