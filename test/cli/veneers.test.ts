@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { runCommand, type Transcript } from '../support/terminal.ts'
 
-// mov rax,[0x600007]; call [0x700000]; ret
-const BLOB = Buffer.from('488b0500002000ff15f3ff2f00c3', 'hex')
+// cmp [0x600007],rax; call [0x700000]; ret
+const BLOB = Buffer.from('48390500002000ff15f3ff2f00c3', 'hex')
 
 let directory: string
 const path = (name: string): string => join(directory, name)

@@ -45,6 +45,8 @@ function far({ code, table }: ReturnType<typeof blobOf>, to = FAR): Relocation {
   expect(moved.verdict?.problems).toEqual([])
   const kept = RelocationTable.fromJSON(JSON.parse(JSON.stringify(moved.table)))
   kept.check(moved.bytes)
+  const packed = RelocationTable.fromBinary(moved.table.toBinary(moved.bytes), moved.bytes)
+  expect(packed.toJSON()).toEqual(moved.table.toJSON())
   expect(hexBytes(relocate(moved.bytes, kept, { to: HOME }).bytes)).toBe(hexBytes(code))
   return moved
 }
