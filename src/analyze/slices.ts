@@ -57,7 +57,7 @@ export class SliceWatcher {
   #firstStore = -CONSTANT_REACH
   #lastStore = -CONSTANT_REACH
   readonly #view: DataView
-  /** What the upper half of an address in a covered range is. */
+  /** What the upper half of an address in a covered range is: the first and the last, in pairs. */
   readonly #highs: readonly number[]
 
   constructor(code: Uint8Array, builder: TableBuilder) {
@@ -102,7 +102,12 @@ export class SliceWatcher {
     this.#lastStore = offset
     if (instruction.immediateSize !== 4) return
     const value = this.#view.getUint32(offset + instruction.immediateOffset, true)
-    if (value !== 0 && this.#highs.includes(value)) this.#mark(this.#firstStore, instruction)
+    const highs = this.#highs
+    for (let i = 0; i < highs.length; i += 2)
+      if (value !== 0 && value >= highs[i] && value <= highs[i + 1]) {
+        this.#mark(this.#firstStore, instruction)
+        return
+      }
   }
 
   #mark(start: number, instruction: Instruction): void {
@@ -145,13 +150,17 @@ export class SliceWatcher {
   }
 
   /**
-   * Whether the constants are an address together, and none of them is alone. Below 2^40 a number may be in the range by chance; there the
-   * address is one of something that begins.
+   * Whether the constants are an address together, and none of them is alone (a half shifted up is none: in a range of 4 GiB it lies within,
+   * too). Below 2^40 a number may be in the range by chance; there the address is one of something that begins.
    */
-  #isAddress({ value, constants }: Value, places: Places): boolean {
+  #isAddress({ value, constants, pieces }: Value, places: Places): boolean {
     const { covered, base, own } = this.#builder.blob
     const range = findRange(covered, value)
-    if (range < 0 || constants.some((constant) => findRange(covered, constant) >= 0)) return false
+    if (range < 0) return false
+    const hasUpper = pieces.some(({ shift }) => shift === 32)
+    const isAlone = (constant: bigint): boolean =>
+      !(hasUpper && (constant & 0xffff_ffffn) === 0n) && findRange(covered, constant) >= 0
+    if (constants.some(isAlone)) return false
     if (value >= CLEAR || range !== own) return true
     const place: number = places.at(Number(value - base))
     return place === Place.entry || place === Place.label || place === Place.object || place === Place.zero

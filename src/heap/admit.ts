@@ -5,7 +5,7 @@
 import { type AnalyzeOptions, analyze } from '../analyze/analyze.ts'
 import { type AddressLike, hex, toOffset } from '../core/address.ts'
 import { toBytes } from '../core/bytes.ts'
-import { RelocError } from '../core/errors.ts'
+import { formatProblem, RelocError } from '../core/errors.ts'
 import { type AddressRange, sortDisjoint, toRange } from '../core/range.ts'
 import { relocate } from '../relocate/relocate.ts'
 import { PC32 } from '../table/kinds.ts'
@@ -106,6 +106,7 @@ function place(
   })
   objects.forEach((object, i) => {
     object.roots = owned[i].roots
+    object.problems = tables[i].problems
     object.block = new Block(object, taken[i].position, owned[i].fields, owned[i].links)
   })
   enter(state, objects, codes)
@@ -116,11 +117,13 @@ function tableOf(input: CodeInput, own: AddressRange, around: Surroundings): Rel
   const { table, bytes } = input
   if (table === undefined) {
     const entries = [...new Set([...(input.hints?.entries ?? []), ...(input.entries ?? [0])])]
-    return analyze(bytes, {
-      base: own.start,
-      moved: requiredCoverage(own, around),
-      hints: { ...input.hints, entries: entries.filter((entry) => entry < bytes.length) },
-    })
+    return movable(
+      analyze(bytes, {
+        base: own.start,
+        moved: requiredCoverage(own, around),
+        hints: { ...input.hints, entries: entries.filter((entry) => entry < bytes.length) },
+      }),
+    )
   }
   table.check(bytes)
   if (table.base !== own.start)
@@ -129,6 +132,17 @@ function tableOf(input: CodeInput, own: AddressRange, around: Surroundings): Rel
       `The table describes the code at ${hex(table.base)}, not at ${hex(own.start)}.`,
     )
   checkCoverage(table, own, around)
+  return table
+}
+
+/** What analysis sees to be an address and cannot write. */
+const STUCK: ReadonlySet<string> = new Set(['split-entered', 'split-shared'])
+
+/** Throws `refused` where an address is seen that no move could follow: nobody looks at what a heap moves. */
+function movable(table: RelocationTable): RelocationTable {
+  const stuck = table.problems.filter(({ code }) => STUCK.has(code))
+  if (stuck.length > 0)
+    throw new RelocError('refused', `The code cannot move: ${formatProblem(stuck[0])}`, stuck)
   return table
 }
 

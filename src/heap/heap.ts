@@ -7,7 +7,7 @@
  * Addresses of objects are good until the next move; handles always; `stableEntry` for who cannot be told.
  */
 import { type AddressLike, toAddress } from '../core/address.ts'
-import { RelocError } from '../core/errors.ts'
+import { type Problem, RelocError } from '../core/errors.ts'
 import { type AddressRange, sortDisjoint, toRange } from '../core/range.ts'
 import type { MovedRange } from '../table/builder.ts'
 import { addStub, admit, type CodeInput } from './admit.ts'
@@ -97,7 +97,7 @@ export class CodeHeap {
 
   /**
    * Adds objects that may refer to one another at their `base`s, to objects that are in the heap, where those are now, and to anything that stays. All
-   * or none. Throws `refused` where a field does not reach from the new place, `no-room`, `bad-argument`, `not-covered`, `bad-table`.
+   * or none. Throws `refused` where a field does not reach from the new place or analysis sees an address that it cannot write, `no-room`, `bad-argument`, `not-covered`, `bad-table`.
    */
   addAll(inputs: readonly CodeInput[]): CodeHandle[] {
     this.#calls.release()
@@ -259,6 +259,11 @@ export class CodeHeap {
   drain(words?: Iterable<bigint>): number {
     this.#calls.drain(words)
     return this.#state.retired.size
+  }
+
+  /** What is doubtful in an object's code: the warnings of its table, as of when it was added. */
+  problems(handle: CodeHandle): readonly Problem[] {
+    return this.#state.object(handle).problems
   }
 
   /** The managed addresses that an object's code holds, ascending as they were when it was added. */

@@ -2,6 +2,7 @@
  * What the heap keeps of an object: a block is bytes at a place with their fields; an object has one block that is entered, and while
  * code drains, retired ones, which stay where they are and are kept right until nothing runs in them.
  */
+import type { Problem } from '../core/errors.ts'
 import type { Fields } from './fields.ts'
 import type { FrameState } from './frames.ts'
 import { type Extent, GRANULE, sizeOf } from './registry.ts'
@@ -26,6 +27,8 @@ export class CodeObject {
   readonly align: number
   /** Offsets where it is entered. */
   readonly entries: readonly number[]
+  /** What analysis warned of. */
+  problems: readonly Problem[] = []
   roots: readonly Root[] = []
   /** Hash of the bytes with every field taken relative to its owners: the same at every place. `patchRoot` does not change it. */
   canonical = 0
