@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { CALLS, FUNCTION_NEEDS, GS_AT } from './fixtures/calls.ts'
 import { type Elf, type Section, SHF_WRITE, SHT_NOBITS, STT_FUNC, STT_OBJECT } from './fixtures/elf.ts'
 import { describeTools, FIXTURES_FOLDER, type Link, linkFixture } from './fixtures/link.ts'
+import { partValue, toPiece } from './fixtures/parts.ts'
 import { FIXTURES, type FixtureSpec } from './fixtures/spec.ts'
 import type { TrueSite } from './fixtures/truth.ts'
 
@@ -35,11 +36,16 @@ function predict(from: Link, to: Link, sites: readonly TrueSite[], moved: boolea
   const delta = to.base - from.base
   return sections.map((section) => {
     const bytes = section.bytes.slice()
-    for (const site of sites) {
-      const offset = Number(site.address - section.address)
-      if (site.direction === 0 || offset < 0 || offset >= bytes.length) continue
-      let value = from.truth.field(site.address, site.width) + BigInt(site.direction) * delta
-      for (let i = 0; i < site.width; i++, value >>= 8n) bytes[offset + i] = Number(value & 255n)
+    const write = (address: bigint, width: number, bits: bigint): void => {
+      const offset = Number(address - section.address)
+      if (offset < 0 || offset >= bytes.length) return
+      for (let i = 0; i < width; i++) bytes[offset + i] = Number((bits >> BigInt(8 * i)) & 255n)
+    }
+    for (const { address, width, target, direction, parts } of sites) {
+      if (direction === 0) continue
+      const change = BigInt(direction) * delta
+      if (parts === undefined) write(address, width, from.truth.field(address, width) + change)
+      for (const part of parts ?? []) write(part.address, part.width, partValue(part, target + change))
     }
     return bytes
   })
@@ -138,6 +144,10 @@ function describeFixture(spec: FixtureSpec, links: readonly Link[], length: numb
         target: hex(site.target),
         ...(site.anchor === undefined ? {} : { anchor: hex(site.anchor) }),
         ...(site.end === undefined ? {} : { end: offset(site.end) }),
+        ...(site.addend === undefined ? {} : { addend: String(site.addend) }),
+        ...(site.parts === undefined
+          ? {}
+          : { pieces: site.parts.map((part) => toPiece(part, offset(part.address), part.width)) }),
         changes: site.direction !== 0,
       })),
     outside: outsideSections(links[0]).map((section) => {

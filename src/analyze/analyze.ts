@@ -246,8 +246,14 @@ class Analysis {
       slices.watch(instruction)
     }
     labels.finish({ decoder, marks, outside, places })
-    slices.finish({ decoder, marks, places, warn: (...problem) => this.#warn(...problem) })
-    got?.finish(this.#builder)
+    slices.finish({
+      ...map,
+      decoder,
+      window: this.#window,
+      places,
+      warn: (...problem) => this.#warn(...problem),
+    })
+    got?.finish(this.#builder, marks)
   }
 
   #checkPrefix(instruction: Instruction): void {

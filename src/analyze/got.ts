@@ -15,6 +15,7 @@ import type { TableBuilder } from '../table/builder.ts'
 import { DIFF64 } from '../table/kinds.ts'
 import { ADDRESS_FLOW } from '../table/site.ts'
 import { type Instruction, Memory, Prefix } from '../x86/instruction.ts'
+import { isTaken } from './marks.ts'
 
 /** Instructions between the parts of a triple, at the most. */
 const REACH = 12
@@ -121,8 +122,8 @@ export class GotWatcher {
     this.#labelOrder[labelled] = -REACH - 1
   }
 
-  /** Adds the differences to the table. */
-  finish(builder: TableBuilder): void {
+  /** Adds the differences to the table, but for what belongs to a site already. */
+  finish(builder: TableBuilder, marks: Uint8Array): void {
     const { base, covered } = builder.blob
     const value = (constant: WideConstant): bigint => readField(this.#view, constant.offset, 8)
     const sums = this.#triples.map((triple) =>
@@ -138,6 +139,7 @@ export class GotWatcher {
       targets.filter((_, i) => this.#constants[i].added && !anchors.has(this.#constants[i])),
     ).sort()
     this.#constants.forEach((constant, i) => {
+      if (isTaken(marks, constant.offset, 8)) return
       const label = anchors.get(constant)
       if (label !== undefined)
         builder.addDifference(constant.offset, DIFF64, got, wrapAddress(base + BigInt(label)), ADDRESS_FLOW)

@@ -2,8 +2,9 @@
  * Position-independent code that reaches beyond itself from a label in a register:
  *
  *     lea rb,[rip+label] ... movzx eax,byte [rb+rc+(symbol-label)]      call next; next: pop rb; add rb,symbol-next
+ *     lea rb,[rip+label]; mov rc,symbol-label; add rb,rc
  *
- * The 32-bit field is no address; it is a difference that changes when only one of its ends moves. What tells it from the displacement of a
+ * The field is no address; it is a difference that changes when only one of its ends moves. What tells it from the displacement of a
  * structure is where label + field lies: on the other side of a moved range's edge, among the places that this code refers to anyway. Only
  * for those the way from the label to its use is walked: nothing on it may write the register.
  */
@@ -12,7 +13,7 @@ import { wrapAddress } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
 import { rangeOfTarget } from '../core/range.ts'
 import type { TableBuilder } from '../table/builder.ts'
-import { DIFF32 } from '../table/kinds.ts'
+import { DIFF32, DIFF32U, DIFF64, KIND_ROWS } from '../table/kinds.ts'
 import { ADDRESS_FLOW } from '../table/site.ts'
 import { baseRegister, fillEffects, indexRegister, RegisterEffects } from '../x86/effects.ts'
 import {
@@ -28,22 +29,37 @@ import { isTaken, take } from './marks.ts'
 import type { OutsideTargets } from './outside.ts'
 import { Place, type Places } from './places.ts'
 import { CALLER_SAVED } from './slice-values.ts'
+import { CONSTANT_REACH } from './slices.ts'
 
 /** Bytes between a label and its use, at the most. */
 export const LABEL_REACH: number = 1 << 14
+/** Bytes between where code loads a label and where it lies, where that is the code's own place. */
+const SELF = 16
 
 interface LabelUse {
-  /** Offset of the field. */
+  /** Offset of the field, and the kind of a difference that it is. */
   readonly offset: number
+  readonly kind: number
   /** Distances from the base. */
   readonly label: number
   readonly target: number
-  /** Whether the label is the address that a call left on the stack. */
-  readonly called: boolean
+  /** Whether nobody would do this with another label: it is where the code itself runs, and only added to. */
+  readonly own: boolean
   readonly register: number
   /** Where the register has the label from, and the instruction that uses it. */
   readonly from: number
   readonly at: number
+  /** The register that has the field, if it is no operand of the use, and since when. */
+  readonly constant: Constant | undefined
+}
+
+/** A number in a register: the field that it came from, and behind what. */
+interface Constant {
+  readonly register: number
+  readonly offset: number
+  readonly kind: number
+  readonly value: number
+  readonly from: number
 }
 
 export interface LabelContext {
@@ -58,10 +74,11 @@ export class LabelWatcher {
   readonly #view: DataView
   readonly #builder: TableBuilder
   readonly #uses: LabelUse[] = []
-  /** Of each register: the label it got last, since when (-1: never), and whether by call and pop. */
+  readonly #constants: (Constant | undefined)[] = []
+  /** Of each register: the label it got last, since when (-1: never), and whether that is where the code runs: by call and pop 2, by lea 1. */
   readonly #labels = new Float64Array(16)
   readonly #since = new Int32Array(16).fill(-1)
-  readonly #called = new Uint8Array(16)
+  readonly #own = new Uint8Array(16)
   /** Behind the last call of the next instruction. */
   #returned = -1
 
@@ -72,10 +89,11 @@ export class LabelWatcher {
 
   watch(instruction: Instruction): void {
     if (instruction.memory === Memory.base) {
+      if (instruction.opcode === 0x8d && instruction.map === 0) this.#loadSum(instruction)
       if (instruction.displacementSize !== 4) return
       const at = instruction.offset + instruction.displacementOffset
-      this.#use(baseRegister(instruction), at, instruction)
-      if (instruction.sib >> 6 === 0) this.#use(indexRegister(instruction), at, instruction)
+      this.#add(baseRegister(instruction), at, instruction)
+      if (instruction.sib >> 6 === 0) this.#add(indexRegister(instruction), at, instruction)
     } else if (instruction.encoding === Encoding.legacy && instruction.map === 0) this.#general(instruction)
   }
 
@@ -83,46 +101,95 @@ export class LabelWatcher {
     const { opcode, prefixes, modrm } = instruction
     const next = instruction.offset + instruction.length
     if (opcode === 0x8d && instruction.memory === Memory.rip) {
-      const displacement = this.#view.getInt32(instruction.offset + instruction.displacementOffset, true)
-      this.#set(((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), next + displacement, next, 0)
+      const label = next + this.#view.getInt32(instruction.offset + instruction.displacementOffset, true)
+      const isOwn = label >= instruction.offset - SELF && label <= next
+      this.#set(((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), label, next, isOwn ? 1 : 0)
     } else if (opcode === 0xe8) {
       if (instruction.branchSize === 4 && this.#view.getInt32(next - 4, true) === 0) this.#returned = next
     } else if (opcode >= 0x58 && opcode <= 0x5f) {
       if (instruction.offset === this.#returned)
-        this.#set((opcode & 7) | ((prefixes & Prefix.rexB) >> 5), instruction.offset, next, 1)
-    } else if ((prefixes & Prefix.w) !== 0 && (opcode === 0x05 || (opcode === 0x81 && modrm >> 3 === 0x18)))
-      this.#use(
-        opcode === 0x05 ? 0 : (modrm & 7) | ((prefixes & Prefix.rexB) >> 5),
-        instruction.offset + instruction.immediateOffset,
-        instruction,
-      )
+        this.#set((opcode & 7) | ((prefixes & Prefix.rexB) >> 5), instruction.offset, next, 2)
+    } else if (opcode >= 0xb8 && opcode <= 0xbf)
+      this.#keep((opcode & 7) | ((prefixes & Prefix.rexB) >> 5), instruction)
+    else if ((prefixes & Prefix.w) === 0) return
+    const rm = (modrm & 7) | ((prefixes & Prefix.rexB) >> 5)
+    if (opcode === 0x05 || (opcode === 0x81 && modrm >> 3 === 0x18))
+      this.#add(opcode === 0x05 ? 0 : rm, instruction.offset + instruction.immediateOffset, instruction)
+    else if (opcode === 0xc7 && modrm >= 0xc0) this.#keep(rm, instruction)
+    else if ((opcode === 0x01 || opcode === 0x03) && modrm >= 0xc0)
+      this.#join(rm, ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), instruction)
   }
 
-  #set(register: number, label: number, since: number, called: number): void {
+  /** A register gets a constant. */
+  #keep(register: number, instruction: Instruction): void {
+    const { immediateSize, immediateWidth } = instruction
+    const offset = instruction.offset + instruction.immediateOffset
+    const from = instruction.offset + instruction.length
+    const low = this.#view.getUint32(offset, true)
+    const kind = immediateSize === 8 ? DIFF64 : immediateWidth === 8 ? DIFF32 : DIFF32U
+    const high =
+      kind === DIFF64 ? this.#view.getInt32(offset + 4, true) : kind === DIFF32 && low >> 31 !== 0 ? -1 : 0
+    this.#constants[register] = { register, offset, kind, value: high * 2 ** 32 + low, from }
+  }
+
+  /** lea adds two registers. */
+  #loadSum(instruction: Instruction): void {
+    const index = indexRegister(instruction)
+    if (index >= 0 && instruction.sib >> 6 === 0 && instruction.displacementSize === 0)
+      this.#join(baseRegister(instruction), index, instruction)
+  }
+
+  /** Two registers are added: a label and a constant, perhaps. */
+  #join(a: number, b: number, instruction: Instruction): void {
+    for (const [label, other] of [
+      [a, b],
+      [b, a],
+    ]) {
+      const constant = this.#constants[other]
+      // Beyond 48 bits there are no addresses.
+      if (constant === undefined || Math.abs(constant.value) >= 2 ** 48) continue
+      if (instruction.offset - constant.from <= CONSTANT_REACH)
+        this.#use(label, constant, instruction, constant)
+    }
+  }
+
+  /** The field at `offset` is added to a register. */
+  #add(register: number, offset: number, instruction: Instruction): void {
+    const value = this.#view.getInt32(offset, true)
+    // What is an address by itself is one by the weight of the same evidence as everywhere.
+    if (rangeOfTarget(this.#builder.blob.covered, wrapAddress(BigInt(value)), true) >= 0) return
+    this.#use(register, { offset, kind: DIFF32, value }, instruction, undefined)
+  }
+
+  #set(register: number, label: number, since: number, own: number): void {
     this.#labels[register] = label
     this.#since[register] = since
-    this.#called[register] = called
+    this.#own[register] = own
+    this.#constants[register] = undefined
   }
 
-  #use(register: number, offset: number, instruction: Instruction): void {
+  #use(
+    register: number,
+    { offset, kind, value }: Pick<Constant, 'offset' | 'kind' | 'value'>,
+    instruction: Instruction,
+    constant: Constant | undefined,
+  ): void {
     if (register < 0 || this.#since[register] < 0) return
     const from = this.#since[register]
     if (instruction.offset - from > LABEL_REACH) return
     const label = this.#labels[register]
-    const value = this.#view.getInt32(offset, true)
     const target = label + value
     if (this.#place(label) === this.#place(target) || target === this.#builder.blob.span) return
-    // What is an address by itself is one by the weight of the same evidence as everywhere.
-    if (rangeOfTarget(this.#builder.blob.covered, wrapAddress(BigInt(value)), true) >= 0) return
-    const called = this.#called[register] !== 0
     this.#uses.push({
       offset,
+      kind,
       label,
       target,
-      called,
+      own: this.#own[register] > (instruction.memory === Memory.base && constant === undefined ? 1 : 0),
       register,
       from,
       at: instruction.offset,
+      constant,
     })
   }
 
@@ -137,12 +204,14 @@ export class LabelWatcher {
   finish(context: LabelContext): void {
     const { base } = this.#builder.blob
     for (const use of this.#uses) {
-      if (!this.#isPlausible(use, context) || isTaken(context.marks, use.offset, 4)) continue
-      if (!holds(use, context.decoder)) continue
-      take(context.marks, use.offset, 4)
+      const { width } = KIND_ROWS[use.kind]
+      if (!this.#isPlausible(use, context) || isTaken(context.marks, use.offset, width)) continue
+      if (!holds(use, use.at, context.decoder)) continue
+      if (use.constant !== undefined && !holds(use.constant, use.at, context.decoder)) continue
+      take(context.marks, use.offset, width)
       this.#builder.addDifference(
         use.offset,
-        DIFF32,
+        use.kind,
         wrapAddress(base + BigInt(use.target)),
         wrapAddress(base + BigInt(use.label)),
         ADDRESS_FLOW,
@@ -151,8 +220,8 @@ export class LabelWatcher {
   }
 
   /** Whether something is likely to be at the target. Nobody computes where he runs but to go on from there. */
-  #isPlausible({ called, target }: LabelUse, { outside, places }: LabelContext): boolean {
-    if (called) return true
+  #isPlausible({ own, target }: LabelUse, { outside, places }: LabelContext): boolean {
+    if (own) return true
     const place = this.#place(target)
     if (place < 0) return outside.near(target).count > 0
     if (place !== this.#builder.blob.own) return true
@@ -162,10 +231,14 @@ export class LabelWatcher {
 }
 
 /**
- * Whether the register still holds the label at its use: nothing between them writes it. What follows a jump or return is reached from
+ * Whether the register still holds what it got before `from` at its use: nothing between them writes it. What follows a jump or return is reached from
  * elsewhere; if there was a dispatch through a table on the way, from there, with what the register held there.
  */
-function holds({ from, at, register }: LabelUse, decoder: InstructionDecoder): boolean {
+function holds(
+  { from, register }: Pick<LabelUse, 'from' | 'register'>,
+  at: number,
+  decoder: InstructionDecoder,
+): boolean {
   const instruction = new Instruction()
   const effects = new RegisterEffects()
   const bit = 1 << register

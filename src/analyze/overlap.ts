@@ -47,7 +47,7 @@ export function followOverlaps(input: OverlapInput, sources: readonly number[]):
 }
 
 /** Offset that a direct branch leads to, or -1. */
-function branchTarget(view: DataView, instruction: Instruction): number {
+export function branchTarget(view: DataView, instruction: Instruction): number {
   const size = instruction.branchSize
   if (size === 0) return -1
   const at = instruction.offset + instruction.branchOffset

@@ -2,7 +2,7 @@
  * Constants as instructions put them together: what each register, and each stored half of a pointer, is known to hold, and the fields that
  * it came from. Anything that is not understood is forgotten.
  */
-import { readField, viewOf } from '../core/bytes.ts'
+import { readField } from '../core/bytes.ts'
 import type { SplitPiece } from '../table/site.ts'
 import { baseRegister, fillEffects, indexRegister, RegisterEffects } from '../x86/effects.ts'
 import { Encoding, Flow, type Instruction, Memory, Prefix } from '../x86/instruction.ts'
@@ -22,9 +22,24 @@ export interface Value {
   readonly first: number
   /** The constants that went into it, as the operations took them. */
   readonly constants: readonly bigint[]
+  /** Whether the fields are not the same on every path: others make the same value there. */
+  readonly isForked: boolean
 }
 
-const ZERO: Value = { value: 0n, pieces: [], first: 0, constants: [] }
+const ZERO: Value = { value: 0n, pieces: [], first: 0, constants: [], isForked: false }
+
+/** What two paths agree on: the value; if its fields are not the same ones, it is forked. */
+function agree(a: Value | undefined, b: Value | undefined): Value | undefined {
+  if (a === undefined || b === undefined || a.value !== b.value) return undefined
+  return nameOf(a) === nameOf(b) ? a : { ...a, first: Math.min(a.first, b.first), isForked: true }
+}
+
+/** The same for the same fields, joined in the same way. */
+export const nameOf = ({ pieces }: Value): string =>
+  pieces
+    .map(({ offset, shift, operation }) => `${offset}.${shift}.${operation}`)
+    .sort()
+    .join()
 
 /** A constant that stays: an addend or a key. */
 const constantOf = (value: bigint, first: number): Value => ({
@@ -32,6 +47,7 @@ const constantOf = (value: bigint, first: number): Value => ({
   pieces: [],
   first,
   constants: [value],
+  isForked: false,
 })
 
 const wrap = (value: bigint): bigint => BigInt.asUintN(64, value)
@@ -56,8 +72,9 @@ export class SliceState {
   /** How far rsp is from where it was when last it was set to something unknown. */
   #depth = 0
 
-  constructor(code: Uint8Array) {
-    this.#view = viewOf(code)
+  /** @param view of the code */
+  constructor(view: DataView) {
+    this.#view = view
     this.forget()
   }
 
@@ -65,6 +82,33 @@ export class SliceState {
     this.#registers.fill(undefined)
     this.#registers.length = 16
     this.#halves.clear()
+  }
+
+  /** The same state, to be kept for where a branch leads. */
+  copy(): SliceState {
+    const copy = new SliceState(this.#view)
+    this.#registers.forEach((value, register) => {
+      copy.#registers[register] = value
+    })
+    copy.#versions.set(this.#versions)
+    for (const [name, half] of this.#halves) copy.#halves.set(name, half)
+    copy.#depth = this.#depth
+    return copy
+  }
+
+  /** Keeps what both ways to a place agree on: the same values of the same fields. */
+  meet(other: SliceState): void {
+    const isStack = this.#depth === other.#depth && this.#versions[RSP] === other.#versions[RSP]
+    for (let register = 0; register < 16; register++) {
+      const [mine, theirs] = [this.#versions[register], other.#versions[register]]
+      if (register === RSP ? !isStack : mine !== theirs) this.#versions[register] = Math.max(mine, theirs) + 1
+      this.#registers[register] = agree(this.#registers[register], other.#registers[register])
+    }
+    for (const [name, half] of this.#halves) {
+      const agreed = agree(half, other.#halves.get(name))
+      if (agreed === undefined) this.#halves.delete(name)
+      else this.#halves.set(name, agreed)
+    }
   }
 
   /** Takes what `instruction` does, and returns the value that it puts together out of more than one constant, if it does. */
@@ -145,6 +189,7 @@ export class SliceState {
       pieces: [{ offset: offset + immediateOffset, width, shift: 0, operation }],
       first: offset,
       constants: [value],
+      isForked: false,
     }
   }
 
@@ -270,6 +315,7 @@ function joinHalves(low: Value, high: Value): Value {
     ],
     first: Math.min(low.first, high.first),
     constants: [low.value & 0xffff_ffffn, wrap(high.value << 32n)],
+    isForked: low.isForked || high.isForked,
   }
 }
 
@@ -283,6 +329,7 @@ function join(operation: number, a: Value | undefined, b: Value | undefined): Va
     pieces,
     first,
     constants,
+    isForked: a.isForked || b.isForked,
   })
   // Where both hold the same bits, the wider takes the change; the other is an addend or a key, and stays.
   const carrier = topOf(b.pieces) > topOf(a.pieces) ? b : a

@@ -13,10 +13,13 @@ import type { TableBuilder } from '../table/builder.ts'
 import { ABS32, ABS32S, ABS64 } from '../table/kinds.ts'
 import { ADDRESS_FLOW } from '../table/site.ts'
 import { baseRegister, indexRegister } from '../x86/effects.ts'
-import { Encoding, endsFlow, Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
+import { Encoding, endsFlow, Flow, Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
+import { type JumpTable, targetsOf } from './jump-tables.ts'
 import { isTaken, Mark, take } from './marks.ts'
+import { branchTarget } from './overlap.ts'
 import { Place, type Places } from './places.ts'
-import { SliceState, type Value } from './slice-values.ts'
+import { nameOf, SliceState, type Value } from './slice-values.ts'
+import type { Window } from './window.ts'
 
 /** Bytes from a constant to what is made of it, at the most. */
 export const CONSTANT_REACH = 96
@@ -36,13 +39,61 @@ WATCHED.fill(1, 0xb8, 0xc0)
 interface Unit extends Value {
   /** Offset behind the instruction that completes it. */
   readonly end: number
+  /** What the branches of its slice bring to where they lead. */
+  readonly joins: ReadonlyMap<number, Join>
 }
 
+/** What arrives at a place by branches: what is known then, and the branches. */
+interface Join {
+  readonly states: SliceState[]
+  readonly sources: number[]
+}
+
+/** Of offsets: the branches that lead there. */
+type Sources = ReadonlyMap<number, readonly number[]>
+
 export interface SliceContext {
+  /** Instructions that divert the flow, and the tables that they go by. */
+  readonly ends: Uint32Array
+  readonly shared: readonly number[]
+  readonly tables: readonly JumpTable[]
+  readonly window: Window
   readonly decoder: InstructionDecoder
   readonly marks: Uint8Array
   readonly places: Places
   readonly warn: (offset: number, length: number, kind: string, message: string, remedy: string) => void
+}
+
+/** The same for units that one change of their fields serves: what is added beside them does not matter, a key does. */
+const identityOf = (unit: Unit): string =>
+  unit.pieces.some(({ operation }) => operation === 'xor') ? `${nameOf(unit)}=${unit.value}` : nameOf(unit)
+
+/** Where a unit's bytes are entered, but at its first instruction. */
+function enteredAt({ first, end }: Unit, marks: Uint8Array): number[] {
+  const found: number[] = []
+  for (let at = first + 1; at < end; at++) if ((marks[at] & (Mark.target | Mark.entry)) !== 0) found.push(at)
+  return found
+}
+
+/** All that leads to some offsets: a look at every branch, for the few that are asked for. */
+function findSources(
+  { decoder, ends, shared, tables, window }: SliceContext,
+  view: DataView,
+  wanted: ReadonlySet<number>,
+): Sources {
+  const sources = new Map<number, number[]>()
+  if (wanted.size === 0) return sources
+  const add = (target: number, source: number): void => {
+    if (wanted.has(target)) sources.set(target, [...(sources.get(target) ?? []), source])
+  }
+  const instruction = new Instruction()
+  for (const list of [ends, shared])
+    for (const at of list) {
+      decoder.decode(at, instruction)
+      add(branchTarget(view, instruction), at)
+    }
+  for (const table of tables) for (const target of targetsOf(view, table, window)) add(target, table.jumps[0])
+  return sources
 }
 
 /** Watches the instructions of a blob go by in order. */
@@ -124,28 +175,48 @@ export class SliceWatcher {
     const owners = new Map<number, Set<string>>()
     for (const unit of units)
       for (const { offset } of unit.pieces)
-        owners.set(offset, (owners.get(offset) ?? new Set()).add(nameOf(unit)))
+        owners.set(offset, (owners.get(offset) ?? new Set()).add(identityOf(unit)))
+    const sources = findSources(
+      context,
+      this.#view,
+      new Set(units.flatMap((unit) => enteredAt(unit, context.marks))),
+    )
     const done = new Set<string>()
     for (const unit of units) {
-      const name = nameOf(unit)
+      const name = identityOf(unit)
       if (done.has(name)) continue
       done.add(name)
       const isShared = unit.pieces.some(({ offset }) => owners.get(offset)!.size > 1)
-      if (!this.#refuse(unit, isShared, context)) this.#add(unit, context.marks)
+      if (!this.#refuse(unit, isShared, sources, context)) this.#add(unit, context.marks)
     }
   }
 
-  /** Follows the constants of one slice. */
+  /** Follows the constants of one slice, and of the branches in it, forwards. */
   #follow(slice: number, { decoder, places }: SliceContext, units: Unit[]): void {
-    const state = new SliceState(this.#code)
+    let state = new SliceState(this.#view)
+    const joins = new Map<number, Join>()
     const instruction = new Instruction()
     const end = Math.min(this.#slices[slice + 1], this.#code.length)
+    let isReached = true
     for (let at = this.#slices[slice]; at < end; at += instruction.length) {
       if (!places.isCode(at) || decoder.decode(at, instruction) === 0) return
+      for (const arriving of joins.get(at)?.states ?? []) {
+        if (isReached) state.meet(arriving)
+        else state = arriving
+        isReached = true
+      }
       const value = state.step(instruction)
       if (value !== undefined && this.#isAddress(value, places))
-        units.push({ ...value, end: at + instruction.length })
-      if (endsFlow(instruction.flow)) state.forget()
+        units.push({ ...value, end: at + instruction.length, joins })
+      const target = branchTarget(this.#view, instruction)
+      if (target > at && target < end && instruction.flow !== Flow.call) {
+        const join = joins.get(target) ?? { states: [], sources: [] }
+        join.states.push(state.copy())
+        join.sources.push(at)
+        joins.set(target, join)
+      }
+      isReached = !endsFlow(instruction.flow)
+      if (!isReached) state.forget()
     }
   }
 
@@ -167,19 +238,32 @@ export class SliceWatcher {
   }
 
   /** Warns of an address whose fields cannot be written. */
-  #refuse(unit: Unit, isShared: boolean, { marks, warn }: SliceContext): boolean {
-    let entered = -1
-    for (let at = unit.first + 1; at < unit.end; at++)
-      if ((marks[at] & (Mark.target | Mark.entry)) !== 0) entered = at
-    if (entered < 0 && !isShared) return false
+  #refuse(unit: Unit, isShared: boolean, sources: Sources, { marks, warn }: SliceContext): boolean {
+    // What comes from the same slice, with what is known there, enters nothing.
+    const entered = enteredAt(unit, marks).findLast((at) => {
+      const known = unit.joins.get(at)?.sources ?? []
+      const all = sources.get(at) ?? []
+      return (
+        (marks[at] & Mark.entry) !== 0 || all.length === 0 || all.some((source) => !known.includes(source))
+      )
+    })
+    if (entered === undefined && !isShared && !unit.isForked) return false
     const what = `the address ${hex(unit.value)} is put together from ${unit.pieces.length === 1 ? 'a field and a constant' : `${unit.pieces.length} fields`} here`
-    if (entered >= 0)
+    if (entered !== undefined)
       warn(
         unit.first,
         unit.end - unit.first,
         'split-entered',
         `${what}, and a jump enters between them at offset ${hex(entered)}: they were left as they are.`,
         'Say what the fields hold (`sites`), or that the bytes between are not entered.',
+      )
+    else if (unit.isForked)
+      warn(
+        unit.first,
+        unit.end - unit.first,
+        'split-forked',
+        `${what}, and on another path from other fields: they were left as they are.`,
+        'Load the address before the paths part, or say what the fields hold (`sites`).',
       )
     else
       warn(
@@ -204,10 +288,3 @@ export class SliceWatcher {
     }
   }
 }
-
-/** The same for the same fields, joined in the same way. */
-const nameOf = ({ pieces }: Value): string =>
-  pieces
-    .map(({ offset, shift, operation }) => `${offset}.${shift}.${operation}`)
-    .sort()
-    .join()

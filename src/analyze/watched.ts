@@ -38,7 +38,8 @@ export class WatchedRegisters implements Watch {
     if ((opcode & 7) === 5) return this.#hasConstant(0, start) || this.#hasLabel(0, start)
     return (
       this.#isConstant(start, at) ||
-      (opcode === 0x81 && this.#hasLabel(this.#view.getUint8(at + 1) & 7, start))
+      (opcode === 0x81 && this.#hasLabel(this.#view.getUint8(at + 1) & 7, start)) ||
+      (opcode < 4 && this.#isSum(start, at))
     )
   }
 
@@ -53,8 +54,9 @@ export class WatchedRegisters implements Watch {
   #loads(start: number, at: number): boolean {
     const modrm = this.#view.getUint8(at + 1)
     if ((modrm & 0xc7) === 5) return this.#give((modrm >> 3) & 7, start)
-    const base = (modrm & 7) === 4 ? this.#view.getUint8(at + 2) & 7 : modrm & 7
-    return this.#hasConstant(base, start)
+    if ((modrm & 7) !== 4) return this.#hasConstant(modrm & 7, start)
+    const sib = this.#view.getUint8(at + 2)
+    return this.#hasConstant(sib & 7, start) || this.#hasConstant((sib >> 3) & 7, start)
   }
 
   #calls(at: number): boolean {
@@ -67,6 +69,12 @@ export class WatchedRegisters implements Watch {
   #isConstant(start: number, at: number): boolean {
     const modrm = this.#view.getUint8(at + 1)
     return modrm >= 0xc0 && this.#hasConstant(modrm & 7, start)
+  }
+
+  /** add of a label and a constant. */
+  #isSum(start: number, at: number): boolean {
+    const modrm = this.#view.getUint8(at + 1)
+    return modrm >= 0xc0 && this.#hasLabel(modrm & 7, start) && this.#hasConstant((modrm >> 3) & 7, start)
   }
 
   #give(register: number, start: number): boolean {

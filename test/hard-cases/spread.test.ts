@@ -2,7 +2,7 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { analyze } from '../../src/analyze/analyze.ts'
 import { move } from '../../src/move.ts'
-import { type HardCase, parse, runCases } from '../support/hard-case.ts'
+import { type HardCase, hex, parse, runCases } from '../support/hard-case.ts'
 import { NativeHarness, nativeAvailable, nativeReason } from '../support/native/harness.ts'
 
 const from = 0x7e00_1000_0040n
@@ -136,14 +136,49 @@ const cases: readonly HardCase[] = [
   },
 ]
 
+const joined: readonly HardCase[] = [
+  {
+    name: '25 paths that agree: what is skipped writes neither half',
+    before: [
+      'b8 40 00 00 10  mov eax, 0x10000040',
+      'ba 00 7e 00 00  mov edx, 0x7e00',
+      '85 ff  test edi, edi',
+      '74 02  je 0x7e0010000050',
+      'ff c7  inc edi',
+      '48 c1 e2 20  shl rdx, 0x20',
+      '48 09 d0  or rax, rdx',
+      'c3  ret',
+    ],
+    after: 'b8 80 00 00 90 ba 34 12 00 00 85 ff 74 02 ff c7 48 c1 e2 20 48 09 d0 c3',
+    options,
+  },
+  {
+    name: '25 both arms of a branch, with a jump over the second',
+    before: [
+      'b8 40 00 00 10  mov eax, 0x10000040',
+      'ba 00 7e 00 00  mov edx, 0x7e00',
+      '85 ff  test edi, edi',
+      '74 06  je 0x7e0010000054',
+      '48 c1 e2 20  shl rdx, 0x20',
+      'eb 04  jmp 0x7e0010000058',
+      '48 c1 e2 20  shl rdx, 0x20',
+      '48 09 d0  or rax, rdx',
+      'c3  ret',
+    ],
+    after: 'b8 80 00 00 90 ba 34 12 00 00 85 ff 74 06 48 c1 e2 20 eb 04 48 c1 e2 20 48 09 d0 c3',
+    options,
+  },
+]
+
 describe('addresses spread over several instructions', () => {
+  runCases(joined)
   runCases(cases)
 
   it.skipIf(!nativeAvailable)(`each returns its own address where it is now ${nativeReason}`, async () => {
     const harness = await NativeHarness.start()
     afterAll(() => harness.close())
     const page = (address: bigint): bigint => address - (address % 4096n)
-    for (const { name, before } of cases) {
+    for (const { name, before } of [...cases, ...joined]) {
       const code = parse(before.map((line) => line.split('  ')[0]).join(' '))
       const moved = move(code, options)
       const back = move(moved.bytes, { from: to, to: from, table: moved.table })
@@ -180,6 +215,74 @@ describe('addresses that cannot be written', () => {
       options,
     },
   ])
+
+  it('25 a jump to any instruction of any shape: all of its fields are written, or none and it is told', () => {
+    for (const { name, before } of cases) {
+      const lines = before.map((line) => parse(line.split('  ')[0]))
+      const starts = lines.map((_, i) => lines.slice(0, i).reduce((sum, { length }) => sum + length, 0))
+      const ret = starts[lines.length - 1]
+      const plain = parse(before.map((line) => line.split('  ')[0]).join(' '))
+      const moved = move(plain, options).bytes
+      const outcomes = starts.slice(0, -1).map((start) => {
+        // jne to it, where the ret was; ret
+        const jump = Uint8Array.of(0x75, (start - ret - 2) & 0xff, 0xc3)
+        const { bytes, problems } = move(Buffer.concat([plain.subarray(0, ret), jump]), options)
+        const refused = problems.some(({ code }) => code === 'split-entered')
+        expect([name, start, hex(bytes.subarray(0, ret))]).toEqual([
+          name,
+          start,
+          hex((refused ? plain : moved).subarray(0, ret)),
+        ])
+        return refused
+      })
+      expect([name, new Set(outcomes).size]).toEqual([name, 2])
+    }
+  })
+
+  runCases([
+    {
+      name: '25 a jump from before the halves to between them',
+      before: [
+        '85 ff  test edi, edi',
+        '74 05  je 0x7e0010000049',
+        'b8 40 00 00 10  mov eax, 0x10000040',
+        'ba 00 7e 00 00  mov edx, 0x7e00',
+        '48 c1 e2 20  shl rdx, 0x20',
+        '48 09 d0  or rax, rdx',
+        'c3  ret',
+      ],
+      after: '+split-entered',
+      options,
+    },
+    {
+      name: '25 halves that differ by path, though their value does not',
+      before: [
+        'b8 40 00 00 10  mov eax, 0x10000040',
+        '85 ff  test edi, edi',
+        '74 07  je 0x7e0010000050',
+        'ba 00 7e 00 00  mov edx, 0x7e00',
+        'eb 05  jmp 0x7e0010000055',
+        'ba 00 7e 00 00  mov edx, 0x7e00',
+        '48 c1 e2 20  shl rdx, 0x20',
+        '48 09 d0  or rax, rdx',
+        'c3  ret',
+      ],
+      after: '+split-forked',
+      options,
+    },
+  ])
+
+  it('25 one field under two keys is told; under two sums one change serves both', () => {
+    const keys = parse('48 b8 1a 5a 5a 4a 00 7e 00 00 48 89 c1 48 35 5a 5a 5a 5a 48 81 f1 52 5a 5a 5a c3')
+    const { bytes, problems } = move(keys, options)
+    expect([bytes, problems.map(({ code }) => code)]).toEqual([keys, ['split-shared', 'split-shared']])
+    const sums = move(
+      parse('48 b8 40 00 00 0f 00 7e 00 00 48 8d 88 00 00 00 01 48 8d 90 08 00 00 01 c3'),
+      options,
+    )
+    expect(hex(sums.bytes)).toBe('48 b8 80 00 00 8f 34 12 00 00 48 8d 88 00 00 00 01 48 8d 90 08 00 00 01 c3')
+    expect(sums.problems).toEqual([])
+  })
 
   it('25 one upper half for two addresses: each of them is told, nothing is written', () => {
     const code = parse('ba 00 7e 00 00 48 c1 e2 20 b8 40 00 00 10 48 09 d0 b9 44 00 00 10 48 09 d1 c3')

@@ -9,6 +9,7 @@ import { readField, viewOf, writeField } from '../../src/core/bytes.ts'
 import { type Access, PAGE_SIZE } from '../../src/heap/native/memory.ts'
 import type { VeneerBytes } from '../../src/relocate/veneers.ts'
 import type { SiteKind } from '../../src/table/kinds.ts'
+import type { SplitPiece } from '../../src/table/site.ts'
 import type { NativeResult } from './native/batch.ts'
 import { describeResult, type NativeCall, NativeHarness } from './native/harness.ts'
 
@@ -45,6 +46,10 @@ export interface FixtureSite {
   readonly anchor?: bigint
   /** The next instruction's offset, where bytes follow the displacement. */
   readonly end?: number
+  /** What the field holds beside the target, and the program takes off again. */
+  readonly addend?: bigint
+  /** Of `split`: its fields. */
+  readonly pieces?: readonly SplitPiece[]
   /** False where the target does not move with the blob: then the field must stay as it is. */
   readonly changes: boolean
 }
@@ -147,8 +152,9 @@ export function loadFixture(name: string): Fixture {
       ...(gs === undefined ? {} : { gs: BigInt(gs) }),
       calls: calls.map((args) => args.map(BigInt)),
     })),
-    sites: raw.sites.map(({ target, anchor, end, ...rest }) => ({
+    sites: raw.sites.map(({ target, anchor, end, addend, ...rest }) => ({
       ...rest,
+      ...(addend === undefined ? {} : { addend: BigInt(addend) }),
       target: BigInt(target),
       ...(anchor === undefined ? {} : { anchor: BigInt(anchor) }),
       ...(end === undefined ? {} : { end }),

@@ -73,12 +73,13 @@ export function runsOf(fixture: Fixture): CodeRun[] {
 export const truthOf = (fixture: Fixture): SiteInput[] =>
   fixture.sites
     .filter(({ changes }) => changes)
-    .map(({ offset, kind, target, anchor, end }) => ({
+    .map(({ offset, kind, target, anchor, end, pieces }) => ({
       offset,
       kind,
       target,
       ...(anchor === undefined ? {} : { anchor }),
       ...(end === undefined ? {} : { end }),
+      ...(pieces === undefined ? {} : { pieces }),
     }))
 
 /** Everything that one fixture lets be done wrong. */
@@ -127,8 +128,13 @@ export class Saboteur {
         if (kind !== site.kind && kind !== 'split')
           yield attempt(isAlike(kind, site.kind) ? 'meaning' : 'kind', kind, this.#as(site, kind))
       for (const by of [-1, 1]) {
-        const { offset = 0, end } = site
-        const shifted = { ...site, offset: offset + by, ...(end === undefined ? {} : { end: end + by }) }
+        const { offset = 0, end, pieces } = site
+        const shifted = {
+          ...site,
+          offset: offset + by,
+          ...(end === undefined ? {} : { end: end + by }),
+          ...(pieces && { pieces: pieces.map((piece) => ({ ...piece, offset: piece.offset + by })) }),
+        }
         yield attempt('shift', `by ${by}`, shifted)
         if (isRelative(site))
           yield attempt('end', `by ${by}`, {
@@ -156,7 +162,9 @@ export class Saboteur {
     const claim = this.#table(this.sites)
     const victims = new Map(
       this.sites.flatMap((site) =>
-        Array.from({ length: width(site) }, (_, i) => [(site.offset ?? 0) + i, this.#victim(site)] as const),
+        (site.pieces ?? [{ offset: site.offset ?? 0, width: width(site) }]).flatMap((field) =>
+          Array.from({ length: field.width }, (_, i) => [field.offset + i, this.#victim(site)] as const),
+        ),
       ),
     )
     const starts = new Set(this.#starts())
