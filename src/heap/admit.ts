@@ -102,7 +102,7 @@ function place(
         ? [{ from: start, to: to[j], length: end - start }]
         : [],
     )
-    return relocate(inputs[i].bytes, placing, { to: to[i], also }).bytes
+    return placed(objects[i], () => relocate(inputs[i].bytes, placing, { to: to[i], also }).bytes)
   })
   objects.forEach((object, i) => {
     object.roots = owned[i].roots
@@ -111,6 +111,25 @@ function place(
   })
   enter(state, objects, codes)
 }
+
+/** Throws `refused` with what can be done about it in a heap. */
+function placed(object: CodeObject, work: () => Uint8Array): Uint8Array {
+  try {
+    return work()
+  } catch (error) {
+    if (!(error instanceof RelocError) || error.code !== 'refused') throw error
+    const problems = error.problems.map((problem) => ({ ...problem, remedy: OUT_OF_REACH }))
+    const first = problems.find(({ severity }) => severity === 'error')!
+    throw new RelocError(
+      'refused',
+      `${object.handle.name} cannot lie in this heap: ${formatProblem(first)}`,
+      problems,
+    )
+  }
+}
+
+const OUT_OF_REACH =
+  'Place the heap near what its code refers to (`nativeMemory({ near: [address] })`, `simulatedMemory({ base })`), or let the code hold that address in 64 bits.'
 
 /** The table that was given, checked, or what analysis finds. */
 function tableOf(input: CodeInput, own: AddressRange, around: Surroundings): RelocationTable {

@@ -72,4 +72,15 @@ describe.skipIf(reason !== undefined)(`native heap${reason === undefined ? '' : 
       refused: 'refused',
     })
   })
+
+  it('a heap near C functions calls them directly from everywhere; what is out of reach is refused with a remedy', {
+    timeout: LONG,
+  }, async () => {
+    const { distances, results, apart, far } = await runScenario('nearby')
+    for (const distance of distances) expect(Math.abs(distance)).toBeLessThan(2 ** 31)
+    expect(results).toEqual(['41', '42', '41', '42'])
+    expect(apart).toBe('bad-argument')
+    expect(far).toContain('far cannot lie in this heap')
+    expect(far).toContain('near: [address]')
+  })
 })

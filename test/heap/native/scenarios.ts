@@ -1,6 +1,7 @@
 /** Programs that run native code: each in a process of its own, see `run.ts`. Results are plain JSON. */
 import { readFileSync } from 'node:fs'
 import { CodeHeap } from '../../../src/heap/heap.ts'
+import { NativeMemory } from '../../../src/heap/native/memory.ts'
 import { JitDump } from '../../../src/heap/native/perf.ts'
 import { nativeMemory } from '../../../src/heap/native/reservation.ts'
 import type { Block } from '../../../src/heap/object.ts'
@@ -275,4 +276,46 @@ export function profiled(): { readonly from: string; readonly to: string; readon
   heap.call(spin, [300_000_000n])
   dump.close()
   return { from: from.toString(16), to: heap.entry(spin).toString(16), path: dump.path }
+}
+
+/** A heap beside C functions that it calls with 32 bits; and what a far one says. */
+export function nearby(): {
+  readonly distances: number[]
+  readonly results: string[]
+  readonly apart: string
+  readonly far: string
+} {
+  const outside = new NativeMemory()
+  // mov eax, n; ret
+  const functions = [0x1234_5678_0000n, 0x1234_5678_0000n + 0x7000_0000n].map((address, i) => {
+    outside.map(address, 4096)
+    outside.write(address, Uint8Array.of(0xb8, 41 + i, 0, 0, 0, 0xc3))
+    outside.protect(address, 4096, 'rx')
+    return address
+  })
+  const memory = nativeMemory<Block>({ size: 16 << 20, near: functions })
+  const heap = new CodeHeap(memory)
+  const { start, end } = heap.reservation
+  const distances = functions.flatMap((address) => [start, end].map((edge) => Number(edge - address)))
+  // sub rsp, 8; call address; add rsp, 8; ret
+  const call = (address: bigint): Uint8Array =>
+    rel32([0x48, 0x83, 0xec, 8, 0xe8, 0, 0, 0, 0, 0x48, 0x83, 0xc4, 8, 0xc3], 5, start - 0x1000n, address)
+  const add = (address: bigint): ReturnType<CodeHeap['add']> =>
+    heap.add({ bytes: call(address), base: start - 0x1000n, name: 'caller' })
+  const callers = functions.map(add)
+  const results: string[] = []
+  for (const to of [start + 0x1000n, end - 0x1000n])
+    callers.forEach((handle, i) => {
+      heap.move(handle, { to: to + BigInt(0x100 * i) })
+      results.push(heap.call(handle).toString())
+    })
+  let far = ''
+  try {
+    const base = start + 0x6000_0000n
+    heap.add({ bytes: rel32([0xe8, 0, 0, 0, 0, 0xc3], 1, base, start + 0xb000_0000n), base, name: 'far' })
+  } catch (error) {
+    far = String(error)
+  }
+  const apart = refusal(() => nativeMemory({ near: [functions[0], functions[0] + 0x1_2000_0000n] }))
+  return { distances, results, apart, far }
 }
