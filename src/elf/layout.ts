@@ -85,17 +85,24 @@ function rankOf(section: Section): number {
   return isRelro(section) ? 2 : 3
 }
 
-/** Sections in the order of their ranks, then of the first of their name, then of the file. */
-function inOrder(sections: readonly Section[]): Section[] {
-  const first = new Map<string, number>()
-  const keyed = sections.map((section) => {
-    const rank = rankOf(section)
-    const name = `${rank} ${section.name}`
-    if (!first.has(name)) first.set(name, section.index)
-    return { section, rank, first: first.get(name)! }
-  })
-  keyed.sort((a, b) => a.rank - b.rank || a.first - b.first || a.section.index - b.section.index)
-  return keyed.map(({ section }) => section)
+/** Sections in order. Those of one name have one rank, the last that one of them asks for. */
+function inOrder(sections: readonly Section[]): { readonly section: Section; readonly rank: number }[] {
+  const groups = new Map<string, { rank: number; readonly first: number }>()
+  const groupOf = (section: Section): { rank: number; readonly first: number } => {
+    const name = `${hasBytes(section)} ${section.name}`
+    const known = groups.get(name)
+    const group = known ?? { rank: 0, first: section.index }
+    if (known === undefined) groups.set(name, group)
+    group.rank = Math.max(group.rank, rankOf(section))
+    return group
+  }
+  return sections
+    .map((section) => ({ section, group: groupOf(section) }))
+    .sort(
+      (a, b) =>
+        a.group.rank - b.group.rank || a.group.first - b.group.first || a.section.index - b.section.index,
+    )
+    .map(({ section, group }) => ({ section, rank: group.rank }))
 }
 
 /** Lays an object out. Throws `bad-input` for what cannot be aligned, `bad-argument` for a base that does not fit. */
@@ -104,12 +111,13 @@ export function layOut(object: ObjectFile, needs: Needs, bases: Bases): Layout {
   const made = madeSections(count, needs)
   const all = [...object.sections, ...made.sections]
   const ranked = inOrder(all.filter(isPlaced))
-  const split = bases.writable === undefined ? ranked.length : ranked.findIndex((one) => rankOf(one) > 2)
+  const ordered = ranked.map(({ section }) => section)
+  const split = bases.writable === undefined ? ranked.length : ranked.findIndex(({ rank }) => rank > 2)
   const codeEnd = split < 0 ? ranked.length : split
-  const code = placePart(ranked.slice(0, codeEnd), bases.base, 0, object)
+  const code = placePart(ordered.slice(0, codeEnd), bases.base, 0, object)
   const data =
     codeEnd < ranked.length
-      ? placePart(ranked.slice(codeEnd), bases.writable!, code.length, object)
+      ? placePart(ordered.slice(codeEnd), bases.writable!, code.length, object)
       : undefined
   checkApart(code, data)
   const sections: Section[] = all.map((section) => ({ ...section, flags: section.flags & ~SHF_ALLOC }))
@@ -184,8 +192,8 @@ function placePart(sections: readonly Section[], base: bigint, start: number, ob
   let [at, length, most, padding] = [0, 0, 1n, 0]
   const placed = sections.map((section) => {
     const align = checkAlign(section.align, `section ${describe(section)}`)
-    if (section.size > 0 && align > most) most = align
-    const offset = section.size === 0 ? at : alignUp(at, Number(align))
+    if (align > most) most = align
+    const offset = alignUp(at, Number(align))
     if (hasBytes(section)) padding += offset - at
     at = offset + section.size
     if (hasBytes(section)) length = at
@@ -193,7 +201,7 @@ function placePart(sections: readonly Section[], base: bigint, start: number, ob
   })
   if (padding > MOST_PADDING + object.bytes.length)
     throw badElf(`has sections that together need ${padding} bytes of padding, because of their alignment.`)
-  const coarse = sections.find(({ align, size }) => align === most && size > 0)
+  const coarse = sections.find(({ align }) => align === most)
   if (base % most !== 0n)
     throw new RelocError(
       'bad-argument',

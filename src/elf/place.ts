@@ -95,39 +95,42 @@ function allot(
   object: ObjectFile,
   definitions: Definitions,
   { base }: Bases,
-  stubs: 'far' | 'all',
+  calls: 'far' | 'all',
 ): Allotted {
-  const [slots, called, common] = [
+  const [slots, stubs, common] = [
     new Map<number, number>(),
-    new Map<number, bigint>(),
+    new Map<number, number>(),
     new Map<number, number>(),
   ]
   for (let i = 1; i < (object.symbols?.count ?? 0); i++)
     if (isCommon(object.symbols!.index(i))) common.set(i, common.size)
-  let bytes = 0
+  const end = highestEnd(object, base)
+  const wantsStub = (symbol: number): boolean => {
+    const definition = definitions.of(symbol)
+    // A weak function that nobody defines is called behind a test whether it is 0; but the call must be there.
+    if (definition.is !== 'outside' && definition.is !== 'constant') return false
+    const { address } = definition
+    return calls === 'all' || address < base - REACH || address >= base + REACH || end - address >= REACH
+  }
   for (const section of object.sections) {
     if (!isPlaced(section)) continue
-    bytes += section.size + Number(BigInt.asUintN(32, section.align))
     for (const { type, symbol } of recordsAbout(object, section)) {
       const formula = RECORD_TYPES[type]?.formula
-      if (formula === undefined || formula === 'none') continue
-      if ((formula === 'slot' || formula === 'slot-GOT') && !slots.has(symbol)) slots.set(symbol, slots.size)
-      if (formula !== 'L+A-P' && formula !== 'PLT+A-GOT') continue
-      const definition = definitions.of(symbol)
-      // A weak function that nobody defines is called behind a test whether it is 0; but the call must be there.
-      if (definition.is === 'outside' || definition.is === 'constant') called.set(symbol, definition.address)
+      const isCall = formula === 'L+A-P' || formula === 'PLT+A-GOT'
+      if (isCall && !stubs.has(symbol) && wantsStub(symbol)) stubs.set(symbol, stubs.size)
+      else if (formula !== 'slot' && formula !== 'slot-GOT') continue
+      if (!slots.has(symbol)) slots.set(symbol, slots.size)
     }
   }
-  // Whatever the order, no byte lies farther up than this.
-  const end = base + BigInt(bytes + (slots.size + called.size) * SLOT_SIZE + called.size * STUB_SIZE + 64)
-  const numbers = new Map<number, number>()
-  for (const [symbol, address] of called) {
-    const near = address - base >= -REACH && address - base < REACH && end - address < REACH
-    if (stubs === 'far' && near) continue
-    numbers.set(symbol, numbers.size)
-    if (!slots.has(symbol)) slots.set(symbol, slots.size)
-  }
-  return { slots, stubs: numbers, common }
+  return { slots, stubs, common }
+}
+
+/** No byte of the object lies farther up than this, whatever it needs beside its sections. */
+function highestEnd(object: ObjectFile, base: bigint): bigint {
+  let bytes = (object.symbols?.count ?? 0) * (SLOT_SIZE + STUB_SIZE)
+  for (const section of object.sections)
+    if (isPlaced(section)) bytes += section.size + Number(BigInt.asUintN(32, section.align))
+  return base + BigInt(bytes)
 }
 
 /** A signed 32-bit distance, less what an addend may add. */

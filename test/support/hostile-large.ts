@@ -3,8 +3,9 @@
  * memory reading it took beyond the most that the program had before (bytes), the milliseconds, and what came of it.
  */
 import { RelocError } from '../../src/core/errors.ts'
-import { blobFromElf, tableFromElf } from '../../src/elf/blob.ts'
-import { readElf } from '../../src/elf/file.ts'
+import { type BlobChoice, blobFromElf, tableFromElf } from '../../src/elf/blob.ts'
+import { isObjectFile, readElf } from '../../src/elf/file.ts'
+import { placeObject } from '../../src/elf/place.ts'
 import { symbolLines } from '../../src/elf/symbol-list.ts'
 
 const SIZE = Number(process.argv[2]) << 20
@@ -164,17 +165,66 @@ const SHAPES: Readonly<Record<string, () => Uint8Array>> = {
   },
 }
 
-for (const name of process.argv.length > 3 ? process.argv.slice(3) : Object.keys(SHAPES)) {
-  const bytes = SHAPES[name]()
+/** The same as an object file. */
+function asObject(bytes: Uint8Array): Uint8Array {
+  const view = new DataView(bytes.buffer)
+  view.setUint16(16, 1, true)
+  view.setUint16(56, 0, true)
+  return bytes
+}
+
+const OBJECT_SHAPES: Readonly<Record<string, () => Uint8Array>> = {
+  /** Half code, half records about it. */
+  objectRecords() {
+    const bytes = asObject(SHAPES.records())
+    const view = new DataView(bytes.buffer)
+    const count = Math.floor((SIZE - 0x4000) / 32)
+    for (let i = 0; i < count; i++) view.setBigUint64(TEXT + 8 * count + 24 * i, BigInt(8 * i), true)
+    return bytes
+  },
+  /** A third symbols that nobody defines, a third records that want a slot and a stub for each. */
+  objectSlots() {
+    const file = new Builder()
+    const count = Math.floor((SIZE - 0x4000) / 56)
+    const text = file.section(1, 6, TEXT, 8 * count, { name: NAME.text })
+    const [symbols, records] = [TEXT + 8 * count, TEXT + 32 * count]
+    const table = file.section(2, 0, symbols, 24 * count, { link: 1 })
+    file.section(4, 0, records, 24 * count, { name: NAME.rela, link: table, info: text })
+    for (let i = 1; i < count; i++) {
+      file.symbol(symbols + 24 * i, 0, 0x10, 0, 0n, 0n)
+      file.view.setBigUint64(records + 24 * i, BigInt(8 * i), true)
+      file.view.setBigUint64(records + 24 * i + 8, (BigInt(i) << 32n) | 4n, true)
+    }
+    return asObject(file.bytes)
+  },
+  /** As many sections as 16 bits can count. */
+  objectSections: () => asObject(SHAPES.sections()),
+  /** Every symbol's name is another tail of one long string. */
+  objectNames: () => asObject(SHAPES.names()),
+}
+
+function readWhole(bytes: Uint8Array, choice: BlobChoice): number {
+  let left = 0
+  if (isObjectFile(bytes)) {
+    const { code } = placeObject(bytes, { base: BASE, symbols: () => 1n << 40n })
+    for (const line of symbolLines(code.symbols(), 0n)) left += line.length
+    return left + code.table().size
+  }
+  const blob = blobFromElf(readElf(bytes), choice)
+  for (const line of symbolLines(blob.symbols(), 0n)) left += line.length
+  return left + (blob.sites === undefined ? 0 : tableFromElf(blob).table.size)
+}
+
+const ALL = { ...SHAPES, ...OBJECT_SHAPES }
+for (const name of process.argv.length > 3 ? process.argv.slice(3) : Object.keys(ALL)) {
+  const bytes = ALL[name]()
   const before = process.resourceUsage().maxRSS * 1024
   const started = performance.now()
   let result = 'read'
   let left = 0
   for (const choice of [{}, { image: true }]) {
     try {
-      const blob = blobFromElf(readElf(bytes), choice)
-      for (const line of symbolLines(blob.symbols(), 0n)) left += line.length
-      if (blob.sites !== undefined) left += tableFromElf(blob).table.size
+      left += readWhole(bytes, choice)
     } catch (error) {
       if (!(error instanceof RelocError)) throw error
       result = error.message.slice(0, 60)
