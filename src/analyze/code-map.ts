@@ -15,12 +15,12 @@ import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction
 import { readForms } from './forms.ts'
 import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
-import { findJumps, findJumpTables, type JumpTable } from './jump-tables.ts'
+import { findJumpTables, type JumpTable } from './jump-tables.ts'
 import { concat, EMPTY, type Swept, sweepCode, type ToDo, toDo } from './linear.ts'
 import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
 import { followOverlaps, placeOverlaps } from './overlap.ts'
-import type { References } from './references.ts'
+import { isIndirectJump, type References } from './references.ts'
 import { type SegmentContext, segment } from './segment.ts'
 import { StartBits } from './start-bits.ts'
 import { dropStrange, ISLAND } from './strange.ts'
@@ -88,7 +88,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
       : [0, length]
   const inZone = zoneTest(zones)
   const { outsideSources, outsideTargets } = swept.references
-  const outside = outsideTargets.filter((_, i) => !inZone(outsideSources[i]))
+  const outside = Array.from(outsideTargets.filter((_, i) => !inZone(outsideSources[i])))
   markReferences(swept.references, marks, inZone)
   for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
   const context = contextOf(input, marks)
@@ -103,7 +103,11 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const targets = same ? linear : new OutsideTargets(outside)
   const score = (distance: number): number =>
     Math.max(-64, Math.min(64, Math.round(16 * targets.score(distance))))
-  const tables = findJumpTables({ ...input, bits, marks, outside: targets }, findJumps(input.code, bits))
+  const jumps = [
+    ...swept.references.jumps.filter((at) => !inZone(at)),
+    ...inside.filter((at) => isIndirectJump(input.code, at)),
+  ]
+  const tables = findJumpTables({ ...input, bits, marks, outside: targets }, jumps)
   const doubtful = withTables(zones, tables, bits, length)
   const again = doubtful === zones ? forms : zoneForms(context, doubtful)
   const read = readZones({ ...context, earlier: bits, outside: score }, again, doubtful, input.alignment)
@@ -116,7 +120,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const second =
     length <= SHORT ? read : dropStrange({ ...input, marks, goesOnTo: new Set(doubtful), isStrange }, read)
   const { runs, shared } = withOverlaps(input, context.view, doubtful, second, marks, bits)
-  const map = finishMap(input, marks, swept, doubtful, runs)
+  const map = finishMap(input, marks, swept, bits, doubtful, runs)
   return { ...map, shared, selfLabels, outside: targets, tables, marks, zones: doubtful }
 }
 
@@ -303,11 +307,12 @@ function collect(
   return selfLabels
 }
 
-/** Joins the linear reading around the zones with the careful one in them. */
+/** Joins the linear reading around the zones with the careful one in them; `bits` has the starts of the former. */
 function finishMap(
   input: MapInput,
   marks: Uint8Array,
   swept: Swept,
+  bits: StartBits,
   zones: readonly number[],
   inside: readonly number[],
 ): Omit<CodeMap, 'shared' | 'selfLabels' | 'outside' | 'tables' | 'marks' | 'zones'> {
@@ -340,8 +345,8 @@ function finishMap(
   }
   addSolid(from, code.length)
   const starts = concat(parts)
-  const bits = new StartBits(code.length)
-  bits.add(starts)
+  for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
+  bits.add(careful)
   const packed = Uint32Array.from(runs)
   const todo = toDo(input, swept, starts, careful, zoneTest(zones))
   return { runs: packed, data: gapsBetween(packed, code.length), starts, bits, ...todo }

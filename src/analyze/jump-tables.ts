@@ -45,17 +45,6 @@ const BESIDE = 512
 /** Bytes between two parts of the outside. */
 const NEAR = 1 << 16
 
-/** Offsets of the indirect jumps among the instructions that start at `bits`: FF /4, with REX or notrack before it or not. */
-export function findJumps(code: Uint8Array, bits: StartBits): number[] {
-  const found: number[] = []
-  for (let at = 0; at < code.length; at++) {
-    if (code[at] !== 0xff || (code[at + 1] & 0x38) !== 0x20) continue
-    const start = bits.lastUpTo(at)
-    if (start >= 0 && at - start <= 2) found.push(start)
-  }
-  return found
-}
-
 /** The tables of the indirect jumps at `jumps`, ascending by start. Marks their bytes as no code, and what they lead to as targets. */
 export function findJumpTables(context: TableContext, jumps: readonly number[]): JumpTable[] {
   const { code, bits, decoder, marks, window } = context

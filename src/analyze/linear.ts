@@ -83,10 +83,10 @@ export function toDo(
   const watch = new WatchedRegisters(code)
   const found = findNotable(code, starts, { cpu, window: window.neighbourhood(), watch })
   const { outsideSources, odd } = swept.references
-  const solid = (list: readonly number[]): number[] => list.filter((start) => !inZone(start))
+  const solid = (list: Uint32Array): Uint32Array => list.filter((start) => !inZone(start))
   const operands = mergeAscending(
     mergeAscending(found.constants, Uint32Array.from(careful)),
-    mergeAscending(Uint32Array.from(solid(outsideSources)), Uint32Array.from(solid(odd))),
+    mergeAscending(solid(outsideSources), solid(Uint32Array.from(odd))),
   )
   return { operands, ends: found.ends, watched: found.watched }
 }

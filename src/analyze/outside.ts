@@ -16,7 +16,7 @@ export class OutsideTargets {
   readonly #lonely: number
 
   /** @param targets distances from the base, one for each relative field that points outside */
-  constructor(targets: readonly number[]) {
+  constructor(targets: ArrayLike<number>) {
     this.#sorted = new Float64Array(targets).sort()
     const { length } = this.#sorted
     let alone = 0
@@ -38,9 +38,27 @@ export class OutsideTargets {
 
   /** Natural-logarithmic score of a field that points at `distance`; it may be among the targets itself. */
   score(distance: number): number {
-    const others = lowerBound(this.#sorted, distance + NEAR) - lowerBound(this.#sorted, distance - NEAR) - 1
+    return this.#scoreOf(
+      lowerBound(this.#sorted, distance + NEAR) - lowerBound(this.#sorted, distance - NEAR) - 1,
+    )
+  }
+
+  /** Of a field with so many others near its target. */
+  #scoreOf(others: number): number {
     if (others <= 0) return this.#lonely
     const chance = (this.#sorted.length * 2 * NEAR) / 2 ** 32
     return Math.log((others + PRIOR) / (chance + PRIOR))
+  }
+
+  /** The targets themselves that score less than `least`. */
+  below(least: number): Set<number> {
+    const sorted = this.#sorted
+    const found = new Set<number>()
+    for (let i = 0, first = 0, end = 0; i < sorted.length; i++) {
+      while (sorted[first] < sorted[i] - NEAR) first++
+      while (end < sorted.length && sorted[end] < sorted[i] + NEAR) end++
+      if (this.#scoreOf(end - first - 1) < least) found.add(sorted[i])
+    }
+    return found
   }
 }

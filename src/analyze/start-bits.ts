@@ -29,7 +29,12 @@ export class StartBits {
 
   /** The last start at or before `offset`, within 31 bytes; -1 without one. */
   lastUpTo(offset: number): number {
-    for (let at = offset; at >= 0 && at > offset - 31; at--) if (this.has(at)) return at
-    return -1
+    if (offset < 0) return -1
+    const index = offset >>> 5
+    const word = this.#words[index] << (31 - (offset & 31))
+    if (word !== 0) return offset - Math.clz32(word)
+    const before = index === 0 ? 0 : this.#words[index - 1]
+    const at = (index << 5) - 1 - Math.clz32(before)
+    return before !== 0 && at > offset - 31 ? at : -1
   }
 }

@@ -75,9 +75,10 @@ function checkReferences({ references, bits }: SweptCode, outside: OutsideTarget
       blocks[target >>> BLOCK_BITS] = 1
     } else if (bits.lastUpTo(-1 - target) >= 0) blocks[(-1 - target) >>> BLOCK_BITS] = 1
   }
-  references.outsideTargets.forEach((target, i) => {
-    if (outside.score(target) < STRANGE) blocks[references.outsideSources[i] >>> BLOCK_BITS] = 1
-  })
+  const strange = outside.below(STRANGE)
+  const { outsideSources, outsideTargets } = references
+  for (let i = 0; i < outsideTargets.length; i++)
+    if (strange.has(outsideTargets[i])) blocks[outsideSources[i] >>> BLOCK_BITS] = 1
 }
 
 /** Flagged blocks with one more on each side, as ranges of offsets. */
