@@ -51,9 +51,19 @@ export class Candidates {
     this.#rows[at + 4] = carrier
   }
 
-  offset = (i: number): number => this.#rows[5 * i]
-  kind = (i: number): number => this.#rows[5 * i + 1]
-  low = (i: number): number => this.#rows[5 * i + 2]
-  high = (i: number): number => this.#rows[5 * i + 3]
-  carrier = (i: number): number => this.#rows[5 * i + 4]
+  offset(i: number): number {
+    return this.#rows[5 * i]
+  }
+  kind(i: number): number {
+    return this.#rows[5 * i + 1]
+  }
+  low(i: number): number {
+    return this.#rows[5 * i + 2]
+  }
+  high(i: number): number {
+    return this.#rows[5 * i + 3]
+  }
+  carrier(i: number): number {
+    return this.#rows[5 * i + 4]
+  }
 }

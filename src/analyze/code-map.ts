@@ -88,10 +88,12 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
       : [0, length]
   const inZone = zoneTest(zones)
   const { outsideSources, outsideTargets } = swept.references
-  const outside = Array.from(outsideTargets.filter((_, i) => !inZone(outsideSources[i])))
+  const outside: number[] = []
+  for (let i = 0; i < outsideTargets.length; i++)
+    if (!inZone(outsideSources[i])) outside.push(outsideTargets[i])
   markReferences(swept.references, marks, inZone)
   for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
-  const context = contextOf(input, marks)
+  const context = contextOf(input, marks, undefined, () => -4)
   const forms = zoneForms(context, zones)
   const first = readZones(context, forms, zones, input.alignment)
   const inside = startsOf(first, input.decoder)
@@ -207,7 +209,12 @@ function markHints({ code, hints }: MapInput): Uint8Array {
   return marks
 }
 
-function contextOf(input: MapInput, marks: Uint8Array): SegmentContext {
+function contextOf(
+  input: MapInput,
+  marks: Uint8Array,
+  earlier: StartBits | undefined,
+  outside: (distance: number) => number,
+): SegmentContext {
   const { code, decoder, span, window } = input
   return {
     code,
@@ -215,9 +222,9 @@ function contextOf(input: MapInput, marks: Uint8Array): SegmentContext {
     decoder,
     marks,
     span,
-    outside: () => -4,
+    outside,
     window,
-    earlier: undefined,
+    earlier,
     given: code.length <= SHORT ? SHORT_CODE : GIVEN_CODE,
   }
 }

@@ -59,7 +59,11 @@ export function findReferences(
   let selfLabels = 0
   for (let i = 0, s = 0; i < starts.length; i++) {
     const start = starts[i] | 0
-    if (isIndirectJump(code, start)) jumps.push(start)
+    if (
+      (code[start] === 0xff || code[start + 1] === 0xff || code[start + 2] === 0xff) &&
+      isIndirectJump(code, start)
+    )
+      jumps.push(start)
     const next = i + 1 < starts.length ? starts[i + 1] | 0 : code.length
     if (s === sites.length || sites[s] >= next) continue
     const field = sites[s++] | 0

@@ -82,8 +82,11 @@ export class WatchedRegisters implements Watch {
     return true
   }
 
-  #hasConstant = (register: number, start: number): boolean =>
-    start - this.#constants[register] < CONSTANT_REACH
-  #hasLabel = (register: number, start: number): boolean =>
-    start - this.#labels[register] <= LABEL_REACH + LONGEST
+  #hasConstant(register: number, start: number): boolean {
+    return start - this.#constants[register] < CONSTANT_REACH
+  }
+
+  #hasLabel(register: number, start: number): boolean {
+    return start - this.#labels[register] <= LABEL_REACH + LONGEST
+  }
 }

@@ -191,7 +191,7 @@ export const Note = {
   immediate64: 0x400,
   /** There is a note; where this bit is not set, the decoder is asked. */
   known: 0x800,
-  /** Of the one-byte map, and one of {@link JOINING}. */
+  /** Of the one-byte map, one of {@link JOINING}, and `joinsWith` what follows. */
   joins: 0x1000,
 } as const
 
@@ -200,6 +200,17 @@ export const JOINING: readonly number[] = [
   0x01, 0x03, 0x05, 0x09, 0x0b, 0x0d, 0x29, 0x2b, 0x2d, 0x31, 0x33, 0x35, 0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d,
   0x5e, 0x5f, 0x68, 0x81, 0x83, 0x8d, 0xb8, 0xb9, 0xba, 0xbb, 0xbc, 0xbd, 0xbe, 0xbf, 0xc1, 0xc7, 0xe8,
 ]
+
+/**
+ * Whether a joining opcode joins addresses with this byte behind it: arithmetic does with 64-bit registers, lea with REX.W or as a label,
+ * a call where it may be one of the next instruction.
+ */
+export function joinsWith(opcode: number, next: number, isWide: boolean): boolean {
+  if (opcode === 0x8d) return isWide || (next & 0xc7) === 5
+  if (opcode === 0xe8) return next === 0
+  if (opcode < 0x40) return isWide && ((opcode & 7) === 5 || next >= 0xc0)
+  return (opcode !== 0x81 && opcode !== 0x83 && opcode !== 0xc1) || (isWide && next >= 0xc0)
+}
 
 const noteCache = new Map<Cpu, Uint16Array>()
 
@@ -212,7 +223,9 @@ export function notesFor(cpu: Cpu): Uint16Array {
     for (const page of [ONE, ONE_66, ONE_W])
       for (const opcode of JOINING) {
         const at = (page << 16) | (opcode << 8)
-        for (let i = at; i < at + 256; i++) if (notes[i] !== 0) notes[i] |= Note.joins
+        for (let next = 0; next < 256; next++)
+          if (notes[at | next] !== 0 && joinsWith(opcode, next, page === ONE_W))
+            notes[at | next] |= Note.joins
       }
     noteCache.set(cpu, notes)
   }

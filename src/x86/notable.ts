@@ -12,6 +12,7 @@ import {
   HEADS,
   isWorthFastTables,
   JOINING,
+  joinsWith,
   NO_BASE,
   Note,
   notesFor,
@@ -22,7 +23,7 @@ import { createTableDecoder } from './scanner.ts'
 
 /** Chooses among the instructions that may join constants; asked in ascending order. `opcode` is the offset of the opcode byte. */
 export interface Watch {
-  /** Whether to watch one of the one-byte map with a `JOINING` opcode. */
+  /** Whether to watch one of the one-byte map with a `JOINING` opcode that `joinsWith` what follows. */
   joins(start: number, opcode: number): boolean
   /** Whether to watch one with a 4-byte displacement beside a base register. */
   displaces(start: number, opcode: number): boolean
@@ -178,7 +179,16 @@ class Finder {
     const { modrmOffset, immediateOffset, branchOffset, length } = instruction
     // In the one-byte map, whatever comes first behind the opcode.
     const opcode = offset + (modrmOffset || immediateOffset || branchOffset || length) - 1
-    const joins = encoding === Encoding.legacy && map === 0 && JOINING.includes(instruction.opcode)
+    const isWide = (instruction.prefixes & Prefix.w) !== 0
+    const joins =
+      encoding === Encoding.legacy &&
+      map === 0 &&
+      JOINING.includes(instruction.opcode) &&
+      joinsWith(
+        instruction.opcode,
+        opcode + 1 < this.#view.byteLength ? this.#view.getUint8(opcode + 1) : 0,
+        isWide,
+      )
     if (joins && this.#watch.joins(offset, opcode)) return true
     const isDisplaced = instruction.memory === Memory.base && instruction.displacementSize === 4
     return isDisplaced && this.#watch.displaces(offset, opcode)

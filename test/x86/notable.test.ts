@@ -4,7 +4,7 @@ import { CELL_COUNT, randomNumbers, writeEncoding } from '../../scripts/fuzz/enc
 import { textOf } from '../../scripts/support/elf-text.ts'
 import { viewOf } from '../../src/core/bytes.ts'
 import type { AddressRange } from '../../src/core/range.ts'
-import { isWorthFastTables, JOINING } from '../../src/x86/fast.ts'
+import { isWorthFastTables, JOINING, joinsWith } from '../../src/x86/fast.ts'
 import { type Cpu, Encoding, Flow, Instruction, Memory, Prefix } from '../../src/x86/instruction.ts'
 import { findNotable, type Notable, type NotableOptions, type Watch } from '../../src/x86/notable.ts'
 import { createTableDecoder } from '../../src/x86/scanner.ts'
@@ -22,6 +22,9 @@ class Recorder implements Watch {
     return (start & 32) !== 0
   }
 }
+
+const joins = ({ opcode, prefixes }: Instruction, next: number): boolean =>
+  JOINING.includes(opcode) && joinsWith(opcode, next, (prefixes & Prefix.w) !== 0)
 
 /** The definition, by decoding everything. */
 function expected(
@@ -59,7 +62,7 @@ function expected(
     while (isLegacy && code[opcode] !== out.opcode) opcode++
     const displaces = out.memory === Memory.base && size === 4
     if (
-      (isLegacy && JOINING.includes(out.opcode) && watch.joins(start, opcode)) ||
+      (isLegacy && joins(out, code[opcode + 1] ?? 0) && watch.joins(start, opcode)) ||
       (displaces && watch.displaces(start, start + out.modrmOffset - 1))
     )
       found.watched.push(start)
