@@ -51,6 +51,7 @@ type Held =
 const [AND, CMP] = [4, 7]
 
 export class DispatchReader {
+  readonly #code: Uint8Array
   readonly #view: DataView
   readonly #decoder: InstructionDecoder
   readonly #bits: StartBits
@@ -64,6 +65,7 @@ export class DispatchReader {
 
   /** @param bits where instructions start */
   constructor(code: Uint8Array, decoder: InstructionDecoder, bits: StartBits, window: Window) {
+    this.#code = code
     this.#view = viewOf(code)
     this.#decoder = decoder
     this.#bits = bits
@@ -246,8 +248,11 @@ export class DispatchReader {
     const held = this.#held[register]
     if (held !== undefined) return held.kind === 'label' ? held.place : undefined
     const instruction = new Instruction()
-    for (let offset = jump - 1; offset >= Math.max(0, jump - FAR); offset--) {
-      if (!this.#bits.has(offset) || this.#view.getUint8(offset + 1) !== 0x8d) continue
+    // The opcode of a lea with REX is its second byte.
+    for (let offset = jump; ; ) {
+      offset = this.#code.lastIndexOf(0x8d, offset) - 1
+      if (offset < Math.max(0, jump - FAR)) return undefined
+      if (!this.#bits.has(offset)) continue
       this.#decoder.decode(offset, instruction)
       const target = ((instruction.modrm >> 3) & 7) | ((instruction.prefixes & Prefix.rexR) >> 7)
       if (target === register && instruction.memory === Memory.rip)
@@ -255,6 +260,5 @@ export class DispatchReader {
           offset + instruction.length + this.#view.getInt32(offset + instruction.displacementOffset, true)
         )
     }
-    return undefined
   }
 }

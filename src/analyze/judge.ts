@@ -75,7 +75,7 @@ export class Judge {
   readonly #doubt: number
   /** Of each class. */
   readonly #prior: readonly number[]
-  readonly #points: Points
+  #points: Points | undefined
 
   constructor(input: JudgeInput) {
     this.#in = input
@@ -89,7 +89,12 @@ export class Judge {
     const absolute = Math.max(own[Carrier.move], own[Carrier.table])
     const pooled: readonly number[] = [Carrier.arithmetic, Carrier.store]
     this.#prior = own.map((odds, carrier) => (pooled.includes(carrier) ? (odds + absolute) / 2 : odds))
-    this.#points = new Points(input.candidates, input.places, input.window, this.#span)
+  }
+
+  /** Learnt when the first candidate is weighed. */
+  get #pointers(): Points {
+    const { candidates, places, window } = this.#in
+    return (this.#points ??= new Points(candidates, places, window, this.#span))
   }
 
   /** Adds every candidate that is an address to the table. What is likelier comes first, and takes the bytes that it needs from the others. */
@@ -163,9 +168,9 @@ export class Judge {
     if (distance >= 0 && distance <= this.#span)
       reasons.push({
         what: 'what it points at',
-        odds: this.#points.atPlace(carrier, places.at(distance)),
+        odds: this.#pointers.atPlace(carrier, places.at(distance)),
       })
-    reasons.push({ what: 'what all of this sort point at', odds: this.#points.ofClass(carrier) })
+    reasons.push({ what: 'what all of this sort point at', odds: this.#pointers.ofClass(carrier) })
     if (carrier === Carrier.narrow)
       reasons.push({ what: '32-bit arithmetic, where addresses are rare', odds: NARROW })
     reasons.push({ what: 'a round number', odds: roundness(low, high) })

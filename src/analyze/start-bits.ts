@@ -20,7 +20,16 @@ export class StartBits {
 
   /** Forgets the starts in [start, end). */
   clear(start: number, end: number): void {
-    for (let at = start; at < end; at++) this.#words[at >>> 5] &= ~(1 << (at & 31))
+    const first = start >>> 5
+    const last = end >>> 5
+    const below = (1 << (start & 31)) - 1
+    const above = -1 << (end & 31)
+    if (first === last) this.#words[first] &= below | above
+    else {
+      this.#words[first] &= below
+      this.#words.fill(0, first + 1, last)
+      this.#words[last] &= above
+    }
   }
 
   has(offset: number): boolean {
