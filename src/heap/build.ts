@@ -116,6 +116,10 @@ export function ownSites(table: RelocationTable, self: CodeObject, around: Surro
   return new Resolver(table, self, around).run()
 }
 
+/** Two bytes a record where that is enough. */
+const columnOf = (offsets: readonly number[], length: number): Fields['offsets'] =>
+  length <= 0x1_0000 ? Uint16Array.from(offsets) : Uint32Array.from(offsets)
+
 class Resolver {
   readonly #table: RelocationTable
   readonly #self: CodeObject
@@ -152,8 +156,11 @@ class Resolver {
     const roots = [...this.#roots].map(([address, fields]) => new Root(address, fields))
     roots.sort((a, b) => (a.address < b.address ? -1 : 1))
     const none = offsets.length + splits.length === 0
-    const fields = none ? NO_FIELDS : { offsets: Uint32Array.from(offsets), groups, splits }
-    return { fields, links: this.#links, roots }
+    // Copies, since what grew has room to grow on, and these are kept.
+    const fields = none
+      ? NO_FIELDS
+      : { offsets: columnOf(offsets, this.#self.length), groups: [...groups], splits: [...splits] }
+    return { fields, links: [...this.#links], roots }
   }
 
   /** Adds the sites of one group to `groups` and `found`, by the owners of their ends. */

@@ -51,7 +51,7 @@ export interface SplitField {
 
 export interface Fields {
   /** Field offsets of all groups, in bytes from the object's start. */
-  readonly offsets: Uint32Array
+  readonly offsets: Uint16Array | Uint32Array
   readonly groups: readonly FieldGroup[]
   readonly splits: readonly SplitField[]
 }
@@ -156,7 +156,7 @@ export function applyFields(
 export function addToFields(
   view: DataView,
   at: number,
-  offsets: Uint32Array,
+  offsets: Fields['offsets'],
   { kind, from, to }: FieldGroup,
   by: number,
 ): void {

@@ -56,7 +56,7 @@ export interface SplitSite {
 export function groupBounds(
   view: DataView,
   kind: number,
-  offsets: Uint32Array,
+  offsets: Uint16Array | Uint32Array,
   targets: BigUint64Array,
   shift: bigint,
 ): Bounds {
