@@ -26,6 +26,7 @@ import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { builtOrigins } from './pairs/built.ts'
 import { type CaseFacts, type CaseSummary, type PackUnit, writeCase, writePack } from './pairs/case.ts'
+import { furtherOrigins } from './pairs/further.ts'
 import { type InputObject, type LinkPlan, linkPair } from './pairs/link.ts'
 import { gatherObjects } from './pairs/objects.ts'
 import { packUnits } from './pairs/pack.ts'
@@ -38,7 +39,7 @@ const { values, positionals } = parseArgs({
   options: { work: { type: 'string' }, only: { type: 'string', default: '' }, list: { type: 'boolean' } },
 })
 const only = new RegExp(values.only)
-const wanted = [...packagedOrigins, ...builtOrigins].map((origin) => ({
+const wanted = [...packagedOrigins, ...builtOrigins, ...furtherOrigins].map((origin) => ({
   ...origin,
   cases: origin.cases.filter((c) => only.test(caseName(origin, c))),
 }))

@@ -7,7 +7,7 @@ const GHC = '/usr/lib/ghc'
 const RUST = '$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-gnu/lib'
 
 /** A library as the distribution ships it. */
-function packaged(
+export function packaged(
   id: string,
   origin: string,
   language: string,
