@@ -8,7 +8,7 @@ export const Carrier = {
   absolute: 1,
   /** mov, push imm32. */
   move: 2,
-  /** cmp, add r64,imm32. */
+  /** cmp, add, sub r64,imm32. */
   arithmetic: 3,
   /** disp32 with an index and no base: a table. */
   table: 4,
@@ -16,17 +16,22 @@ export const Carrier = {
   field: 5,
   /** mov m32,imm32: half a pointer at best, or a 32-bit one. */
   store: 6,
-  /** add, sub, cmp r32 or m32,imm32, and sub r64: hardly ever an address. */
+  /** add, sub, cmp r32 or m32,imm32: hardly ever an address. */
   narrow: 7,
+  /**
+   * A non-negative immediate in a form that no assembler chooses for a number, since a shorter one does the same: linkers make it of a load from the global
+   * offset table whose symbol is near (System V ABI, AMD64 supplement, B.2 "Optimize GOTPCRELX Relocations").
+   */
+  relaxed: 8,
   /** An aligned 8-byte word of data. */
-  word: 8,
+  word: 9,
   /** An 8-byte word that is not aligned. */
-  unaligned: 9,
+  unaligned: 10,
   /** An aligned 4-byte word of data. */
-  half: 10,
+  half: 11,
 } as const
 
-export const CARRIERS = 11
+export const CARRIERS = 12
 
 export class Candidates {
   #count = 0

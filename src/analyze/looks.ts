@@ -1,11 +1,12 @@
 /** What a value looks like, apart from where it points: round numbers, text, pairs of small numbers, and what stands beside a word of data. */
 import type { Window } from './window.ts'
 
-/** Evidence that a value is a number for people: a power of two, or one less, or a multiple of 2^16. */
+/** Evidence that a value is a number for people: a power of two, or one less, a multiple of 2^16, two equal halves. */
 export function roundness(low: number, high: number): number {
   if (high !== 0 || low < 0x1_0000) return 0
   if ((low & (low - 1)) === 0 || (low & (low + 1)) === 0) return low <= 0x40_0000 ? -9.5 : -6
   if ((low & 0xffff) === 0 || ((low + 1) & 0xffff) === 0) return low < 0x100_0000 ? -4 : -1.5
+  if (low >>> 16 === (low & 0xffff)) return -10
   return (low & 0xfff) === 0 ? -1 : 0
 }
 
@@ -18,7 +19,7 @@ function isText(low: number): boolean {
   return low3 && (last === 0 || isPrintable(last))
 }
 
-/** Evidence against words that are text, equal 16-bit halves, equal bytes, or two small numbers. */
+/** Evidence against words that are text, equal bytes, or two small numbers. */
 export function wordLooks(
   view: DataView,
   offset: number,
@@ -33,7 +34,7 @@ export function wordLooks(
     offset > 1 && isPrintable(view.getUint8(offset - 1)) && isPrintable(view.getUint8(offset - 2))
   if (aligned && behindText && isText(low)) evidence -= 6
   const [b0, b1, b2] = [low & 0xff, (low >>> 8) & 0xff, (low >>> 16) & 0xff]
-  if (low >>> 16 === (low & 0xffff) || (b0 === b1 && b1 === b2)) evidence -= 10
+  if (b0 === b1 && b1 === b2) evidence -= 10
   return evidence
 }
 

@@ -14,20 +14,27 @@ import { type Candidates, Carrier } from './candidates.ts'
 import type { Window } from './window.ts'
 
 const [ADD, SUB, CMP] = [0, 5, 7]
+const RAX = 0
 const RSP = 4
 
-/** The carrier of the immediate operand, or -1 where nobody puts addresses: mov, push, add, sub and cmp take them. */
+/** The carrier of the immediate operand, or -1 where nobody puts addresses: mov, push, add, sub and cmp take them, but not those of rsp. */
 export function immediateCarrier(instruction: Instruction): number {
-  const { opcode } = instruction
+  const { opcode, modrm, immediateWidth } = instruction
   if (instruction.encoding !== Encoding.legacy || instruction.map !== 0) return -1
   if (opcode >= 0xb8 && opcode <= 0xbf) return instruction.immediateSize === 8 ? Carrier.wide : Carrier.move
   if (opcode === 0x68) return Carrier.move
-  if (opcode === 0xc7)
-    return instruction.immediateWidth === 8 || instruction.modrm >= 0xc0 ? Carrier.move : Carrier.store
-  const operation =
-    opcode === 0x81 ? (instruction.modrm >> 3) & 7 : (opcode & 0xc7) === 0x05 ? opcode >> 3 : -1
+  if (opcode === 0xc7) {
+    if (modrm < 0xc0) return immediateWidth === 8 ? Carrier.move : Carrier.store
+    return immediateWidth === 8 ? Carrier.relaxed : Carrier.move
+  }
+  const operation = opcode === 0x81 ? (modrm >> 3) & 7 : (opcode & 0xc7) === 0x05 ? opcode >> 3 : -1
   if (operation !== ADD && operation !== SUB && operation !== CMP) return -1
-  return instruction.immediateWidth === 8 && operation !== SUB ? Carrier.arithmetic : Carrier.narrow
+  if (opcode === 0x81 && modrm >= 0xc0 && (instruction.prefixes & Prefix.rexB) === 0) {
+    // eax has an opcode of its own, one byte shorter.
+    if ((modrm & 7) === RAX) return Carrier.relaxed
+    if ((modrm & 7) === RSP) return -1
+  }
+  return immediateWidth === 8 ? Carrier.arithmetic : Carrier.narrow
 }
 
 const isLea = (instruction: Instruction): boolean =>
@@ -128,9 +135,11 @@ export class OperandCollector {
   }
 
   #immediate(instruction: Instruction): void {
-    const carrier = immediateCarrier(instruction)
-    if (carrier < 0) return
     const at = instruction.offset + instruction.immediateOffset
+    let carrier = immediateCarrier(instruction)
+    if (carrier < 0) return
+    // A negative one has no shorter form.
+    if (carrier === Carrier.relaxed && this.#view.getInt32(at, true) < 0) carrier = Carrier.move
     if (instruction.immediateSize === 8) this.#add64(at, carrier)
     else this.#add32(at, instruction.immediateWidth === 8, carrier)
   }

@@ -13,7 +13,7 @@ export const Place = {
   instruction: 2,
   /** Inside an instruction. */
   inside: 3,
-  /** Data that begins at a multiple of 8, or behind a zero byte. */
+  /** Data that begins at a multiple of 8, behind a zero byte, or is the zero at a text's end. */
   object: 4,
   /** Other data. */
   data: 5,
@@ -89,7 +89,9 @@ export class Places {
       return (this.#map.marks[offset] & Mark.target) !== 0 ? Place.label : Place.instruction
     }
     if (this.#isInside(offset)) return Place.inside
-    return (offset & 7) === 0 || this.#code[offset - 1] === 0 ? Place.object : Place.data
+    const before = this.#code[offset - 1]
+    const isEmptyText = this.#code[offset] === 0 && before >= 9 && before < 0x7f
+    return (offset & 7) === 0 || before === 0 || isEmptyText ? Place.object : Place.data
   }
 
   /** Whether the offset is in the instruction that starts before it. */
