@@ -1,13 +1,15 @@
 /** What a value looks like, apart from where it points: round numbers, text, pairs of small numbers, and what stands beside a word of data. */
 import type { Window } from './window.ts'
 
-/** Evidence that a value is a number for people: a power of two, or one less, a multiple of 2^16, two equal halves. */
+/** Evidence that a value is a number for people: a power of two, or one less, a multiple of 2^16 or 10^4, two equal halves. */
 export function roundness(low: number, high: number): number {
   if (high !== 0 || low < 0x1_0000) return 0
   if ((low & (low - 1)) === 0 || (low & (low + 1)) === 0) return low <= 0x40_0000 ? -9.5 : -6
   if ((low & 0xffff) === 0 || ((low + 1) & 0xffff) === 0) return low < 0x100_0000 ? -4 : -1.5
   // Half of the bits agree by chance once in 65,536 times.
   if (low >>> 16 === (low & 0xffff)) return -12
+  if (low % 100_000 === 0) return -6
+  if (low % 10_000 === 0) return -2
   return (low & 0xfff) === 0 ? -1 : 0
 }
 
