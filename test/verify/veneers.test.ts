@@ -78,6 +78,24 @@ describe('verify', () => {
     }
   })
 
+  it.each<[string, string, boolean]>([
+    ['xor ecx, ecx', '31 c9 90 90', true],
+    ['jz to the same, mov ecx, ebx', '74 00 8b cb', true],
+    ['jz over what writes it', '74 02 8b cb', false],
+    ['mov eax, ecx', '8b c1 90 90', false],
+    ['mov cl, 1', 'b1 01 90 90', false],
+    ['cmovz ecx, eax', '0f 44 c8 90', false],
+    ['a return', 'c3 90 90 90', false],
+  ])('a register that is lost is one that is dead: before %s', (_, behind, isDead) => {
+    // add [rip+x], ebx, whose veneer loses rcx as it is dead there
+    const dead = farMove(bytes('01 1d 00 00 10 00 31 c9 90 90 c3'), 2, 6)
+    expect(dead.check(dead.moved.bytes, dead.area).ok).toBe(true)
+    const other = farMove(bytes(`01 1d 00 00 10 00 ${behind} c3`), 2, 6)
+    const after = other.moved.bytes.slice()
+    after.set(dead.moved.bytes.subarray(0, 6))
+    expect(other.check(after, dead.area).ok).toBe(isDead)
+  })
+
   it('moves code with veneers on, and home, and says what is proved', () => {
     const code = bytes('48 8b 05 00 00 20 00  e8 00 00 30 00  48 8d 3d 00 00 40 00  eb eb')
     const there = move(code, { from: HOME, to: FAR, veneers: true, hints: { entries: [0] } })
