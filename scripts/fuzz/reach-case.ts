@@ -16,6 +16,8 @@ import {
   placeOfCode,
   placeOfData,
   RANGE,
+  SHORT_HOME,
+  SHORT_TARGET,
   TARGET,
   veneerPlace,
   WINDOW,
@@ -52,7 +54,13 @@ export interface ReachCase {
 }
 
 const RSP = 4
-const isLow = ({ kind }: Template): boolean => kind !== 'pc32'
+const isLow = ({ kind }: Template): boolean => kind !== 'pc32' && kind !== 'pc8'
+
+const isRelative = ({ kind }: Template): boolean => kind !== 'abs32' && kind !== 'abs32s'
+
+/** Behind a branch of 8 bits: a jump over int3, and where the island put there ends. */
+const GAP = [0xeb, 8, ...Array.from({ length: 8 }, () => 0xcc)]
+const ISLAND_END = 2 + 5
 
 /** Bytes behind the instruction: `mov r32, imm32` with what some unused registers hold, so that they are dead before; then exit 0. */
 function makeTail(used: number, state: CpuState, next: () => number): Uint8Array {
@@ -90,14 +98,16 @@ export function makeCase(
   const data = randomBytes(WINDOW, next)
   const step = alignmentOf(template)
   const isFar = distance === 'near' || distance === 'far' || distance === 'farthest'
-  const isAbsent = isFar && !['branch', 'immediate', 'lea', 'hint'].includes(caseClass) && next() % 64 === 0
+  const isAbsent =
+    isFar && !['branch', 'short', 'immediate', 'lea', 'hint'].includes(caseClass) && next() % 64 === 0
   const operand = isAbsent ? ABSENT : 64 + (next() & 0x1ff & -step)
   prepareRegisters(template, state)
   const moved = prepareAddress(template, state, state.get('rsp') + 32n, next)
   if (!isAbsent) prepareData(template, data, operand + moved)
   const isNotTaken = prepareFlags(template, state, next)
-  const home = low ? { to: LOW_HOME, data: LOW_DATA } : { to: HOME, data: DATA }
-  let target = caseClass === 'branch' ? TARGET : home.data + BigInt(operand)
+  const isShort = caseClass === 'short'
+  const home = low ? { to: LOW_HOME, data: LOW_DATA } : { to: isShort ? SHORT_HOME : HOME, data: DATA }
+  let target = isShort ? SHORT_TARGET : caseClass === 'branch' ? TARGET : home.data + BigInt(operand)
   if (segment !== undefined && caseClass !== 'lea') {
     const base = BigInt(next() & 0x3c0)
     if (segment === 'fs') state.fsBase = base
@@ -106,17 +116,19 @@ export function makeCase(
   }
   const away = low
     ? placeOfData(distance, operand, kind === 'abs32s' ? 31 : 32, step, next())
-    : placeOfCode(distance, target, template.bytes.length, next())
+    : placeOfCode(distance, target, template.bytes.length + (isShort ? ISLAND_END : 0), next())
   const register = template.reference === undefined ? -1 : referenceRegister(used, next)
   if (register >= 0) state.set(register, away.data + BigInt(operand))
-  const tail = makeTail(register < 0 ? used : used | (1 << register), state, next)
+  const tail = Uint8Array.from([
+    ...(isShort ? GAP : []),
+    ...makeTail(register < 0 ? used : used | (1 << register), state, next),
+  ])
   const code = Uint8Array.from([...template.bytes, ...tail])
   const next32 = home.to + BigInt(template.bytes.length)
-  new DataView(code.buffer).setInt32(
-    at,
-    Number(BigInt.asIntN(32, kind === 'pc32' || kind === 'eip32' ? target - next32 : target)),
-    true,
-  )
+  const value = Number(BigInt.asIntN(32, isRelative(template) ? target - next32 : target))
+  const view = new DataView(code.buffer)
+  if (kind === 'pc8') view.setInt8(at, value)
+  else view.setInt32(at, value, true)
   const veneers = makeRules(template, away.to, next)
   const stack = randomBytes(512, next)
   return {
@@ -151,8 +163,7 @@ export const homeCode = ({ template: { reference }, register, tail, code }: Reac
 export function moveCase({ template, home, away, target, code, tail, veneers }: ReachCase): Relocation {
   const { at, bytes, kind } = template
   const runs = [{ start: 0, end: bytes.length + tail.length - 8 }]
-  const isRelative = kind === 'pc32' || kind === 'eip32'
-  const site = { offset: at, kind, target, end: isRelative ? bytes.length : undefined }
+  const site = { offset: at, kind, target, end: isRelative(template) ? bytes.length : undefined }
   const low = isLow(template)
   const moved = low ? [{ start: LOW_DATA, length: RANGE }] : []
   const table = RelocationTable.fromSites([site], { code, base: home.to, runs, moved })

@@ -21,6 +21,7 @@ export const CLASSES = [
   'avx512',
   'indirect',
   'branch',
+  'short',
   'hint',
   'absolute',
   'index',
@@ -37,9 +38,9 @@ export type Form = 'rip' | 'eip' | 'absolute' | 'index' | 'index32' | 'base' | '
 /** An instruction whose field points nowhere yet. */
 export interface Template {
   readonly bytes: Uint8Array
-  /** Of the field, which has 4 bytes. */
+  /** Of the field. */
   readonly at: number
-  readonly kind: 'pc32' | 'eip32' | 'abs32' | 'abs32s'
+  readonly kind: 'pc8' | 'pc32' | 'eip32' | 'abs32' | 'abs32s'
   readonly caseClass: CaseClass
   /** What tells whether this CPU runs it: opcode, prefixes, group. */
   readonly key: string
@@ -75,6 +76,9 @@ const RSP = 4
 
 /** ModRM.reg of far calls and jumps. */
 const FAR_TRANSFERS = [3, 5]
+
+/** A branch whose target is in itself. */
+export const isDirect = ({ caseClass }: Template): boolean => caseClass === 'branch' || caseClass === 'short'
 
 /** A far call or jump: its pointer has a selector. */
 export const isFarTransfer = ({ map, opcode, encoding, modrm }: Instruction): boolean =>
@@ -227,6 +231,15 @@ export class TemplateMaker {
     const opcode = [[0xe8], [0xe9], [0x0f, 0x80 | (next() & 15)], [0x0f, 0x80 | (next() & 15)]][next() & 3]
     const bytes = Uint8Array.from([...prefixes, ...opcode, 0, 0, 0, 0])
     return templateOf(bytes, bytes.length - 4, 'pc32', 'branch')
+  }
+
+  /** A branch of 8 bits. */
+  short(): Template {
+    const next = this.#next
+    const prefixes = [[], [], [], [0x3e], [0x2e], [0x48], [0x67], [0x67]][next() & 7]
+    const opcode = [0x70 | (next() & 15), 0x70 | (next() & 15), 0xe0 | (next() & 3), 0xeb][next() & 3]
+    const bytes = Uint8Array.from([...prefixes, opcode, 0])
+    return templateOf(bytes, bytes.length - 1, 'pc8', 'short')
   }
 
   /** `mov` between the accumulator and a 32-bit address of its own. */

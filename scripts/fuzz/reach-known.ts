@@ -84,6 +84,7 @@ export function pickTemplate(
   next: () => number,
 ): Template | undefined {
   if (caseClass === 'branch') return maker.branch()
+  if (caseClass === 'short') return maker.short()
   if (caseClass === 'immediate') return makeImmediate(next)
   if (caseClass === 'addr32' && next() % 16 === 0) return maker.moffs()
   const list = cells.get(caseClass) ?? all

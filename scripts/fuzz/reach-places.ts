@@ -15,6 +15,9 @@ export const ABSENT: number = DATA_PAGES * PAGE + 64
 export const DATA = 0x4000_0000_0000n
 export const TARGET: bigint = DATA + BYTES(8)
 export const HOME: bigint = DATA - 0x20_0000n
+/** Of branches of 8 bits, whose target is right before them. */
+export const SHORT_HOME: bigint = HOME + BYTES(2)
+export const SHORT_TARGET: bigint = SHORT_HOME - 16n
 export const STACK = 0x3000_0000_0000n
 /** Code and data whose addresses 32 bits hold: both move. */
 export const LOW_HOME = 0x1000_0000n
@@ -52,6 +55,8 @@ export async function mapReach(harness: NativeHarness): Promise<void> {
   for (const at of [HOME, HOME - 0x10_0000n, LOW_HOME, LOW_NEAR, FAR.far, FAR.farthest, FAR_VENEERS])
     await harness.map(at, 4 * PAGE, 'rx')
   for (const at of [DATA - EDGE, DATA + EDGE]) await harness.map(at - BYTES(1), 16 * PAGE, 'rx')
+  for (const edge of [EDGE, -EDGE]) await harness.map(HOME + edge, 4 * PAGE, 'rx')
+  await harness.write(SHORT_TARGET, leaveBy(1))
   for (const at of [TARGET, LOW_TARGET, LOW_TARGET | (CODE_SELECTOR << 32n)]) {
     await harness.map(at, PAGE, 'rx')
     await harness.write(at, leaveBy(1))

@@ -10,7 +10,7 @@ import type { NativeCase, NativeResult } from '../../test/support/native/batch.t
 import type { NativeHarness } from '../../test/support/native/harness.ts'
 import { diffStates } from '../../test/support/native/state.ts'
 import { homeCode, makeCase, moveCase, type ReachCase } from './reach-case.ts'
-import { isFarTransfer } from './reach-cases.ts'
+import { isDirect, isFarTransfer } from './reach-cases.ts'
 import { type Place, WINDOW } from './reach-places.ts'
 import { canChange, STATUS } from './reach-state.ts'
 
@@ -160,7 +160,7 @@ function oldPlace({ positions }: Relocation, at: number): number | string {
 
 /** r11 behind a call or jump that was told so. */
 const isFree = ({ veneers, template }: ReachCase, { exit }: NativeResult, register: string): boolean =>
-  register === 'r11' && veneers.scratch === 'r11' && template.caseClass !== 'branch' && exit === 1
+  register === 'r11' && veneers.scratch === 'r11' && !isDirect(template) && exit === 1
 
 const hasChanged = (item: ReachCase, result: NativeResult): boolean =>
   result.exit !== 0 ||
@@ -171,7 +171,7 @@ const hasChanged = (item: ReachCase, result: NativeResult): boolean =>
 /** What the stack holds from the red zone up; a return address as it would be at home; without what is free for the veneer. */
 function stackOf({ template, stack, veneers }: ReachCase, result: NativeResult, delta: bigint): Uint8Array {
   const bytes = result.memory[1].slice()
-  const { branch, caseClass } = template
+  const { branch } = template
   const isFar = isFarTransfer(template.instruction)
   const isCall = result.exit === 1 && branch === 'call' && !isFar
   /** Bytes in the window below `end`, as they were. */
@@ -183,7 +183,7 @@ function stackOf({ template, stack, veneers }: ReachCase, result: NativeResult, 
   }
   const used = isCall ? BELOW - 8 : BELOW
   // An indirect branch goes through the 16 bytes below the return address.
-  if (branch !== undefined && caseClass !== 'branch') forget(used - 16, used)
+  if (branch !== undefined && !isDirect(template)) forget(used - 16, used)
   // So does a far one, with more, and a far call returns to the veneer.
   if (isFar) forget(used - 24, used)
   if (veneers.redZone === false) forget(0, BELOW - pushed(template, isCall))

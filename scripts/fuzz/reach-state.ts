@@ -164,11 +164,24 @@ export function prepareFlags(
   state: CpuState,
   next: () => number,
 ): boolean {
-  if (caseClass !== 'branch' || instruction.flow !== Flow.conditional) return false
+  if (instruction.flow !== Flow.conditional) return false
+  if (caseClass === 'short' && instruction.opcode >= 0xe0) return prepareCount(instruction, state, next)
   if (next() % 32 === 0) return !isTaken(instruction.opcode & 15, Number(state.rflags))
   while (!isTaken(instruction.opcode & 15, Number(state.rflags)))
     state.rflags = (state.rflags & ~STATUS) | (BigInt(next()) & STATUS)
   return false
+}
+
+/** A count, and a zero flag, with which loop and jrcxz branch; mostly, that is. */
+function prepareCount({ opcode, prefixes }: Instruction, state: CpuState, next: () => number): boolean {
+  const isMeant = next() % 32 === 0
+  // 67h: of 32 bits, whatever the upper half holds.
+  const high = (prefixes & Prefix.p67) === 0 ? 0n : BigInt(next()) << 32n
+  const [taken, not] = opcode === 0xe3 ? [0n, 7n] : [7n, 1n]
+  state.set('rcx', high | (isMeant ? not : taken))
+  if (opcode === 0xe0) state.rflags &= ~BigInt(ZERO)
+  if (opcode === 0xe1) state.rflags |= BigInt(ZERO)
+  return isMeant
 }
 
 function isTaken(condition: number, flags: number): boolean {
