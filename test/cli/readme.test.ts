@@ -3,10 +3,14 @@
  * run in a directory of its own, and the text with what they say must be the text that is there. After a change that is meant,
  * `npx vitest run test/cli/readme.test.ts -u` writes it anew. A line `...` stands for the lines between as many first and last ones.
  */
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { nativeUnavailable } from '../../src/heap/native/memory.ts'
 import * as library from '../../src/index.ts'
 import { runCommand } from '../support/terminal.ts'
 
@@ -53,8 +57,17 @@ const MODULES: Readonly<Record<string, unknown>> = {
   'node:fs': { readFileSync, writeFileSync },
 }
 
-/** A `js` block with what its `console.log` lines say now. */
+/** A `js` block with what its `console.log` lines say now; one that executes code runs in a process of its own, where that is possible. */
 async function runScript(body: string): Promise<string> {
+  const isNative = body.includes('nativeMemory(')
+  if (isNative && nativeUnavailable() !== undefined) return body
+  const logs = isNative ? runInChild(body) : await runHere(body)
+  const text = body.replace(/^( *console\.log\(.*\)) \/\/ .*$/gm, (_, call) => `${call} // ${logs.shift()}`)
+  expect(logs).toEqual([])
+  return text
+}
+
+async function runHere(body: string): Promise<string[]> {
   const logs: string[] = []
   const log = (...values: unknown[]): void => {
     logs.push(values.map(String).join(' '))
@@ -62,9 +75,14 @@ async function runScript(body: string): Promise<string> {
   const code = body.replace(/^import (\{.*\}) from '(.*)'$/gm, "const $1 = modules['$2']")
   const AsyncFunction = (async () => {}).constructor as FunctionConstructor
   await new AsyncFunction('modules', 'console', code)(MODULES, { log })
-  const text = body.replace(/^( *console\.log\(.*\)) \/\/ .*$/gm, (_, call) => `${call} // ${logs.shift()}`)
-  expect(logs).toEqual([])
-  return text
+  return logs
+}
+
+function runInChild(body: string): string[] {
+  const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
+  const script = join(ROOT, 'test/support/readme-child.ts')
+  const options = { input: body, encoding: 'utf8', timeout: 20_000 } as const
+  return JSON.parse(execFileSync(process.execPath, ['--import', loader, script], options)) as string[]
 }
 
 it('README shows what happens', async () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { nativeUnavailable } from '../../src/heap/native/memory.ts'
 import { simulatedMemory } from '../../src/heap/simulated.ts'
 import { runScript } from './native/run.ts'
-import type { Sabotage } from './support/sabotage.ts'
+import { SABOTAGES, type Sabotage } from './support/sabotage.ts'
 import { Stress, type StressCounts } from './support/stress.ts'
 
 const LONG = 60_000
@@ -64,11 +64,7 @@ describe('sabotage is caught', () => {
     expect(simulated(4, sabotage).found).not.toBe('')
   })
 
-  it.skipIf(reason !== undefined).each(['inbound', 'return-address', 'reuse-before-drain'] as const)(
-    'natively: %s',
-    { timeout: LONG },
-    async (sabotage) => {
-      expect((await native('0.5', '--sabotage', sabotage)).found).not.toBe('')
-    },
-  )
+  it.skipIf(reason !== undefined).each(SABOTAGES)('natively: %s', { timeout: LONG }, async (sabotage) => {
+    expect((await native('0.5', '--sabotage', sabotage)).found).not.toBe('')
+  })
 })

@@ -16,10 +16,11 @@ export function sabotaged(memory: HeapMemory<Block>, sabotage: Sabotage | undefi
       work({
         poison: (position, size) => writer.poison(position, size),
         write: (position, bytes) => {
-          // A block that stays and is written all the same: its referents moved (whole granules), or its roots did (code alone).
+          // A block that stays and is written all the same: its roots changed (code alone), or its referents moved (whole granules, of its
+          // neighbours too).
           const block = memory.registry.find(position)
           const stays = block !== undefined && before.get(block) === position
-          if (stays && (sabotage === 'root') === (bytes.length !== block.size)) return
+          if (stays && (sabotage === 'root') === (bytes.length === block.object.length)) return
           writer.write(position, bytes)
         },
       }),
