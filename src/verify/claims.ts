@@ -61,6 +61,23 @@ export class CoverageShifts {
   }
 }
 
+/** Offsets of one group, ascending, and how many of them have been taken. */
+interface Part {
+  readonly owner: number
+  readonly offsets: Uint32Array
+  next: number
+}
+
+/** The part whose next offset is the lowest. */
+function lowest(parts: readonly Part[]): Part {
+  let best = parts[0]
+  for (const part of parts) {
+    if (part.next === part.offsets.length) continue
+    if (best.next === best.offsets.length || part.offsets[part.next] < best.offsets[best.next]) best = part
+  }
+  return best
+}
+
 /** All fields of a claim by offset. Columns are read in place; records are made one at a time. */
 export class ClaimedFields {
   readonly offsets: Uint32Array
@@ -74,28 +91,22 @@ export class ClaimedFields {
     const { groups, splits } = table.parts
     const pieces = splits.reduce((sum, split) => sum + split.pieces.length, 0)
     const count = groups.reduce((sum, group) => sum + group.offsets.length, pieces)
-    const offsets = new Uint32Array(count)
-    const owner = new Int32Array(count)
-    const index = new Uint32Array(count)
-    let n = 0
-    groups.forEach((group, g) => {
-      for (let i = 0; i < group.offsets.length; i++, n++) {
-        offsets[n] = group.offsets[i]
-        owner[n] = g
-        index[n] = i
-      }
-    })
-    splits.forEach((split, s) => {
-      split.pieces.forEach((piece, p) => {
-        offsets[n] = piece.offset
-        owner[n] = -1
-        index[n++] = s * 16 + p
-      })
-    })
-    const at = new Uint32Array(count).map((_, i) => i).sort((a, b) => offsets[a] - offsets[b])
-    this.offsets = Uint32Array.from(at, (i) => offsets[i])
-    this.#groups = Int32Array.from(at, (i) => owner[i])
-    this.#indices = Uint32Array.from(at, (i) => index[i])
+    this.offsets = new Uint32Array(count)
+    this.#groups = new Int32Array(count)
+    this.#indices = new Uint32Array(count)
+    // Each group is in order, and there are few.
+    const parts: Part[] = groups.map(({ offsets }, owner) => ({ owner, offsets, next: 0 }))
+    const ofSplits = splits
+      .flatMap((split, s) => split.pieces.map((piece, p) => [piece.offset, s * 16 + p] as const))
+      .sort((a, b) => a[0] - b[0])
+    parts.push({ owner: -1, offsets: Uint32Array.from(ofSplits, ([offset]) => offset), next: 0 })
+    for (let n = 0; n < count; n++) {
+      const part = lowest(parts)
+      this.offsets[n] = part.offsets[part.next]
+      this.#groups[n] = part.owner
+      this.#indices[n] = part.owner < 0 ? ofSplits[part.next][1] : part.next
+      part.next++
+    }
   }
 
   /** Index of the first field at or behind `offset`. */

@@ -61,6 +61,7 @@ export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult
 
 /** Bytes that each of the two streams runs ahead before they are joined. */
 const BLOCK = 1 << 14
+const FIRST_BLOCK = 1 << 8
 /** Starts that two blocks may have. */
 const ROOM = 2 * BLOCK + 64
 /** A fast entry may be used this far from the end: no load passes it, and the longest instruction fits. */
@@ -175,13 +176,15 @@ class TableSweeper {
     for (let position = start; position < end; position = first.position) {
       if (position - reported >= PROGRESS_STEP) reportProgress(options, (reported = position), end, 'sweep')
       found.reserve(end - position)
-      const middle = position + BLOCK
+      // What follows the loops is to have run before they are compiled, or their first compilation is thrown away.
+      const block = position === start ? FIRST_BLOCK : BLOCK
+      const middle = position + block
       first.begin(position)
-      if (fast !== undefined && middle + BLOCK <= fastEnd) {
+      if (fast !== undefined && middle + block <= fastEnd) {
         second.begin(middle)
-        this.#runBoth(fast, middle, middle + BLOCK)
+        this.#runBoth(fast, middle, middle + block)
         this.#run(fast, first, middle)
-        this.#run(fast, second, middle + BLOCK)
+        this.#run(fast, second, middle + block)
         this.#join(found)
       } else {
         if (fast !== undefined) this.#run(fast, first, Math.min(middle, fastEnd))
