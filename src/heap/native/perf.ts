@@ -6,7 +6,8 @@
  * `perf inject --jit`.
  *
  * `PerfMap` writes /tmp/perf-PID.map: text lines without times, where the last line for an address counts. It names what does not move;
- * samples of before a move may get the name of what came after.
+ * samples of before a move may get the name of what came after. perf (6.1) looks there for code in private pages, not for code in files: it
+ * is of use with `nativeMemory({ views: 1 })`.
  */
 
 import type { CodeHandle } from '../object.ts'

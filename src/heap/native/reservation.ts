@@ -32,6 +32,11 @@ export interface NativeOptions {
   readonly base?: AddressLike | undefined
   /** Addresses that every byte of the reservation is to reach with 32 bits (C functions that the code calls directly). */
   readonly near?: readonly AddressLike[] | undefined
+  /**
+   * 2, the default: one file mapped twice; where the system refuses that, 1: private pages that are written and executed in turn, in this thread
+   * alone. perf reads perf maps for private pages only.
+   */
+  readonly views?: 1 | 2 | undefined
 }
 
 const DEFAULT_SIZE = 64 << 20
@@ -53,7 +58,7 @@ export function nativeMemory<T extends Extent>(
 ): HeapMemory<T> {
   const size = options.size ?? DEFAULT_SIZE
   checkReservation(0n, size)
-  const views = mapViews(machine, size, (map) => placeView(map, size, options))
+  const views = mapViews(machine, size, options.views ?? 2, (map) => placeView(map, size, options))
   try {
     return new Reservation<T>(views, size, machine)
   } catch (error) {

@@ -99,12 +99,12 @@ class OneView implements Views {
 }
 
 /**
- * Views of `size` bytes, at a place that `place` chooses, with a page behind them that holds `serialize`. What was written runs there: it was tried.
+ * Views of `size` bytes, `most` of them or fewer, at a place that `place` chooses, with a page behind them that holds `serialize`. What was written runs there: it was tried.
  * Throws `unsupported`, with every refusal, where the system lets no memory be code; nothing is mapped then.
  */
-export function mapViews(machine: Machine, size: number, place: (map: MapAt) => bigint): Views {
+export function mapViews(machine: Machine, size: number, most: 1 | 2, place: (map: MapAt) => bigint): Views {
   const refusals: string[] = []
-  for (const Maker of [TwoViews, OneView]) {
+  for (const Maker of most === 2 ? [TwoViews, OneView] : [OneView]) {
     const memory = new NativeMemory(machine)
     try {
       const views = new Maker(memory, size + PAGE, place)
@@ -118,7 +118,7 @@ export function mapViews(machine: Machine, size: number, place: (map: MapAt) => 
   }
   throw new RelocError(
     'unsupported',
-    `The system lets no memory be code, neither one file mapped twice nor pages that are written and executed in turn. ${refusals.join(' ')}`,
+    `The system lets no memory be code${most === 2 ? ', neither one file mapped twice nor pages that are written and executed in turn' : ''}. ${refusals.join(' ')}`,
   )
 }
 

@@ -5,45 +5,97 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
-import { nativeUnavailable } from '../../../src/heap/native/memory.ts'
+import { CodeHeap } from '../../../src/heap/heap.ts'
+import { nativeUnavailable } from '../../../src/heap/native/machine.ts'
+import { PerfMap } from '../../../src/heap/native/perf.ts'
+import type { Block, CodeHandle } from '../../../src/heap/object.ts'
+import { simulatedMemory } from '../../../src/heap/simulated.ts'
 
 const noPerf =
   spawnSync('perf', ['record', '-q', '-k', '1', '-e', 'cpu-clock', '-o', '/dev/null', 'true']).status !== 0
 const reason = nativeUnavailable() ?? (noPerf ? 'perf cannot record here' : undefined)
 
-describe.skipIf(reason !== undefined)(`jitdump${reason === undefined ? '' : `: ${reason}`}`, () => {
+/** The names that perf gives to samples within nine bytes of each place. */
+function namesAt(data: string, directory: string, places: readonly string[]): string[][] {
+  const samples = execFileSync('perf', ['script', '-i', data, '-F', 'ip,sym'], {
+    encoding: 'utf8',
+    cwd: directory,
+    maxBuffer: 1 << 26,
+  })
+  const lines = samples.split('\n').map((line) => /^\s*([0-9a-f]+) (\S+)/.exec(line) ?? [])
+  return places.map((place) => {
+    const start = BigInt(`0x${place}`)
+    return lines.flatMap(([, ip, name]) => {
+      const distance = ip === undefined ? -1n : BigInt(`0x${ip}`) - start
+      return distance >= 0n && distance < 9n ? [name] : []
+    })
+  })
+}
+
+/** Runs a scenario under `perf record`; its result. */
+function recorded<R>(data: string, ...scenario: string[]): R {
+  const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
+  const script = fileURLToPath(new URL('./scenario.ts', import.meta.url))
+  const node = [process.execPath, '--import', loader, script, ...scenario]
+  const record = ['record', '-q', '-k', '1', '-e', 'cpu-clock', '-F', '199', '-o', data, ...node]
+  return JSON.parse(execFileSync('perf', record, { encoding: 'utf8' })) as R
+}
+
+describe.skipIf(reason !== undefined)(`perf${reason === undefined ? '' : `: ${reason}`}`, () => {
   // Not `perf-`: perf takes every /tmp/perf-* for a perf map.
   const directory = mkdtempSync(join(tmpdir(), 'jitdump-'))
+  const [data, injected] = [join(directory, 'perf.data'), join(directory, 'injected.data')]
   afterAll(() => rmSync(directory, { recursive: true }))
 
-  it('perf names the samples at the old and at the new place', { timeout: 60_000 }, () => {
-    const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
-    const script = fileURLToPath(new URL('./scenario.ts', import.meta.url))
-    const [data, injected] = [join(directory, 'perf.data'), join(directory, 'injected.data')]
-    const node = [process.execPath, '--import', loader, script, 'profiled', directory]
-    const record = ['record', '-q', '-k', '1', '-e', 'cpu-clock', '-F', '199', '-o', data, ...node]
-    const { from, to, path } = JSON.parse(execFileSync('perf', record, { encoding: 'utf8' }))
+  it('names the samples at the old and at the new place by the jitdump', { timeout: 60_000 }, () => {
+    const { from, to, path } = recorded<Record<'from' | 'to' | 'path', string>>(data, 'profiled', directory)
     expect(readFileSync(path).readUInt32LE(0)).toBe(0x4a695444)
     execFileSync('perf', ['inject', '--jit', '-i', data, '-o', injected], { cwd: directory })
-    const samples = execFileSync('perf', ['script', '-i', injected, '-F', 'ip,sym'], {
-      encoding: 'utf8',
-      cwd: directory,
-      maxBuffer: 1 << 26,
-    })
-    const near = (place: string): string[] => {
-      const start = BigInt(`0x${place}`)
-      return samples
-        .split('\n')
-        .map((line) => line.trim().split(/\s+/))
-        .filter(
-          ([ip]) =>
-            /^[0-9a-f]+$/.test(ip) && BigInt(`0x${ip}`) - start >= 0n && BigInt(`0x${ip}`) - start < 9n,
-        )
-        .map(([, name]) => name)
+    for (const names of namesAt(injected, directory, [from, to])) {
+      expect(names.length).toBeGreaterThan(3)
+      expect(new Set(names)).toEqual(new Set(['spinning']))
     }
-    for (const place of [from, to]) {
-      expect(near(place).length).toBeGreaterThan(3)
-      expect(new Set(near(place))).toEqual(new Set(['spinning']))
+  })
+
+  it('names code in private pages by the perf map', { timeout: 60_000 }, () => {
+    const { at, path } = recorded<Record<'at' | 'path', string>>(data, 'mapped')
+    try {
+      const [names] = namesAt(data, directory, [at])
+      expect(names.length).toBeGreaterThan(3)
+      expect(new Set(names)).toEqual(new Set(['spinning_there']))
+    } finally {
+      rmSync(path)
+    }
+  })
+})
+
+describe('PerfMap', () => {
+  it('has a line for each place that an object ever had: the last one for an address counts', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'map-'))
+    try {
+      const map = new PerfMap(directory)
+      const memory = simulatedMemory<Block>({ base: 0x4000_0000n, size: 1 << 16 })
+      const heap = new CodeHeap(memory, { sideTables: [map] })
+      const add = (length: number, name: string): CodeHandle =>
+        heap.add({ bytes: new Uint8Array(length).fill(0xc3), base: 0x1000n, name })
+      const first = add(40, 'the first')
+      const second = add(20, 'second')
+      heap.free(first)
+      heap.compact()
+      const third = add(30, 'third')
+      map.close()
+      const text = readFileSync(map.path, 'utf8')
+      expect(text).toBe('40000000 28 the_first\n40000030 14 second\n40000000 14 second\n40000020 1e third\n')
+      const lines = text.trimEnd().split('\n')
+      const named = (address: bigint): string | undefined =>
+        lines.findLast((line) => {
+          const [start, size] = line.split(' ', 2).map((word) => BigInt(`0x${word}`))
+          return address >= start && address < start + size
+        })
+      for (const handle of [second, third]) expect(named(heap.entry(handle))).toContain(handle.name)
+      expect(map.path).toBe(join(directory, `perf-${process.pid}.map`))
+    } finally {
+      rmSync(directory, { recursive: true })
     }
   })
 })

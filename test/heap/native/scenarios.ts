@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { CodeHeap } from '../../../src/heap/heap.ts'
 import { NativeMemory } from '../../../src/heap/native/memory.ts'
-import { JitDump } from '../../../src/heap/native/perf.ts'
+import { JitDump, PerfMap } from '../../../src/heap/native/perf.ts'
 import { nativeMemory } from '../../../src/heap/native/reservation.ts'
 import type { Block } from '../../../src/heap/object.ts'
 import { evenOdd, refusal } from './parts.ts'
@@ -318,4 +318,16 @@ export function nearby(): {
   }
   const apart = refusal(() => nativeMemory({ near: [functions[0], functions[0] + 0x1_2000_0000n] }))
   return { distances, results, apart, far }
+}
+
+/** Moves and then spins, with a perf map of it. */
+export function mapped(): { readonly at: string; readonly path: string } {
+  const map = new PerfMap()
+  const heap = new CodeHeap(nativeMemory<Block>({ size: 1 << 20, views: 1 }), { sideTables: [map] })
+  const bytes = Uint8Array.of(0x48, 0x89, 0xf9, 0x48, 0xff, 0xc9, 0x75, 0xfb, 0xc3)
+  const spin = heap.add({ bytes, base: BASE, name: 'spinning there' })
+  heap.move(spin, { to: heap.entry(spin) + 0x8000n })
+  heap.call(spin, [300_000_000n])
+  map.close()
+  return { at: heap.entry(spin).toString(16), path: map.path }
 }
