@@ -53,6 +53,7 @@ export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTa
 
 /** What an analysis knows when it is done. */
 export interface Findings {
+  readonly code: Uint8Array
   readonly table: RelocationTable
   /** All that was warned of; the table has the first of each sort. */
   readonly problems: readonly Problem[]
@@ -168,7 +169,7 @@ class Analysis {
       isGiven(offset) ? CODE_GIVEN : reach().isCertain(offset) ? CODE_FLOW : CODE_GUESS
     const problems = this.#problems
     const table = this.#builder.finish(map.runs, limitProblems(problems), codeAt)
-    return { table, problems, map, places, judge, window: this.#window, view, decoder, reach, codeAt }
+    return { code, table, problems, map, places, judge, window: this.#window, view, decoder, reach, codeAt }
   }
 
   /** What is certain code: from the entries, or from the first byte where that is code and nobody told better. */

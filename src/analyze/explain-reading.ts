@@ -11,7 +11,7 @@ import { Mark } from './marks.ts'
 import { opcodeSlot } from './opcode-key.ts'
 import { opcodeScores } from './opcode-stats.ts'
 import { FROM_ENTRY } from './reach.ts'
-import { WEIGHTS } from './segment.ts'
+import { isBehindLock, leadsBehindLock, WEIGHTS } from './segment.ts'
 
 /** One stretch of code on the way of execution. */
 export interface FlowStep {
@@ -111,8 +111,9 @@ function linkOf({ map, decoder, view }: Findings, via: number, target: number): 
 
 /** What speaks for and against an instruction, by the weights of the segmentation. */
 function weighReading(found: Findings, instruction: Instruction): Reason[] {
-  const { map, view, window, table } = found
+  const { map, view, window, table, code } = found
   const { offset, length } = instruction
+  const isStart = (target: number): boolean => map.bits.has(target) || leadsBehindLock(code, map.bits, target)
   const reasons: Reason[] = []
   const add = (what: string, weight: number): void => {
     reasons.push({ what, odds: weight / 16 })
@@ -125,7 +126,8 @@ function weighReading(found: Findings, instruction: Instruction): Reason[] {
   for (let at = offset + 1; at < offset + length; at++) {
     const inner = map.marks[at]
     if ((inner & Mark.entry) !== 0) add('execution is known to start inside of it', -WEIGHTS.entry)
-    if ((inner & Mark.target) !== 0) add('a branch leads into its middle', WEIGHTS.through)
+    if ((inner & Mark.target) !== 0 && !isBehindLock(code, offset, at))
+      add('a branch leads into its middle', WEIGHTS.through)
     if ((inner & Mark.data) !== 0) add('an instruction reads or writes data inside of it', WEIGHTS.data)
   }
   const size = instruction.branchSize
@@ -148,8 +150,8 @@ function weighReading(found: Findings, instruction: Instruction): Reason[] {
       if (size === 4) add('a far branch that stays in the blob', WEIGHTS.insideFar)
       if (target < map.marks.length)
         add(
-          map.bits.has(target) ? 'it leads to an instruction' : 'it leads to where no instruction starts',
-          map.bits.has(target) ? WEIGHTS.toStart : WEIGHTS.toMiddle,
+          isStart(target) ? 'it leads to an instruction' : 'it leads to where no instruction starts',
+          isStart(target) ? WEIGHTS.toStart : WEIGHTS.toMiddle,
         )
     }
   }

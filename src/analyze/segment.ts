@@ -70,6 +70,14 @@ export const WEIGHTS = {
 /** What a byte inside of an instruction can say of it. */
 const INNER = Mark.forbidden | Mark.entry | Mark.target | Mark.data
 
+/** Whether a branch to `target`, in the instruction at `offset`, does no more than to leave out its lock prefix, as single-threaded code does. */
+export const isBehindLock = (code: Uint8Array, offset: number, target: number): boolean =>
+  target === offset + 1 && code[offset] === 0xf0
+
+/** The same of an instruction that starts before `target`. */
+export const leadsBehindLock = (code: Uint8Array, starts: StartBits, target: number): boolean =>
+  target > 0 && code[target - 1] === 0xf0 && starts.has(target - 1)
+
 /**
  * The score of an instruction of `form` at `offset`, without what follows it. `marked` is the first offset behind it with one of the `INNER`
  * marks.
@@ -88,7 +96,7 @@ function scoreForm(context: SegmentContext, form: number, offset: number, marked
     const inner = marks[i]
     if ((inner & Mark.forbidden) !== 0) return IMPOSSIBLE
     if ((inner & Mark.entry) !== 0) score -= WEIGHTS.entry
-    if ((inner & Mark.target) !== 0) score += WEIGHTS.through
+    if ((inner & Mark.target) !== 0 && !isBehindLock(context.code, offset, i)) score += WEIGHTS.through
     if ((inner & Mark.data) !== 0) score += WEIGHTS.data
   }
   if (isRelative(form)) score += scoreTarget(context, form, targetOf(context.view, form, offset))
@@ -111,7 +119,8 @@ function scoreTarget(context: SegmentContext, form: number, distance: number): n
   }
   const far = size === 4 ? WEIGHTS.insideFar : 0
   if (context.earlier === undefined || distance >= context.marks.length) return far
-  return far + (context.earlier.has(distance) ? WEIGHTS.toStart : WEIGHTS.toMiddle)
+  const isStart = context.earlier.has(distance) || leadsBehindLock(context.code, context.earlier, distance)
+  return far + (isStart ? WEIGHTS.toStart : WEIGHTS.toMiddle)
 }
 
 /** What it costs to go on as data behind an instruction; `forced`: what follows is no instruction. */

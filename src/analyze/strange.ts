@@ -2,7 +2,7 @@
  * What reads like code and is none, told by where its relative operands point: those of code cluster. A strange target alone proves nothing (code has
  * a lonely import too), so it counts where nothing else speaks for the reading: no branch leads there, or one leads into the middle.
  */
-import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import { Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
 import { Mark, markedInside } from './marks.ts'
 
 /** Bytes of a run that can be chance. */
@@ -53,6 +53,8 @@ function checkRun(
       continue
     }
     const middle = markedInside(marks, at, instruction.length)
+    // Behind a lock prefix it is the same instruction.
+    if (middle === at + 1 && (instruction.prefixes & Prefix.lock) !== 0) continue
     if (middle < 0 || !meet(decoder, at + instruction.length, middle, end)) continue
     if (at > from) kept.push(from, at)
     from = at = middle
