@@ -1,6 +1,5 @@
 /** Counts instruction forms in the code and in the data of a corpus. */
-import { opcodeSlot, SLOTS, WIDE_SLOTS } from '../src/analyze/opcode-key.ts'
-import { UNSEEN, UNSEEN_WIDE } from '../src/analyze/opcode-stats.ts'
+import { BLOCKS, opcodeSlot, SLOTS } from '../src/analyze/opcode-key.ts'
 import { Instruction } from '../src/x86/instruction.ts'
 import { createTableDecoder } from '../src/x86/scanner.ts'
 import type { Case } from './corpus.ts'
@@ -29,7 +28,7 @@ export function countCase(one: Case, counts: Counts): void {
 }
 
 /** What a slot is worth that neither code nor data fills. */
-export const unseenScore = (slot: number): number => (slot < WIDE_SLOTS ? UNSEEN : UNSEEN_WIDE)
+export const unseenScore = (slot: number): number => BLOCKS.findLast(({ start }) => start <= slot)!.unseen
 
 /** Log-likelihood ratios in sixteenths, clipped to [-4, 3]; what is rare leans to what its whole block of slots is worth. */
 export function likelihoods(origins: Iterable<Counts>): Int8Array {
@@ -48,7 +47,7 @@ export function likelihoods(origins: Iterable<Counts>): Int8Array {
   const floor = 2e-6
   return Int8Array.from({ length: SLOTS }, (_, i) => {
     if (code[i] === 0 && data[i] === 0) return unseenScore(i)
-    const lean = i < WIDE_SLOTS ? 1 : Math.exp(UNSEEN_WIDE / 16)
+    const lean = Math.max(1, Math.exp(unseenScore(i) / 16))
     const ratio = Math.log((code[i] / codes + floor * lean) / (data[i] / datas + floor))
     return Math.round(16 * Math.min(3, Math.max(-4, ratio)))
   })

@@ -5,11 +5,22 @@
  */
 import { Encoding, type Instruction, Prefix } from '../x86/instruction.ts'
 
-const COMMON_BITS = 15
-const WIDE_BITS = 13
-/** The slots of the one-byte and the 0F opcodes come first; behind them those of the larger maps, VEX and EVEX. */
-export const WIDE_SLOTS: number = 1 << COMMON_BITS
-export const SLOTS: number = WIDE_SLOTS + (1 << WIDE_BITS)
+/**
+ * Slots come in blocks: forms of the one-byte map (and rarities), of the 0F map, of the larger maps with VEX and EVEX. `unseen` is what a
+ * form is worth that neither code nor data of the training showed, in sixteenths: compilers use few of the one-byte forms, and data is read as any of
+ * them; all forms of the larger maps together are a thousand times as frequent in code as in data.
+ */
+export interface Block {
+  readonly start: number
+  readonly bits: number
+  readonly unseen: number
+}
+export const BLOCKS: readonly Block[] = [
+  { start: 0, bits: 15, unseen: -16 },
+  { start: 1 << 15, bits: 14, unseen: -2 },
+  { start: (1 << 15) + (1 << 14), bits: 13, unseen: 40 },
+]
+export const SLOTS: number = (1 << 15) + (1 << 14) + (1 << 13)
 
 /** Legacy opcodes whose ModRM.reg selects the operation: bit per opcode of map 0 and of map 1. */
 const GROUPS = new Uint8Array(512)
@@ -22,9 +33,11 @@ for (const opcode of [0x00, 0x01, 0x0d, 0x18, 0x71, 0x72, 0x73, 0xae, 0xba, 0xc7
 
 const RARE = Prefix.lock | Prefix.fs | Prefix.gs | Prefix.p67
 
-/** Whether it takes so many fixed bits to encode the form that data hardly ever has them: maps 0F38 and 0F3A, VEX, EVEX. */
-const isWide = ({ encoding, map }: Instruction): boolean =>
-  encoding === Encoding.legacy ? map > 1 : encoding === Encoding.vex || encoding === Encoding.evex
+/** The block of a form. Prefixed maps take so many fixed bits to encode that data hardly ever has them. */
+function blockOf({ encoding, map }: Instruction): Block {
+  if (encoding === Encoding.legacy) return BLOCKS[Math.min(map, 2)]
+  return BLOCKS[encoding === Encoding.vex || encoding === Encoding.evex ? 2 : 0]
+}
 
 /** The slot of an instruction's form: opcode, map, the prefixes that change it, the shape of ModRM, the group. */
 export function opcodeSlot(instruction: Instruction): number {
@@ -46,5 +59,6 @@ export function opcodeSlot(instruction: Instruction): number {
   const wide = ((prefixes & Prefix.w) !== 0 ? 2 : 0) | ((prefixes & RARE) !== 0 ? 1 : 0)
   const key = (((space * 256 + opcode) * 8 + (prefixes & 7)) * 4 + wide) * 128 + shape * 9 + group
   const hash = Math.imul(key, 0x9e37_79b1)
-  return isWide(instruction) ? WIDE_SLOTS + (hash >>> (32 - WIDE_BITS)) : hash >>> (32 - COMMON_BITS)
+  const { start, bits } = blockOf(instruction)
+  return start + (hash >>> (32 - bits))
 }
