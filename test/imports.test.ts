@@ -11,7 +11,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   table: ['core'],
   x86: ['core', 'table'],
   analyze: ['core', 'table', 'x86'],
-  relocate: ['core', 'table', 'x86/emit', 'x86/instruction.ts', 'x86/walk.ts'],
+  relocate: ['core', 'table', 'x86/emit', 'x86/instruction.ts', 'x86/swept-runs.ts', 'x86/walk.ts'],
   verify: ['core', 'table', 'x86/iced.ts', 'x86/instruction.ts', 'x86/symbolic.ts', 'x86/symbolic-step.ts'],
   edit: ['core', 'table', 'x86', 'relocate', 'analyze', 'verify'],
   heap: ['core', 'table', 'x86', 'relocate', 'analyze', 'verify', 'edit'],

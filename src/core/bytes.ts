@@ -11,6 +11,15 @@ export function toBytes(value: unknown, what: string): Uint8Array {
 export const viewOf = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
+/** A copy of `bytes[start, end)`. (`slice` of a Buffer is none, but a view.) */
+export function copyBytes(bytes: Uint8Array, start = 0, end: number = bytes.length): Uint8Array {
+  const copy = new Uint8Array(end - start)
+  // An instruction's bytes are copied faster one by one than by way of a view.
+  if (copy.length > 32) copy.set(bytes.subarray(start, end))
+  else for (let i = 0; i < copy.length; i++) copy[i] = bytes[start + i]
+  return copy
+}
+
 /** The field's bits, unsigned; `width` is 1, 2, 4 or 8 bytes. */
 export function readField(view: DataView, offset: number, width: number): bigint {
   switch (width) {

@@ -39,7 +39,7 @@ export function applyPlan(plan: Plan, code: Uint8Array, into: Uint8Array): void 
       for (const patch of patches) addTo(view, patch, countBelow(patch, end - patch.width + 1))
     }
   for (const { split, bits } of plan.splits) writePieces(view, split.pieces, bits)
-  for (const { offset, bytes } of plan.veneers?.patches ?? []) into.set(bytes, offset)
+  plan.veneers?.patches.writeTo(into)
 }
 
 function patchesOf({ groups }: Plan): Patch[] {

@@ -13,7 +13,7 @@
  */
 import { readSigned, viewOf } from '../core/bytes.ts'
 import { lowerBound } from '../core/search.ts'
-import type { Replaced } from '../table/veneered.ts'
+import type { Piece } from '../table/pieces.ts'
 import { Encoding, endsFlow, Flow, type Instruction, Memory, Prefix } from '../x86/instruction.ts'
 
 /** Bytes of a jump with a 32-bit displacement, and of one with 8 bits. */
@@ -37,7 +37,7 @@ interface Gap {
 /** Finds gaps while code is walked, then gives their bytes away. */
 export class Islands {
   /** What is put into gaps; the displacements of the jumps are the caller's to fill in. */
-  readonly patches: Replaced[] = []
+  readonly patches: Piece[] = []
   readonly #view: DataView
   /** Low bits of the blob's address. */
   readonly #base: number
@@ -92,7 +92,7 @@ export class Islands {
   }
 
   /** Room for a jump by `opcode` that begins in [low, high]: its bytes without displacement, as a patch; undefined where there is none. */
-  take(low: number, high: number, opcode: readonly number[]): Replaced | undefined {
+  take(low: number, high: number, opcode: readonly number[]): Piece | undefined {
     const length = opcode.length + 4
     for (const gap of this.#gaps) {
       const offset = Math.max(gap.free, low)

@@ -20,7 +20,7 @@ import { EIP32, KIND_ROWS, type KindRow } from '../table/kinds.ts'
 import { movedValue, solvePieces } from '../table/split.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { coveredDeltas } from './deltas.ts'
-import type { OutOfReach } from './veneer-planner.ts'
+import { type FarGroup, OutOfReach, targetShift } from './out-of-reach.ts'
 import { planVeneers, type VeneerOptions, type VeneerPlan } from './veneers.ts'
 
 /** Where the blob shall go, and what moves with it. */
@@ -90,14 +90,14 @@ export function planDeltas(
 ): Plan {
   const to = wrapAddress(table.base + deltas[table.parts.blob.own])
   const problems: Problem[] = []
-  const outOfReach: OutOfReach[] = []
+  const far: FarGroup[] = []
   const groups: GroupPlan[] = []
   const splits: SplitPlan[] = []
   const view = viewOf(code)
   for (const group of table.parts.groups) {
     const change = BigInt.asIntN(64, shiftOf(deltas, group.target) - shiftOf(deltas, group.anchor))
     const plan = { group, change, bounds: undefined }
-    const bounds = checkGroup(code, table, plan, deltas, veneers ? outOfReach : undefined, problems)
+    const bounds = checkGroup(code, table, plan, deltas, veneers ? far : undefined, problems)
     groups.push({ ...plan, bounds })
   }
   for (const split of table.parts.splits) {
@@ -110,9 +110,14 @@ export function planDeltas(
     else splits.push({ split, bits, value: movedValue(value, pieces, address, change) })
   }
   const plan = { table, to, deltas, groups, splits, problems }
-  if (outOfReach.length === 0) return { ...plan, veneers: undefined }
+  if (far.length === 0) return { ...plan, veneers: undefined }
   const options = typeof veneers === 'object' ? veneers : {}
-  return { ...plan, veneers: planVeneers(code, plan, outOfReach, options, problems) }
+  const problemOf = (group: SiteGroup, index: number): Problem => {
+    const { change } = groups.find((one) => one.group === group)!
+    return rangeProblem(code, table, group, index, judgedChange(KIND_ROWS[group.kind], group, change, deltas))
+  }
+  const fixed = { ...plan, problemOf }
+  return { ...plan, veneers: planVeneers(code, fixed, new OutOfReach(view, table, far), options, problems) }
 }
 
 /** target - anchor of a split site, as they are now. */
@@ -129,7 +134,7 @@ function checkGroup(
   table: RelocationTable,
   { group, change }: GroupPlan,
   deltas: readonly bigint[],
-  outOfReach: OutOfReach[] | undefined,
+  far: FarGroup[] | undefined,
   problems: Problem[],
 ): Bounds | undefined {
   const row = KIND_ROWS[group.kind]
@@ -140,14 +145,9 @@ function checkGroup(
   const { min, max } = group.bounds ?? groupBounds(view, kind, offsets, targets, table.shiftOf(group.target))
   const bounds = { min: min + judged, max: max + judged }
   if (bounds.min >= row.min && bounds.max <= row.max) return bounds
-  const failing = failingSites(view, table, group, judged)
-  if (outOfReach === undefined) nameFailing(code, table, group, failing, judged, problems)
-  else
-    for (const index of failing) {
-      const target = wrapAddress(pointsAt(view, table, group, index) + shiftOf(deltas, group.target))
-      const problem = (): Problem => rangeProblem(code, table, group, index, judged)
-      outOfReach.push({ group, index, target, problem })
-    }
+  const failing = failingSites(view, table, group, judged, bounds)
+  if (far === undefined) nameFailing(code, table, group, failing ?? [...offsets.keys()], judged, problems)
+  else far.push({ group, failing, shift: targetShift(group, deltas) })
   return bounds
 }
 
@@ -157,23 +157,22 @@ const judgedValue = (view: DataView, table: RelocationTable, group: SiteGroup, i
     ? table.now(group.targets[i], group.target)
     : siteValue(view, group.kind, group.offsets[i])
 
-function failingSites(view: DataView, table: RelocationTable, group: SiteGroup, judged: bigint): number[] {
+/** Indexes of the sites that a change puts out of range; undefined: all of them. */
+function failingSites(
+  view: DataView,
+  table: RelocationTable,
+  group: SiteGroup,
+  judged: bigint,
+  bounds: Bounds,
+): number[] | undefined {
   const row = KIND_ROWS[group.kind]
+  if (bounds.max < row.min || bounds.min > row.max) return undefined
   const failing: number[] = []
   for (let i = 0; i < group.offsets.length; i++) {
     const value = judgedValue(view, table, group, i) + judged
     if (value < row.min || value > row.max) failing.push(i)
   }
   return failing
-}
-
-/** The address that a site's field stands for. */
-function pointsAt(view: DataView, table: RelocationTable, group: SiteGroup, i: number): bigint {
-  const row = KIND_ROWS[group.kind]
-  const value = siteValue(view, group.kind, group.offsets[i])
-  if (row.anchor !== 'next') return value
-  const next = table.base + BigInt(group.offsets[i] + row.width + group.tails[i])
-  return group.kind === EIP32 ? BigInt.asUintN(32, next + value) : next + value
 }
 
 function nameFailing(

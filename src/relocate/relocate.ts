@@ -92,7 +92,7 @@ function restoreOriginals(
   )
   const original = new Uint8Array(code.length)
   applyPlan(back, code, original)
-  for (const { offset, bytes } of replaced) original.set(bytes, offset)
+  replaced.writeTo(original)
   const { parts } = movedTable(back)
   // What the plan made of replaced instructions was no field: bounds are for the next plan to find.
   const groups = parts.groups.map((group) => ({ ...group, bounds: undefined }))

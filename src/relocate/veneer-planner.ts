@@ -1,31 +1,27 @@
-/** Goes through the code once and gives every instruction that holds a field out of reach its other form. */
+/**
+ * Gives every instruction that holds a field out of reach its other form.
+ *
+ * The code is swept for where its instructions start and what they refer to; only those that hold such a field are decoded. What is
+ * referred to is marked in a map of the blob's bytes: nothing may enter a replaced instruction but at its start.
+ */
 import { hex, signedDelta, wrapAddress } from '../core/address.ts'
-import { hexBytes, readField, readSigned, viewOf, writeField } from '../core/bytes.ts'
+import { copyBytes, hexBytes, readField, readSigned, viewOf, writeField } from '../core/bytes.ts'
 import type { Problem } from '../core/errors.ts'
 import { lowerBound } from '../core/search.ts'
 import type { SiteGroup, SplitSite } from '../table/groups.ts'
 import { KIND_ROWS } from '../table/kinds.ts'
+import { type Piece, PieceBuilder } from '../table/pieces.ts'
 import type { RelocationTable } from '../table/table.ts'
-import type { Replaced } from '../table/veneered.ts'
 import { VeneerArea } from '../x86/emit-area.ts'
 import type { FarFields, FarRules } from '../x86/emit-detour.ts'
-import { boundPrefix, branchStub, farForm } from '../x86/emit-far.ts'
+import { farForm, isBound } from '../x86/emit-far.ts'
 import { widenedRegister } from '../x86/emit-immediate.ts'
 import { Liveness } from '../x86/emit-live.ts'
-import { Instruction, Memory } from '../x86/instruction.ts'
+import { Encoding, Instruction, Memory } from '../x86/instruction.ts'
+import { type SweptRun, SweptRuns } from '../x86/swept-runs.ts'
 import { walkRuns } from '../x86/walk.ts'
 import { Islands } from './islands.ts'
-
-/** A field that cannot hold its new value. */
-export interface OutOfReach {
-  readonly group: SiteGroup
-  /** Index in the group. */
-  readonly index: number
-  /** What it shall stand for: an address. */
-  readonly target: bigint
-  /** What to say where no veneer serves it. */
-  readonly problem: () => Problem
-}
+import type { OutOfReach } from './out-of-reach.ts'
 
 /** What is decided of the move already. */
 export interface Fixed {
@@ -34,6 +30,8 @@ export interface Fixed {
   readonly deltas: readonly bigint[]
   readonly groups: readonly { readonly group: SiteGroup; readonly change: bigint }[]
   readonly splits: readonly { readonly split: SplitSite }[]
+  /** What to say of a field that no veneer serves. */
+  readonly problemOf: (group: SiteGroup, index: number) => Problem
 }
 
 /** A branch of 8 or 16 bits, which is served when all gaps are known. */
@@ -49,24 +47,25 @@ const RELAYOUT =
 
 export class VeneerPlanner {
   readonly area: VeneerArea = new VeneerArea()
-  readonly patches: Replaced[] = []
+  readonly patches = new PieceBuilder()
   readonly #code: Uint8Array
   readonly #view: DataView
   readonly #plan: Fixed
   readonly #at: bigint
-  readonly #fields: readonly OutOfReach[]
-  /** Offset of each of `#fields`, and 1 where an instruction holds it. */
-  readonly #offsets: Uint32Array
+  readonly #fields: OutOfReach
+  /** Of `#fields`: 1 where an instruction holds it. */
   readonly #held: Uint8Array
   readonly #rules: FarRules
   readonly #live: Liveness
+  readonly #swept: SweptRuns
+  readonly #instruction = new Instruction()
   readonly #problems: Problem[]
   /** Offset of the blob's new place from the area. */
   readonly #place: number
-  /** Offset up to which the runs before this one have read. */
-  #readTo = 0
-  /** What something points at, and starts of second readings: pairs of offset and the offset of the instruction that says so. */
-  readonly #entries: number[] = []
+  /** 1 where something points, or another reading of the bytes starts an instruction. */
+  readonly #entered: Uint8Array
+  /** Groups with sites within reach that change. */
+  readonly #changing: readonly { readonly group: SiteGroup; readonly change: bigint }[]
   readonly #short: ShortBranch[] = []
   /** Of the pieces of split sites that change. */
   readonly #pieces = new Set<number>()
@@ -75,81 +74,114 @@ export class VeneerPlanner {
   constructor(
     code: Uint8Array,
     plan: Fixed,
-    fields: readonly OutOfReach[],
+    fields: OutOfReach,
     rules: FarRules,
     at: bigint,
     problems: Problem[],
   ) {
     this.#code = code
     this.#view = viewOf(code)
+    this.#swept = new SweptRuns(code, plan.table.parts.runs)
     this.#plan = plan
     this.#at = at
-    this.#fields = [...fields].sort((a, b) => offsetOf(a) - offsetOf(b))
-    this.#offsets = Uint32Array.from(this.#fields, offsetOf)
+    this.#fields = fields
     this.#held = new Uint8Array(fields.length)
     this.#rules = rules
     this.#live = new Liveness(code)
     this.#problems = problems
     this.#place = Number(signedDelta(at, plan.to))
+    this.#entered = new Uint8Array(code.length)
+    this.#changing = plan.groups.filter(
+      ({ group, change }) => change !== 0n && fields.countOf(group) < group.offsets.length,
+    )
     for (const { split } of plan.splits) for (const { offset } of split.pieces) this.#pieces.add(offset)
   }
 
   /** Fills `area` and `patches`; what cannot be served goes into the problems. */
   plan(): void {
-    const { table } = this.#plan
-    const fields = this.#fields
-    const offsets = this.#offsets
-    const islands = fields.some(({ group }) => isShort(group))
-      ? new Islands(this.#code, table.base)
-      : undefined
-    let [n, readTo] = [0, 0]
-    walkRuns(
-      this.#code,
-      table.parts.runs,
-      (instruction) => {
-        islands?.note(instruction)
-        this.#note(instruction)
-        const end = instruction.offset + instruction.length
-        if (end > readTo) readTo = end
-        if (n >= fields.length || offsets[n] >= end) return
-        const first = n
-        while (n < fields.length && offsets[n] < end) n++
-        if (this.#held[first] === 0) this.#replace(instruction, first, n)
-      },
-      (start) => {
-        islands?.begin()
-        n = lowerBound(offsets, start)
-        this.#readTo = readTo
-      },
-    )
+    const { runs } = this.#plan.table.parts
+    let readTo = 0
+    for (let i = 0; i < runs.length; i += 2) {
+      const found = this.#swept.run(runs[i], runs[i + 1])
+      this.#noteReferences(found)
+      readTo = this.#noteStarts(found, readTo)
+      this.#serveFields(found)
+    }
     this.#notePointers()
-    if (islands !== undefined) this.#serveShort(islands)
-    fields.forEach((field, i) => {
-      if (this.#held[i] === 0) this.#problems.push(field.problem())
-    })
+    if (this.#short.length > 0) this.#serveShort()
+    const fields = this.#fields
+    for (let i = 0; i < fields.length; i++)
+      if (this.#held[i] === 0) this.#problems.push(this.#plan.problemOf(fields.groupOf(i), fields.indexOf(i)))
     this.#checkEntries()
   }
 
-  /** Remembers what this instruction refers to within the blob; and where it starts, if that is a second reading of bytes. */
-  #note(instruction: Instruction): void {
-    const { offset, length, branchSize } = instruction
-    if (offset < this.#readTo) this.#entries.push(offset, offset)
-    const isBranch = branchSize > 0
-    if (!isBranch && instruction.memory !== Memory.rip) return
-    const at = offset + (isBranch ? instruction.branchOffset : instruction.displacementOffset)
-    const target = offset + length + readSigned(this.#view, at, isBranch ? branchSize : 4)
-    if (target >= 0 && target < this.#code.length) this.#entries.push(target, offset)
+  /** Marks what the run's instructions refer to within the blob: a relative field ends its instruction, or has 4 bytes. */
+  #noteReferences({ starts, sites, end }: SweptRun): void {
+    const entered = this.#entered
+    const view = this.#view
+    for (let i = 0, n = 0; i < sites.length; i++) {
+      const site = sites[i]
+      while (n < starts.length && starts[n] <= site) n++
+      const start = starts[n - 1]
+      const next = n < starts.length ? starts[n] : end
+      const target = next + readSigned(view, site, next - site < 4 ? next - site : 4)
+      // An instruction that reads its own bytes reads those that it has now.
+      if (target >= 0 && target < entered.length && (target <= start || target >= next)) entered[target] = 1
+    }
+  }
+
+  /** Marks the starts of a second reading, of bytes that the runs before have read up to `readTo`. Returns how far it is read now. */
+  #noteStarts({ starts, end }: SweptRun, readTo: number): number {
+    for (let i = 0; i < starts.length && starts[i] < readTo; i++) this.#entered[starts[i]] = 1
+    return Math.max(readTo, end)
+  }
+
+  /** Decodes the instructions that hold fields. */
+  #serveFields({ starts, end: runEnd }: SweptRun): void {
+    const { offsets } = this.#fields
+    if (starts.length === 0) return
+    let n = lowerBound(offsets, starts[0])
+    for (let i = 0; n < offsets.length && offsets[n] < runEnd; ) {
+      while (i + 1 < starts.length && starts[i + 1] <= offsets[n]) i++
+      const end = i + 1 < starts.length ? starts[i + 1] : runEnd
+      const first = n
+      while (n < offsets.length && offsets[n] < end) n++
+      if (this.#held[first] === 1) continue
+      if (isPlainBranch(this.#code, starts[i], offsets[first], end)) {
+        this.#goToStub(starts[i], first, end)
+        continue
+      }
+      this.#swept.decode(starts[i], this.#instruction)
+      this.#replace(this.#instruction, first, n)
+    }
+  }
+
+  /** A plain branch keeps its opcode and goes to a stub, as `farForm` has it: most of what is out of reach, so without decoding. */
+  #goToStub(offset: number, field: number, end: number): void {
+    this.#held[field] = 1
+    this.area.serve(offset)
+    const stub = this.area.stub(this.#fields.targets[field], false)
+    const { patches } = this
+    patches.copy(this.#code, offset, end)
+    this.area.referToVeneer(patches.bytes, patches.size - 4, this.#place + end, stub)
   }
 
   /** Absolute fields that point into the blob: a table of a switch, a stored label. */
   #notePointers(): void {
+    this.#eachPointer((to) => {
+      this.#entered[to] = 1
+    })
+  }
+
+  /** Calls `visit` with what each absolute field points at in the blob, and its own offset. */
+  #eachPointer(visit: (to: number, offset: number) => void): void {
     const { table } = this.#plan
     const { own } = table.parts.blob
     for (const { kind, target, targets, offsets } of table.parts.groups) {
       if (target !== own || KIND_ROWS[kind].anchor === 'next') continue
       targets.forEach((address, i) => {
         const to = Number(signedDelta(table.base, table.now(address, own)))
-        if (to >= 0 && to < this.#code.length) this.#entries.push(to, offsets[i])
+        if (to >= 0 && to < this.#code.length) visit(to, offsets[i])
       })
     }
   }
@@ -157,10 +189,12 @@ export class VeneerPlanner {
   /** Fields [first, end) lie in `instruction`. */
   #replace(instruction: Instruction, first: number, end: number): void {
     const { offset, length } = instruction
-    let [branch, operand, immediate]: (bigint | undefined)[] = []
+    let branch: bigint | undefined
+    let operand: bigint | undefined
+    let immediate: bigint | undefined
     for (let i = first; i < end; i++) {
-      const at = this.#offsets[i] - offset
-      const { target } = this.#fields[i]
+      const at = this.#fields.offsets[i] - offset
+      const target = this.#fields.targets[i]
       if (at === 0) return
       if (at === instruction.branchOffset) branch = target
       else if (at === instruction.displacementOffset) operand = target
@@ -185,13 +219,20 @@ export class VeneerPlanner {
     if (immediate !== undefined) operand ??= this.#pointedAt(instruction, bytes)
     const place = this.#place + offset
     this.area.serve(offset)
-    const dead = this.#live.deadAt(instruction)
+    // Direct branches and lea with rip need no register.
+    const isAccess = branch === undefined && !isLoadOfAddress(instruction)
+    const dead = isAccess ? this.#live.deadAt(instruction) : 0
     const far = { branch, operand, immediate, place, dead }
     const form = farForm(bytes, instruction, far, this.area, this.#rules)
     if (form instanceof Uint8Array) {
-      this.patches.push({ offset, bytes: form })
+      this.#patch(offset, form)
       this.#checkNarrow(instruction, far)
     } else this.#refuse(first, offset, length, form.reason, form.remedy)
+  }
+
+  #patch(offset: number, bytes: Uint8Array): void {
+    this.area.settle(bytes, this.patches.size)
+    this.patches.add(offset, bytes)
   }
 
   /** Warns where a register gets an address of which code uses 32 bits. */
@@ -246,15 +287,15 @@ export class VeneerPlanner {
 
   /** The instruction with its fields within reach as they must be after the move. */
   #moved({ offset, length }: Instruction): Uint8Array {
-    const bytes = this.#code.slice(offset, offset + length)
+    const bytes = copyBytes(this.#code, offset, offset + length)
+    if (this.#changing.length === 0) return bytes
     const view = viewOf(bytes)
-    for (const { group, change } of this.#plan.groups) {
-      if (change === 0n) continue
+    for (const { group, change } of this.#changing) {
       const { width } = KIND_ROWS[group.kind]
       const { offsets } = group
       for (let i = lowerBound(offsets, offset); i < offsets.length && offsets[i] < offset + length; i++) {
         const at = offsets[i]
-        if (this.#offsets[lowerBound(this.#offsets, at)] !== at)
+        if (this.#fields.offsets[lowerBound(this.#fields.offsets, at)] !== at)
           writeField(view, at - offset, width, readField(view, at - offset, width) + change)
       }
     }
@@ -262,14 +303,14 @@ export class VeneerPlanner {
   }
 
   /** Short branches jump to a jump among spare bytes, one for all that can reach it; that goes on to the target, or to a stub. */
-  #serveShort(islands: Islands): void {
-    islands.finish(this.#entries.filter((_, i) => i % 2 === 0).sort((a, b) => a - b))
+  #serveShort(): void {
+    const islands = this.#findIslands()
     const known = new Map<string, number[]>()
     for (const { instruction, target, field } of this.#short) {
       const { offset, length, branchOffset, branchSize } = instruction
       const reach = 1 << (8 * branchSize - 1)
       const [low, high] = [offset + length - reach, offset + length + reach - 1]
-      const opcode = [...boundPrefix(instruction), 0xe9]
+      const opcode = isBound(instruction) ? [0xf2, 0xe9] : [0xe9]
       const name = `${opcode} ${target}`
       const places = known.get(name) ?? []
       known.set(name, places)
@@ -285,58 +326,98 @@ export class VeneerPlanner {
         places.push(place)
         this.#goOn(island, instruction, target)
       }
-      const bytes = this.#code.slice(offset, offset + length)
+      const bytes = copyBytes(this.#code, offset, offset + length)
       writeField(viewOf(bytes), branchOffset, branchSize, BigInt(place - offset - length))
-      this.patches.push({ offset, bytes })
+      this.#patch(offset, bytes)
     }
-    this.patches.push(...islands.patches)
+    for (const { offset, bytes } of islands.patches) this.#patch(offset, bytes)
+  }
+
+  #findIslands(): Islands {
+    const { table } = this.#plan
+    const islands = new Islands(this.#code, table.base)
+    walkRuns(
+      this.#code,
+      table.parts.runs,
+      (instruction) => islands.note(instruction),
+      () => islands.begin(),
+    )
+    const targets: number[] = []
+    this.#entered.forEach((mark, at) => {
+      if (mark === 1) targets.push(at)
+    })
+    islands.finish(targets)
+    return islands
   }
 
   /** Lets the jump of an island reach the target of `instruction`. */
-  #goOn({ offset, bytes }: Replaced, instruction: Instruction, target: bigint): void {
+  #goOn({ offset, bytes }: Piece, instruction: Instruction, target: bigint): void {
     const [start, end] = [this.#place + offset, this.#place + offset + bytes.length]
     const direct = Number(signedDelta(this.#at, target))
     const distance = direct - end
     this.area.serve(instruction.offset)
     this.area.parts.push({ start, end, offset: instruction.offset })
     const isNear = distance === (distance | 0)
-    const aim = isNear ? direct : branchStub(instruction, target, this.area)
+    const aim = isNear ? direct : this.area.stub(target, isBound(instruction))
     this.area.referToVeneer(bytes, bytes.length - 4, end, aim)
   }
 
   /** Nothing may enter a replaced instruction but at its start. */
   #checkEntries(): void {
-    const inside = new Int32Array(this.#code.length)
-    for (const { offset, bytes } of this.patches) inside.fill(offset + 1, offset + 1, offset + bytes.length)
-    const refused = new Set<number>()
-    for (let i = 0; i < this.#entries.length; i += 2) {
-      const [target, from] = [this.#entries[i], this.#entries[i + 1]]
-      const start = inside[target] - 1
-      if (start < 0 || refused.has(start) || start === from) continue
-      refused.add(start)
-      this.#problems.push(insideProblem(this.#plan.table, this.#code, start, target, from))
+    const { patches } = this
+    for (let i = 0; i < patches.length; i++) {
+      const start = patches.start(i)
+      const end = patches.end(i)
+      let at = start + 1
+      while (at < end && this.#entered[at] === 0) at++
+      if (at === end) continue
+      const from = this.#findReference(at)
+      this.#problems.push(insideProblem(this.#plan.table, this.#code, start, at, from))
     }
   }
 
+  /** Where it stands that `at` is entered: found again, as it hardly ever is. */
+  #findReference(at: number): number {
+    const { runs } = this.#plan.table.parts
+    let from = at
+    for (let i = 0; i < runs.length; i += 2) {
+      const { starts, sites, end } = this.#swept.run(runs[i], runs[i + 1])
+      for (const site of sites) {
+        const n = lowerBound(starts, site + 1)
+        const next = n < starts.length ? starts[n] : end
+        const target = next + readSigned(this.#view, site, next - site < 4 ? next - site : 4)
+        if (target === at) from = starts[n - 1]
+      }
+    }
+    this.#eachPointer((to, offset) => {
+      if (to === at) from = offset
+    })
+    return from
+  }
+
   #refuse(field: number, offset: number, length: number, reason: string, remedy: string): void {
-    const { group, target } = this.#fields[field]
+    const [group, target] = [this.#fields.groupOf(field), this.#fields.targets[field]]
     this.#problems.push({
       severity: 'error',
       code: 'no-veneer',
       offset,
       address: wrapAddress(this.#plan.table.base + BigInt(offset)),
       bytes: hexBytes(this.#code, offset, offset + length),
-      message: `the ${KIND_ROWS[group.kind].name} field at ${hex(this.#offsets[field])} cannot hold ${hex(target)}, and ${reason}.`,
+      message: `the ${KIND_ROWS[group.kind].name} field at ${hex(this.#fields.offsets[field])} cannot hold ${hex(target)}, and ${reason}.`,
       remedy,
     })
   }
 }
 
-const offsetOf = ({ group, index }: OutOfReach): number => group.offsets[index]
+/** `call`, `jmp` and `jcc` of 32 bits without prefixes. */
+const isPlainBranch = (code: Uint8Array, start: number, field: number, end: number): boolean =>
+  end === field + 4 &&
+  (field === start + 1
+    ? (code[start] & 0xfe) === 0xe8
+    : field === start + 2 && code[start] === 0x0f && (code[start + 1] & 0xf0) === 0x80)
 
-/** Relative fields of 8 and 16 bits. */
-const isShort = ({ kind }: SiteGroup): boolean =>
-  KIND_ROWS[kind].anchor === 'next' && KIND_ROWS[kind].width < 4
+const isLoadOfAddress = ({ encoding, map, opcode, memory }: Instruction): boolean =>
+  encoding === Encoding.legacy && map === 0 && opcode === 0x8d && memory === Memory.rip
 
 const insideProblem = (
   table: RelocationTable,

@@ -7,11 +7,12 @@
  */
 import { type AddressLike, hex, toAddress, toOffset, wrapAddress } from '../core/address.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
+import type { Pieces } from '../table/pieces.ts'
 import type { RelocationTable } from '../table/table.ts'
-import type { Replaced } from '../table/veneered.ts'
-import type { AreaPart, VeneerArea } from '../x86/emit-area.ts'
+import type { AreaPart } from '../x86/emit-area.ts'
 import type { FarRules } from '../x86/emit-detour.ts'
-import { type Fixed, type OutOfReach, VeneerPlanner } from './veneer-planner.ts'
+import type { OutOfReach } from './out-of-reach.ts'
+import { type Fixed, VeneerPlanner } from './veneer-planner.ts'
 
 export interface VeneerOptions {
   /** Address of the veneers; by default the first multiple of 16 behind the blob's new place. */
@@ -32,9 +33,9 @@ export interface VeneerBytes {
 
 /** What the plan holds of veneers. */
 export interface VeneerPlan extends VeneerBytes {
-  /** Instructions before and after, ascending by offset. */
-  readonly replaced: readonly Replaced[]
-  readonly patches: readonly Replaced[]
+  /** Instructions before and after. */
+  readonly replaced: Pieces
+  readonly patches: Pieces
   readonly parts: readonly AreaPart[]
 }
 
@@ -42,7 +43,7 @@ export interface VeneerPlan extends VeneerBytes {
 export function planVeneers(
   code: Uint8Array,
   plan: Fixed,
-  fields: readonly OutOfReach[],
+  fields: OutOfReach,
   options: VeneerOptions,
   problems: Problem[],
 ): VeneerPlan {
@@ -50,27 +51,25 @@ export function planVeneers(
   const at = veneerPlace(table, options, plan)
   const planner = new VeneerPlanner(code, plan, fields, rulesOf(options), at, problems)
   planner.plan()
-  const { area, patches } = planner
-  const bytes = finishArea(area, plan, at, options, problems)
-  patches.sort((a, b) => a.offset - b.offset)
-  const replaced = patches.map(({ offset, bytes: { length } }) => ({
-    offset,
-    bytes: code.slice(offset, offset + length),
-  }))
-  const parts = area.parts.toSorted((a, b) => a.start - b.start)
-  return { at, bytes, replaced, patches, parts }
+  const { area } = planner
+  const bytes = finishArea(planner, plan, at, options, problems)
+  const patches = planner.patches.finish()
+  // Only what islands hold is out of order.
+  const isOrdered = area.parts.every(({ start }, i, all) => i === 0 || all[i - 1].start <= start)
+  const parts = isOrdered ? area.parts : area.parts.toSorted((a, b) => a.start - b.start)
+  return { at, bytes, replaced: patches.readFrom(code), patches, parts }
 }
 
 /** The area's bytes, if they reach the blob and have room. */
 function finishArea(
-  area: VeneerArea,
+  { area, patches }: VeneerPlanner,
   { table, deltas }: Fixed,
   at: bigint,
   { capacity = Number.MAX_SAFE_INTEGER }: VeneerOptions,
   problems: Problem[],
 ): Uint8Array {
   const wrong = (message: string): number => problems.push(areaProblem(table, message))
-  const bytes = area.finish()
+  const bytes = area.finish(patches.bytes)
   if (bytes === undefined) {
     wrong(`the veneers at ${hex(at)} are out of the blob's reach themselves.`)
     return new Uint8Array(0)

@@ -18,11 +18,12 @@ import { type Blob, checkFields, checkShifts, placeBlob } from './builder.ts'
 import { packRuns } from './from-sites.ts'
 import { canMoveWith, FIXED, type Place, type SiteGroup, type SplitSite } from './groups.ts'
 import { EIP32, KIND_ROWS, SPLIT } from './kinds.ts'
+import { type Piece, Pieces } from './pieces.ts'
 import { ADDRESS_NONE, addressLevel, isEvidence, type SplitPiece } from './site.ts'
 import { checkPieces } from './split.ts'
 import { type CodeRun, RelocationTable } from './table.ts'
 import { ByteReader, damagedTable } from './varint.ts'
-import type { Replaced, Veneered } from './veneered.ts'
+import type { Veneered } from './veneered.ts'
 
 interface OpenTable {
   /** Behind the version. */
@@ -109,15 +110,15 @@ function readVeneered(input: ByteReader, blob: Blob): Veneered {
   let before = 0
   const replaced = Array.from(
     { length: input.number(input.left, 'the number of replaced instructions') },
-    (): Replaced => {
+    (): Piece => {
       const offset = before + input.number(blob.length, 'the offset of an instruction')
-      const bytes = input.raw(input.number(15, 'the length of an instruction')).slice()
+      const bytes = input.raw(input.number(15, 'the length of an instruction'))
       before = offset + bytes.length
       if (bytes.length < 2 || before > blob.length) throw damagedTable('a replaced instruction is none')
       return { offset, bytes }
     },
   )
-  return { at, length, deltas, replaced }
+  return { at, length, deltas, replaced: Pieces.from(replaced) }
 }
 
 function readBlob(input: ByteReader, length: number): { blob: Blob; shifts: bigint[] } {

@@ -109,7 +109,8 @@ function sumSmall(view: DataView, offsets: Uint32Array, at: number, width: numbe
   return BigInt(low) + (BigInt(high) << 16n)
 }
 
-function readSmall(view: DataView, offset: number, width: number, signed: boolean): number {
+/** A field of 1, 2 or 4 bytes as a number. */
+export function readSmall(view: DataView, offset: number, width: number, signed: boolean): number {
   switch (width) {
     case 1:
       return signed ? view.getInt8(offset) : view.getUint8(offset)

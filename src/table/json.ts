@@ -10,6 +10,7 @@ import { type Blob, checkFields, checkShifts, placeBlob } from './builder.ts'
 import { packRuns } from './from-sites.ts'
 import { canMoveWith, FIXED, type Place, type SiteGroup, type SplitSite } from './groups.ts'
 import { EIP32, KIND_ROWS, kindCode, SPLIT } from './kinds.ts'
+import { Pieces } from './pieces.ts'
 import {
   type AddressEvidence,
   addressLevelOf,
@@ -98,7 +99,7 @@ const serializeVeneered = ({ at, length, deltas, replaced }: Veneered): VeneersJ
   at: hex(at),
   length,
   deltas: deltas.map(hex),
-  replaced: replaced.map(({ offset, bytes }) => [offset, hexBytes(bytes)]),
+  replaced: Array.from(replaced, ({ offset, bytes }) => [offset, hexBytes(bytes)]),
 })
 
 function serializeGroup(group: SiteGroup): GroupJson {
@@ -278,7 +279,7 @@ function parseVeneered(reader: Reader, blob: Blob): Veneered {
     .map((item) => BigInt.asIntN(64, item.big()))
   if (deltas.length !== blob.covered.length) reader.fail('does not say how far each covered range has moved')
   const length = reader.at('length').integer(0, 2 ** 31)
-  return { at: reader.at('at').address(), length, deltas, replaced }
+  return { at: reader.at('at').address(), length, deltas, replaced: Pieces.from(replaced) }
 }
 
 function parsePlaces(reader: Reader, blob: Blob): { target: Place; anchor: Place } {

@@ -2,23 +2,16 @@
  * What a move out of reach leaves behind in a table: which instructions give their place to a veneer's branch or to another form, and what they were.
  * A veneered table describes the *original* bytes and how far everything has moved since; a later move starts from those.
  */
-import { viewOf } from '../core/bytes.ts'
+import { copyBytes, viewOf } from '../core/bytes.ts'
 import { FIXED, groupSum, movedSum, type SiteGroup } from './groups.ts'
-
-/** An instruction that was replaced in place. */
-export interface Replaced {
-  /** Of its first byte, in bytes from the blob's start. */
-  readonly offset: number
-  /** Its bytes as they were before the move. */
-  readonly bytes: Uint8Array
-}
+import type { Pieces } from './pieces.ts'
 
 /** Veneers and literals of a blob. */
 export interface Veneered {
   /** How far each covered range has moved since the replaced bytes were taken; signed. */
   readonly deltas: readonly bigint[]
-  /** Ascending by offset. */
-  readonly replaced: readonly Replaced[]
+  /** Instructions that were replaced in place: their bytes as they were before the move. */
+  readonly replaced: Pieces
   /** Address of the veneers' first byte now, and how many bytes they are. */
   readonly at: bigint
   readonly length: number
@@ -27,8 +20,8 @@ export interface Veneered {
 /** `code` with the replaced instructions as they were; their fields hold values of then. `code` itself where there are none. */
 export function withReplaced(code: Uint8Array, veneered: Veneered | undefined): Uint8Array {
   if (veneered === undefined) return code
-  const original = code.slice()
-  for (const { offset, bytes } of veneered.replaced) original.set(bytes, offset)
+  const original = copyBytes(code)
+  veneered.replaced.writeTo(original)
   return original
 }
 
@@ -38,8 +31,8 @@ export function heldOffsets(offsets: Uint32Array, veneered: Veneered | undefined
   const { replaced } = veneered
   let n = 0
   return offsets.filter((offset) => {
-    while (n < replaced.length && replaced[n].offset + replaced[n].bytes.length <= offset) n++
-    return n < replaced.length && replaced[n].offset <= offset
+    while (n < replaced.length && replaced.end(n) <= offset) n++
+    return n < replaced.length && replaced.start(n) <= offset
   })
 }
 

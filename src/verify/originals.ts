@@ -23,7 +23,7 @@ export function originalsOf(
   moves: readonly CheckedMove[],
 ): Originals {
   const { parts } = claim
-  const bytes = withReplaced(code, veneered).slice()
+  const bytes = withReplaced(code, veneered)
   const view = viewOf(bytes)
   const moved = (place: Place): bigint => (place === FIXED ? 0n : veneered.deltas[place])
   const isReplaced = new Uint8Array(code.length)

@@ -2,7 +2,7 @@
  * The part of verification that follows veneers: what the code in a replaced instruction's place does, down to its way out, is what the instruction did.
  */
 import { hex, wrapAddress } from '../core/address.ts'
-import { readField, viewOf, writeField } from '../core/bytes.ts'
+import { copyBytes, readField, viewOf, writeField } from '../core/bytes.ts'
 import type { SiteGroup } from '../table/groups.ts'
 import { EIP32, fieldValue, KIND_ROWS } from '../table/kinds.ts'
 import type { CodeRun, RelocationTable } from '../table/table.ts'
@@ -181,7 +181,7 @@ function movedInstruction(
   fields: ClaimedFields,
   shifts: CoverageShifts,
 ): Uint8Array {
-  const bytes = before.slice(start, end)
+  const bytes = copyBytes(before, start, end)
   const view = viewOf(bytes)
   const { own } = claim.parts.blob
   for (let n = fields.firstFrom(start); n < fields.offsets.length && fields.offsets[n] < end; n++) {

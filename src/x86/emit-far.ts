@@ -10,7 +10,6 @@
  * EIP-relative operands (67h) reach below 2^32 only, and are out of reach when what they point at moves higher. An access goes to where that is now, by
  * 64 bits: cut to 32 it would hit something else. A `lea` gives what 32 bits hold of the address, as it does wherever it runs (and as a `lea r32` without 67h does).
  */
-
 import { moveImmediate } from './emit.ts'
 import { farAccess, farPop, farPush } from './emit-access.ts'
 import type { VeneerArea } from './emit-area.ts'
@@ -29,7 +28,7 @@ import { prefixLength, withoutAddressSize } from './emit-operand.ts'
 import { Encoding, Flow, type Instruction, Memory, Prefix } from './instruction.ts'
 
 /**
- * The bytes in the place of `bytes` (one instruction, decoded as `instruction`), as long as it is; what they need goes into `area`. Their displacements are filled in by
+ * The bytes in the place of `bytes` (one instruction, decoded as `instruction`), as long as it is, perhaps themselves; what they need goes into `area`. Their displacements are filled in by
  * `area.finish`.
  */
 export function farForm(
@@ -52,21 +51,13 @@ function farBranch(
   instruction: Instruction,
   target: bigint,
 ): Uint8Array {
-  const patch = bytes.slice()
-  const stub = branchStub(instruction, target, area)
-  area.referToVeneer(patch, instruction.branchOffset, fields.place + bytes.length, stub)
-  return patch
+  const stub = area.stub(target, isBound(instruction))
+  area.referToVeneer(bytes, instruction.branchOffset, fields.place + bytes.length, stub)
+  return bytes
 }
 
-/** `bnd`, where a branch has it. */
-export const boundPrefix = ({ prefixes }: Instruction): number[] =>
-  (prefixes & Prefix.f2) === 0 ? [] : [0xf2]
-
-/** Offset in the area of a jump to `target`, one for all direct branches there. */
-export function branchStub(instruction: Instruction, target: bigint, area: VeneerArea): number {
-  const bound = boundPrefix(instruction)
-  return area.stub(`${bound} ${target}`, () => area.emitWithLiteral([...bound, 0x3e, 0xff, 0x25], target))
-}
+/** Whether a branch has a `bnd` prefix. */
+export const isBound = ({ prefixes }: Instruction): boolean => (prefixes & Prefix.f2) !== 0
 
 /** A memory operand that is out of reach: RIP-relative, or a displacement of 4 bytes. */
 function farOperand(context: FarContext, instruction: Instruction, operand: bigint): Uint8Array | NoFarForm {

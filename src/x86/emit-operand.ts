@@ -100,9 +100,9 @@ function registerSum(instruction: Instruction, register: number, depth: number):
   return [0x67, rex, 0x8d, base < 0 ? reg | 4 : 0x84 | reg, sib, ...displacement]
 }
 
-/** The bytes behind the memory operand: immediates, opcode suffixes. */
-const bytesBehindOperand = (bytes: Uint8Array, instruction: Instruction): Uint8Array =>
-  bytes.subarray(instruction.displacementOffset + instruction.displacementSize)
+/** Where the memory operand ends: behind it are immediates and opcode suffixes. */
+const endOfOperand = ({ displacementOffset, displacementSize }: Instruction): number =>
+  displacementOffset + displacementSize
 
 /**
  * `bytes`, whose memory operand is RIP-relative or has a 4-byte displacement, with `[base]` or `[base + index * scale]` in its place: `base`, a scratch
@@ -116,12 +116,17 @@ export function withBase(
   stand: number | undefined,
 ): number[] {
   const { modrmOffset } = instruction
-  const head = withoutExtension([...bytes.subarray(0, modrmOffset)], instruction, base)
-  let reg = bytes[modrmOffset] & 0x38
-  if (stand !== undefined) reg = replaceStackPointer(head, instruction, reg, stand)
   const prefixes = prefixLength(bytes)
-  const kept = [...withoutAddressSize(head.slice(0, prefixes)), ...head.slice(prefixes)]
-  return [...kept, ...operandAt(instruction, reg, base), ...bytesBehindOperand(bytes, instruction)]
+  const head: number[] = []
+  for (let i = 0; i < modrmOffset; i++) head.push(bytes[i])
+  replaceExtension(head, prefixes, instruction, base)
+  let reg = bytes[modrmOffset] & 0x38
+  if (stand !== undefined) reg = replaceStackPointer(head, prefixes, instruction, reg, stand)
+  const isCutHere = isCut(instruction)
+  const kept = isCutHere ? [...withoutAddressSize(head.slice(0, prefixes)), ...head.slice(prefixes)] : head
+  kept.push(...operandAt(instruction, reg, base))
+  for (let i = endOfOperand(instruction); i < bytes.length; i++) kept.push(bytes[i])
+  return kept
 }
 
 /** `bytes` with an operand beside rsp `depth` bytes further up. */
@@ -142,9 +147,8 @@ export function deeper(bytes: Uint8Array, instruction: Instruction, depth: numbe
 const isLegacy = ({ encoding }: Instruction): boolean =>
   encoding === Encoding.legacy || encoding === Encoding.d3now
 
-/** Offset of the byte with R, X and B of an instruction; -1: it has none. */
-function extensionAt(head: readonly number[], instruction: Instruction): number {
-  const prefixes = prefixLength(Uint8Array.from(head))
+/** Offset of the byte with R, X and B of an instruction with `prefixes` prefix bytes; -1: it has none. */
+function extensionAt(prefixes: number, instruction: Instruction): number {
   if (!isLegacy(instruction)) return prefixes + 1
   return (instruction.prefixes & Prefix.rex) === 0 ? -1 : prefixes - 1
 }
@@ -153,20 +157,25 @@ function extensionAt(head: readonly number[], instruction: Instruction): number 
 const isShortVex = (head: readonly number[], at: number): boolean => head[at - 1] === 0xc5
 
 /** Makes B that of `base`, and clears X where no index needs it. In VEX, EVEX and XOP the bits are inverted. */
-function withoutExtension(head: number[], instruction: Instruction, base: number): number[] {
-  const at = extensionAt(head, instruction)
-  if (at < 0) return head
+function replaceExtension(head: number[], prefixes: number, instruction: Instruction, base: number): void {
+  const at = extensionAt(prefixes, instruction)
+  if (at < 0) return
   const cleared = keepsIndex(instruction) ? 1 : 3
   const b = base >= 8 ? 1 : 0
   if (isLegacy(instruction)) head[at] = (head[at] & ~cleared) | b
   else if (!isShortVex(head, at)) head[at] = (head[at] | (cleared << 5)) ^ (b << 5)
-  return head
 }
 
 /** Puts `stand` in the place of rsp, in ModRM.reg (returned) or vvvv. */
-function replaceStackPointer(head: number[], instruction: Instruction, reg: number, stand: number): number {
+function replaceStackPointer(
+  head: number[],
+  prefixes: number,
+  instruction: Instruction,
+  reg: number,
+  stand: number,
+): number {
   if (instruction.encoding !== Encoding.legacy && instruction.vvvv === RSP) {
-    const at = extensionAt(head, instruction) + (head[prefixLength(Uint8Array.from(head))] === 0xc5 ? 0 : 1)
+    const at = extensionAt(prefixes, instruction) + (head[prefixes] === 0xc5 ? 0 : 1)
     head[at] = (head[at] & 0x87) | ((~stand & 15) << 3)
   }
   return reg === RSP << 3 && (instruction.prefixes & Prefix.rexR) === 0 ? stand << 3 : reg

@@ -220,6 +220,14 @@ describe('out of reach', () => {
     )
   })
 
+  it('leaves a Buffer as it was, whose slices are no copies', () => {
+    const code = Buffer.from('e8000020008b0d0000200090', 'hex')
+    const moved = relocate(code, tableOf(code, [pc(1), pc(7)]), { to: FAR, veneers: true })
+    expect(hexBytes(code)).toBe('e8000020008b0d0000200090')
+    const home = relocate(Buffer.from(moved.bytes), moved.table, { to: BASE })
+    expect(hexBytes(home.bytes)).toBe(hexBytes(code))
+  })
+
   it('says where there is no room for veneers', () => {
     const code = bytes('8b 0d 00 00 20 00')
     const move = (veneers: RelocateOptions['veneers']): string =>
