@@ -101,20 +101,24 @@ const PLACES: readonly bigint[] = [
 /** No process has these. */
 const SIMULATED_PLACES: readonly bigint[] = [0x8000_0000_0000n, (1n << 63n) - 0x8000n, (1n << 64n) - 0x20000n]
 
+/** Memory at exactly `base`; undefined where something else of the process is there. */
+function memoryAt(run: FamilyRun, base: bigint): HeapMemory<Block> | undefined {
+  try {
+    return run.memory(SIZE, base, true)
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'bad-argument' || run.maker === 'simulated') throw error
+    return undefined
+  }
+}
+
 const placement: Family = {
   name: 'placement',
   title: 'a heap holds at any address: low, across 2^31 and 2^32, at the end of user space and of memory',
   makers: BOTH,
   run(run) {
     for (const base of run.maker === 'simulated' ? [...PLACES, ...SIMULATED_PLACES] : PLACES) {
-      let memory: HeapMemory<Block>
-      try {
-        memory = run.memory(SIZE, base, true)
-      } catch (error) {
-        // Something else may be there.
-        if ((error as { code?: string }).code !== 'bad-argument' || run.maker === 'simulated') throw error
-        continue
-      }
+      const memory = memoryAt(run, base)
+      if (memory === undefined) continue
       must(memory.base === base, 'it is elsewhere')
       const world = new World(run.seed, memory)
       for (let i = 0; i < 5; i++) world.add()
@@ -123,6 +127,8 @@ const placement: Family = {
       world.heap.compact({ mode: modeOf(run) })
       world.check()
       world.finish()
+      // Places overlap.
+      memory.close()
       run.count('places')
     }
   },
@@ -169,4 +175,45 @@ const boundary: Family = {
   },
 }
 
-export const MOVEMENT: readonly Family[] = [always, anywhere, abort, placement, boundary]
+/** Functions that return their own address by a field which holds no address from `limit` on. */
+const NARROW: readonly { readonly limit: bigint; readonly make: (at: bigint) => number[] }[] = [
+  // mov eax, imm32
+  { limit: 1n << 32n, make: (at) => [0xb8, ...low32(at), 0xc3] },
+  // lea eax, [eip+disp32]
+  { limit: 1n << 32n, make: () => [0x67, 0x8d, 0x05, ...low32(-7n), 0xc3] },
+  // mov rax, simm32
+  { limit: 1n << 31n, make: (at) => [0x48, 0xc7, 0xc0, ...low32(at), 0xc3] },
+]
+
+const low32 = (value: bigint): number[] => [
+  ...new Uint8Array(new BigUint64Array([BigInt.asUintN(32, value)]).buffer).subarray(0, 4),
+]
+
+const narrow: Family = {
+  name: 'narrow',
+  title: 'an address in 32 bits goes up to the last granule that it can name, and not one further',
+  makers: BOTH,
+  run(run) {
+    for (const { limit, make } of NARROW) {
+      const memory = memoryAt(run, limit - 0x8000n)
+      if (memory === undefined) continue
+      const heap = new CodeHeap(memory)
+      const made = limit - 0x10_0000n
+      const handle = heap.add({ bytes: Uint8Array.from(make(made)), base: made, name: 'narrow' })
+      for (let i = 0; i < 5; i++) {
+        const near = limit - 16n * BigInt(1 + (i === 0 ? 0 : run.next(0x100)))
+        heap.move(handle, { to: near, mode: modeOf(run) })
+        const before = image(memory)
+        const far = limit + 16n * BigInt(i === 0 ? 0 : run.next(0x700))
+        must(thrown(() => heap.move(handle, { to: far, mode: modeOf(run) })) === 'refused', 'it went too far')
+        must(Buffer.compare(image(memory), before) === 0, 'a refused move changed bytes')
+        if (memory.call !== undefined) must(heap.call(handle) === near, 'it returns another address')
+        must(heap.verify().length === 0, 'not verified')
+        run.count('edges')
+      }
+      memory.close()
+    }
+  },
+}
+
+export const MOVEMENT: readonly Family[] = [always, anywhere, abort, placement, boundary, narrow]
