@@ -1,5 +1,5 @@
 /**
- * npm run collector -- [--seconds N] [--seed N]: a small copying collector of data and code over the native heap, and a program that makes,
+ * npm run collector -- [--seconds N | --steps N] [--seed N]: a small copying collector of data and code over the native heap, and a program that makes,
  * calls and drops closures under it. Prints one line of JSON; exit status 1 where anything was wrong. See scripts/collector/.
  */
 import { spawnSync } from 'node:child_process'
@@ -19,6 +19,7 @@ import { Space } from './collector/space.ts'
 const { values } = parseArgs({
   options: {
     seconds: { type: 'string', default: '10' },
+    steps: { type: 'string' },
     seed: { type: 'string', default: '1' },
     inner: { type: 'boolean', default: false },
   },
@@ -46,12 +47,7 @@ const SAMPLE_EVERY_MS = 20
 /** Write scopes between two looks from inside one. */
 const SAMPLE_EVERY_SCOPE = 100
 
-const start = performance.now()
-const duration = 1000 * Number(values.seconds)
-const watch = new Watch(
-  (line) => line.startsWith('5c0'),
-  [0.1, 0.25, 0.5, 0.75, 0.99].map((part) => start + part * duration),
-)
+const watch = new Watch((line) => line.startsWith('5c0'), [0.1, 0.25, 0.5, 0.75, 0.99])
 const data = new NativeMemory()
 const outsides = new Outsides(data)
 const features = cpuFeatures()
@@ -69,19 +65,23 @@ const mutator = new Mutator(
   guests.filter((guest) => guest.calls > 0),
 )
 
-const end = start + duration
-let nextSample = start
+const start = performance.now()
 let steps = 0
+/** How much of it is done, 0 to 1. */
+const progress = (): number =>
+  values.steps === undefined
+    ? (performance.now() - start) / (1000 * Number(values.seconds))
+    : steps / Number(values.steps)
+let nextSample = start
 let found = ''
 try {
-  for (let now = start; now < end; now = performance.now(), steps++) {
+  for (; progress() < 1; steps++) {
     mutator.step()
     if (steps % CHECK_EVERY === 0) mutator.check()
-    if (now >= nextSample) {
-      watch.sample()
-      await watch.settle()
-      nextSample = now + SAMPLE_EVERY_MS
-    }
+    await watch.settle(progress())
+    if (performance.now() < nextSample) continue
+    watch.sample()
+    nextSample = performance.now() + SAMPLE_EVERY_MS
   }
   mutator.finish()
 } catch (error) {

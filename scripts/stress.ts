@@ -1,5 +1,5 @@
 /**
- * npm run stress -- [--minutes N] [--seed N] [--memory simulated|native] [--family NAME|all] [--sabotage NAME]: random programs under random
+ * npm run stress -- [--minutes N | --seeds N] [--seed N] [--memory simulated|native] [--family NAME|all] [--sabotage NAME]: random programs under random
  * moves, and after each one of the families of test/heap/families in turn. With --family no programs: that family, or all, for each seed.
  *
  * Prints one line of JSON; exit status 1 where something was wrong (with --sabotage: where nothing was found; a process that dies of it has
@@ -20,6 +20,7 @@ import { Stress } from '../test/heap/support/stress.ts'
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '0.1' },
+    seeds: { type: 'string' },
     seed: { type: 'string', default: '1' },
     memory: { type: 'string' },
     family: { type: 'string' },
@@ -101,13 +102,15 @@ function runOne(one: Family, seed: number): void {
 }
 
 const start = performance.now()
-const duration = 60_000 * Number(values.minutes)
-const watch = new Watch(
-  () => false,
-  [0.1, 0.25, 0.5, 0.75, 0.97].map((part) => start + part * duration),
-)
+const watch = new Watch(() => false, [0.1, 0.25, 0.5, 0.75, 0.97])
 let found = ''
-let seed = Number(values.seed)
+const first = Number(values.seed)
+let seed = first
+/** How much of it is done, 0 to 1. */
+const progress = (): number =>
+  values.seeds === undefined
+    ? (performance.now() - start) / (60_000 * Number(values.minutes))
+    : (seed - first) / Number(values.seeds)
 do {
   try {
     if (family === undefined) runProgram(seed)
@@ -118,18 +121,18 @@ do {
   }
   if (maker === 'native') {
     watch.sample()
-    await watch.settle()
+    await watch.settle(progress())
   }
   if (watch.writableCode.length > 0) found ||= `written and executed: ${watch.writableCode[0]}`
   seed++
-} while (performance.now() < start + duration && found === '')
+} while (progress() < 1 && found === '')
 const { peak, settled } = watch
 process.stdout.write(
   `${JSON.stringify({
     memory: maker,
     sabotage,
     seconds: Math.round((performance.now() - start) / 1000),
-    seeds: seed - Number(values.seed),
+    seeds: seed - first,
     ...total,
     families: familyRuns,
     ...(maker === 'native' ? { peak, settled } : {}),

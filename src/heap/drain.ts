@@ -8,9 +8,9 @@ import type { HeapState } from './state.ts'
 
 export class Drain {
   readonly #state: HeapState
-  readonly #onDealloc: (object: CodeObject) => void
+  readonly #onDealloc: (objects: readonly CodeObject[]) => void
 
-  constructor(state: HeapState, onDealloc: (object: CodeObject) => void) {
+  constructor(state: HeapState, onDealloc: (objects: readonly CodeObject[]) => void) {
     this.#state = state
     this.#onDealloc = onDealloc
   }
@@ -49,7 +49,7 @@ export class Drain {
       throw error
     }
     const left = new Set([...this.#state.retired].map((block) => block.object))
-    for (const object of new Set(blocks.map((block) => block.object)))
-      if (object.freed && !left.has(object)) this.#onDealloc(object)
+    const objects = new Set(blocks.map((block) => block.object))
+    this.#onDealloc([...objects].filter((object) => object.freed && !left.has(object)))
   }
 }

@@ -69,8 +69,9 @@ export class CodeHeap {
   constructor(memory: HeapMemory<Block>, options: HeapOptions = {}) {
     this.#state = new HeapState(memory, options.managed ?? [])
     this.#sideTables = new SideTables([...(options.sideTables ?? [])])
-    this.#drain = new Drain(this.#state, ({ handle, fixed }) => {
-      if (!fixed) this.#sideTables.tell((table) => table.onDealloc(handle))
+    this.#drain = new Drain(this.#state, (objects) => {
+      const handles = objects.filter(({ fixed }) => !fixed).map(({ handle }) => handle)
+      this.#sideTables.tell(handles.map((handle) => (table) => table.onDealloc(handle)))
     })
     this.#calls = new Calls(this.#state, this.#drain)
     this.#mover = new Mover(this.#state, this.#calls, this.#sideTables, options.verify ?? true)
@@ -97,15 +98,21 @@ export class CodeHeap {
 
   /**
    * Adds objects that may refer to one another at their `base`s, to objects that are in the heap, where those are now, and to anything that stays. All
-   * or none. Throws `refused` where a field does not reach from the new place or analysis sees an address that it cannot write, `no-room`, `bad-argument`, `not-covered`, `bad-table`.
+   * or none, also where a side table throws. Throws `refused` where a field does not reach from the new place or analysis sees an address that it cannot write, `no-room`, `bad-argument`, `not-covered`, `bad-table`.
    */
   addAll(inputs: readonly CodeInput[]): CodeHandle[] {
     this.#calls.release()
     const objects = admit(this.#state, inputs)
-    for (const { handle, block } of objects)
-      this.#sideTables.tell((table) =>
-        table.onAdd({ handle, address: this.#state.address(block), code: this.#state.codeOf(block) }),
+    try {
+      this.#sideTables.tell(
+        objects.map(({ handle, block }) => (table) => {
+          table.onAdd({ handle, address: this.#state.address(block), code: this.#state.codeOf(block) })
+        }),
       )
+    } catch (error) {
+      this.#drain.retire(new Set(objects))
+      throw error
+    }
     return objects.map(({ handle }) => handle)
   }
 

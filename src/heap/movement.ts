@@ -59,7 +59,7 @@ export class Mover {
     })
     if (moved.length === 0)
       throw new RelocError('refused', `${handle.name} does not move: ${refused.get(block) ?? ''}`)
-    this.#sideTables.tell((table) => table.onMove(moved))
+    this.#sideTables.tell([(table) => table.onMove(moved)])
     return moved[0]
   }
 
@@ -72,7 +72,7 @@ export class Mover {
     const { moved: moves, kept } = this.#transact(mode, returns, options, (refused) =>
       planCompaction(state, mode, options.budget ?? {}, refused),
     )
-    if (moves.length > 0) this.#sideTables.tell((table) => table.onMove(moves))
+    if (moves.length > 0) this.#sideTables.tell([(table) => table.onMove(moves)])
     this.#calls.release()
     return {
       moves,

@@ -46,14 +46,15 @@ export class SideTables {
     this.#tables = tables
   }
 
-  tell(what: (table: SideTable) => void): void {
+  tell(events: readonly ((table: SideTable) => void)[]): void {
     const errors: unknown[] = []
-    for (const table of this.#tables)
-      try {
-        what(table)
-      } catch (error) {
-        errors.push(error)
-      }
+    for (const event of events)
+      for (const table of this.#tables)
+        try {
+          event(table)
+        } catch (error) {
+          errors.push(error)
+        }
     if (errors.length > 0) throw errors[0]
   }
 }

@@ -33,7 +33,7 @@ describe('families over simulated memory', () => {
 
 describe.skipIf(reason !== undefined)(`families over native memory${reason ? `: ${reason}` : ''}`, () => {
   it('hold', { timeout: LONG }, async () => {
-    const args = ['--memory', 'native', '--family', 'all', '--minutes', '0', '--seed', '3']
+    const args = ['--memory', 'native', '--family', 'all', '--seeds', '1', '--seed', '3']
     const report = await runScript<{ families: Record<string, number> }>('stress.ts', args, LONG)
     expect(report.found).toBe('')
     const names = FAMILIES.filter(({ makers }) => makers.includes('native')).map(({ name }) => name)

@@ -241,6 +241,33 @@ describe('CodeHeap over simulated memory', () => {
     expect(heap.verify()).toEqual([])
   })
 
+  it('a side table that throws keeps no other from hearing of every object once; what it did not take is not added', () => {
+    const events: string[] = []
+    let isBroken = false
+    const broken = (): void => {
+      if (isBroken) throw new Error('broken')
+    }
+    const note = (event: string) => (handle: CodeHandle) => events.push(`${event} ${handle.name}`)
+    const heap = new CodeHeap(simulatedMemory({ base: 0x1000_0000n, size: 0x10000 }), {
+      sideTables: [
+        { onAdd: broken, onMove() {}, onDealloc: broken },
+        { onAdd: ({ handle }) => note('add')(handle), onMove() {}, onDealloc: note('end') },
+      ],
+    })
+    const inputs = ['a', 'b'].map((name, i) => ({
+      bytes: Uint8Array.of(0xc3),
+      base: 0x5000n + BigInt(i),
+      name,
+    }))
+    const handles = heap.addAll(inputs)
+    isBroken = true
+    expect(() => heap.free(...handles)).toThrow('broken')
+    expect(() => heap.addAll(inputs)).toThrow('broken')
+    expect(events.join()).toBe('add a,add b,end a,end b,add a,add b,end a,end b')
+    expect(heap.describe()).toContain('0 blocks')
+    expect(heap.verify()).toEqual([])
+  })
+
   it('refuses what would break: dangling references, short reach, foreign and double frees, no room', () => {
     const base = 0x1000_0000n
     const heap = new CodeHeap(simulatedMemory({ base, size: 0x4000 }))

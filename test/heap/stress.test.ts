@@ -33,8 +33,8 @@ function simulated(
 }
 
 /** `npm run stress` over native memory, in a process of its own; what it died of counts as found. */
-const native = (minutes: string, ...args: string[]): Promise<StressCounts & { readonly found: string }> =>
-  runScript('stress.ts', ['--memory', 'native', '--minutes', minutes, ...args], LONG)
+const native = (seeds: number, ...args: string[]): Promise<StressCounts & { readonly found: string }> =>
+  runScript('stress.ts', ['--memory', 'native', '--seeds', `${seeds}`, ...args], LONG)
 
 describe('programs that run while everything moves', () => {
   it('hold over simulated memory', () => {
@@ -51,7 +51,7 @@ describe('programs that run while everything moves', () => {
     'return the right results over native memory',
     { timeout: LONG },
     async () => {
-      const { found, moves, callbacks } = await native('0.03', '--seed', '100')
+      const { found, moves, callbacks } = await native(3, '--seed', '100')
       expect(found).toBe('')
       expect(moves).toBeGreaterThan(200)
       expect(callbacks).toBeGreaterThan(100)
@@ -65,6 +65,6 @@ describe('sabotage is caught', () => {
   })
 
   it.skipIf(reason !== undefined).each(SABOTAGES)('natively: %s', { timeout: LONG }, async (sabotage) => {
-    expect((await native('0.5', '--sabotage', sabotage)).found).not.toBe('')
+    expect((await native(40, '--sabotage', sabotage)).found).not.toBe('')
   })
 })

@@ -1,4 +1,4 @@
-/** A collector of data and code over the heap: `npm run collector` for some seconds. */
+/** A collector of data and code over the heap: `npm run collector` for some steps. */
 import { describe, expect, it } from 'vitest'
 import { nativeUnavailable } from '../../../src/heap/native/memory.ts'
 import type { Footprint } from '../support/footprint.ts'
@@ -25,7 +25,7 @@ describe.skipIf(reason !== undefined)(`a collector${reason === undefined ? '' : 
   it('keeps what is reached and frees the rest, moves data and code under running code, and stays as large as it is', {
     timeout: 60_000,
   }, async () => {
-    const report = await runScript<Report>('collector.ts', ['--seconds', '4', '--seed', '11'])
+    const report = await runScript<Report>('collector.ts', ['--steps', '2000', '--seed', '11'])
     expect(report.found).toBe('')
     expect(report.writableCode).toBe(0)
     for (const count of ['collections', 'objectsMoved', 'codeMoved', 'calls', 'samples'] as const)

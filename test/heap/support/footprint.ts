@@ -26,7 +26,7 @@ export class Watch {
 
   /**
    * @param isOurs says of further mappings that they are to be watched
-   * @param settleAt times, by `performance.now()`, at which what is left after a garbage collection is noted
+   * @param settleAt parts of the whole, 0 to 1, at which what is left after a garbage collection is noted
    */
   constructor(isOurs: (line: string) => boolean, settleAt: readonly number[]) {
     this.#isOurs = (line) => line.includes('memfd:x64-reloc') || isOurs(line)
@@ -48,8 +48,8 @@ export class Watch {
   }
 
   /** Where one is due, notes what is left after a garbage collection, when V8 has given back what it found. */
-  async settle(): Promise<void> {
-    if (performance.now() < (this.#settleAt[0] ?? Number.POSITIVE_INFINITY)) return
+  async settle(progress: number): Promise<void> {
+    if (progress < (this.#settleAt[0] ?? Number.POSITIVE_INFINITY)) return
     this.#settleAt.shift()
     for (let i = 0; i < 3; i++) {
       globalThis.gc?.()
