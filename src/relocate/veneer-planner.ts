@@ -314,8 +314,9 @@ export class VeneerPlanner {
       const name = `${opcode} ${target}`
       const places = known.get(name) ?? []
       known.set(name, places)
-      let place = places.find((at) => at >= low && at <= high)
-      if (place === undefined) {
+      // Branches come in the order of their offsets, and so do the places that they get.
+      let place = places.findLast((at) => at <= high)
+      if (place === undefined || place < low) {
         const island = islands.take(low, high, opcode)
         if (island === undefined) {
           const reason = `no spare bytes for a jump lie within reach of its ${8 * branchSize} bits`
