@@ -47,7 +47,7 @@ const RELAYOUT =
 
 export class VeneerPlanner {
   readonly area: VeneerArea = new VeneerArea()
-  readonly patches = new PieceBuilder()
+  readonly patches: PieceBuilder = new PieceBuilder()
   readonly #code: Uint8Array
   readonly #view: DataView
   readonly #plan: Fixed
