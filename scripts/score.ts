@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { analyze } from '../src/analyze/analyze.ts'
 import { useOpcodeScores } from '../src/analyze/opcode-stats.ts'
+import { type PointStatistics, usePointStatistics } from '../src/analyze/points.ts'
 import { RelocError } from '../src/core/errors.ts'
 import { relocate } from '../src/relocate/relocate.ts'
 import type { SiteInput } from '../src/table/from-sites.ts'
@@ -20,6 +21,7 @@ import { verify } from '../src/verify/verify.ts'
 import type { DecoderKind } from '../src/x86/instruction.ts'
 import { type Case, listCases, loadCase, type Pair, type Reloc } from './corpus.ts'
 import { type Counts, countCase, emptyCounts, likelihoods } from './opcode-counts.ts'
+import { countPoints, emptyPoints, type PointCounts, pointStatistics } from './point-counts.ts'
 
 export type Mode = 'table' | 'hinted' | 'bare'
 const MODES: readonly Mode[] = ['table', 'hinted', 'bare']
@@ -204,13 +206,13 @@ function main(): void {
   const cases = listCases(dir)
     .filter((name) => values.case === undefined || name.includes(values.case))
     .map((name) => loadCase(join(dir, name)))
-  const statistics =
+  const trainFor =
     values['leave-out'] === true ? trainWithout([dir, ...(values.train?.split(',') ?? [])]) : undefined
   for (const mode of modes) {
-    if (statistics !== undefined && mode === 'table') continue
+    if (trainFor !== undefined && mode === 'table') continue
     const started = performance.now()
     const scores = cases.map((one) => {
-      if (statistics !== undefined) useOpcodeScores(statistics(one.origin))
+      trainFor?.(one.origin)
       return scoreCase(one, mode, options)
     })
     if (values.json) console.log(JSON.stringify(scores))
@@ -219,23 +221,27 @@ function main(): void {
   }
 }
 
-/** The statistics of instruction forms over some corpora, without one origin. */
-function trainWithout(dirs: readonly string[]): (origin: string) => Int8Array {
-  const counts = new Map<string, Counts>()
+/** All statistics over some corpora, used as they are without one origin. */
+function trainWithout(dirs: readonly string[]): (origin: string) => void {
+  const forms = new Map<string, Counts>()
+  const points = new Map<string, PointCounts>()
   for (const dir of dirs)
     for (const name of listCases(dir)) {
       const one = loadCase(join(dir, name))
-      if (!counts.has(one.origin)) counts.set(one.origin, emptyCounts())
-      countCase(one, counts.get(one.origin)!)
+      if (!forms.has(one.origin)) forms.set(one.origin, emptyCounts())
+      if (!points.has(one.origin)) points.set(one.origin, emptyPoints())
+      countCase(one, forms.get(one.origin)!)
+      countPoints(one, points.get(one.origin)!)
     }
-  const trained = new Map<string, Int8Array>()
+  const trained = new Map<string, [Int8Array, PointStatistics]>()
   return (origin) => {
-    let scores = trained.get(origin)
-    if (scores === undefined) {
-      scores = likelihoods([...counts].filter(([other]) => other !== origin).map(([, count]) => count))
-      trained.set(origin, scores)
-    }
-    return scores
+    const others = <T>(all: Map<string, T>): T[] =>
+      [...all].filter(([other]) => other !== origin).map(([, counts]) => counts)
+    if (!trained.has(origin))
+      trained.set(origin, [likelihoods(others(forms)), pointStatistics(others(points))])
+    const [scores, places] = trained.get(origin)!
+    useOpcodeScores(scores)
+    usePointStatistics(places)
   }
 }
 

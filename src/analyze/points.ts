@@ -7,9 +7,23 @@ import { CARRIERS, type Candidates, Carrier } from './candidates.ts'
 import type { Places } from './places.ts'
 import type { Window } from './window.ts'
 
-/** Where addresses in instructions, and in words of data, point; counted over a corpus of many origins. In the order of `Place`. */
-const POINTS_INSTRUCTION = [0.26, 0.005, 0.05, 0.001, 0.58, 0.08, 0.02, 0.004]
-const POINTS_WORD = [0.45, 0.17, 0.065, 0.00003, 0.27, 0.04, 0.004, 0.0007]
+/** Shares of each `Place` among the distinct targets of addresses in operands, and in words of data. */
+export interface PointStatistics {
+  readonly operand: readonly number[]
+  readonly word: readonly number[]
+}
+
+/** Over the programs of a corpus of many origins, by scripts/point-counts.ts. */
+let statistics: PointStatistics = {
+  operand: [0.356, 0.0032, 0.071, 0.0039, 0.522, 0.0375, 0.006, 0.001],
+  word: [0.4127, 0.0519, 0.0719, 0.00027, 0.4094, 0.039, 0.0149, 0.00003],
+}
+
+/** For leave-one-out trials. */
+export function usePointStatistics(others: PointStatistics): void {
+  statistics = others
+}
+
 /** How many distinct values of the blob's own weigh as much as those. */
 const MASS = 30
 /** Shares of addresses among a class's values that are tried against there being none. */
@@ -35,11 +49,11 @@ export class Points {
     const sum = (list: readonly number[][]): number[] =>
       chance.map((_, place) => list.reduce((all, one) => all + one[place], 0))
     this.#places = [
-      learn(sum(counts.slice(0, Carrier.word)), POINTS_INSTRUCTION, chance),
-      learn(counts[Carrier.word], POINTS_WORD, chance),
+      learn(sum(counts.slice(0, Carrier.word)), statistics.operand, chance),
+      learn(counts[Carrier.word], statistics.word, chance),
     ]
     this.#classes = counts.map((own, carrier) =>
-      spread(own, isWord(carrier) ? POINTS_WORD : POINTS_INSTRUCTION, chance),
+      spread(own, isWord(carrier) ? statistics.word : statistics.operand, chance),
     )
   }
 
