@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { textOf } from '../support/elf-text.ts'
 import { benchAnalyze, benchLinear, benchSweep } from './decode.ts'
+import { benchFar } from './far.ts'
 import type { Result, Settings } from './measure.ts'
 import { benchApply, benchFunctions } from './moves.ts'
 import { benchProcesses } from './processes.ts'
@@ -30,6 +31,7 @@ const WORK: Readonly<Record<string, () => readonly Result[]>> = {
   sweep: () => [benchSweep(sized(6_000_000), settings)],
   analyze: () => [benchAnalyze(sized(6_000_000), settings)],
   functions: () => benchFunctions(sized(2 * MIB), settings),
+  far: () => benchFar(sized(MIB), settings),
   apply: () => [16 * MIB, MIB].flatMap((size) => benchApply(short ? size >> 4 : size, settings)),
   processes: () => benchProcesses(new Uint8Array(fixture.subarray(0, 4096)), sized(6_000_000), settings),
   linear: () => [benchLinear(text, settings)],

@@ -13,25 +13,37 @@ export const int32 = (value: number): number[] => [
   (value >> 24) & 0xff,
 ]
 
-/** The low 64 bits of `value`, the lowest byte first. */
-export const int64 = (value: bigint): number[] => [
-  ...int32(Number(BigInt.asIntN(32, value))),
-  ...int32(Number(BigInt.asIntN(32, value >> 32n))),
-]
+/** An opcode with each register in its low bits. */
+const onLow = (opcode: number): readonly (readonly number[])[] =>
+  Array.from({ length: 16 }, (_, register) =>
+    register < 8 ? [opcode | register] : [0x41, opcode | (register & 7)],
+  )
+const PUSH = onLow(0x50)
+const POP = onLow(0x58)
 
 /** `push r64`, `pop r64`; `pop rsp` loads rsp. */
-export const push = (register: number): number[] => onLow(0x50, register)
-export const pop = (register: number): number[] => onLow(0x58, register)
-/** An opcode with the register in its low bits. */
-const onLow = (opcode: number, register: number): number[] =>
-  register < 8 ? [opcode | register] : [0x41, opcode | (register & 7)]
+export const push = (register: number): readonly number[] => PUSH[register]
+export const pop = (register: number): readonly number[] => POP[register]
 
-/** `mov r64, imm64` */
-export const moveImmediate = (register: number, value: bigint): number[] => [
-  register < 8 ? 0x48 : 0x49,
-  0xb8 | (register & 7),
-  ...int64(value),
-]
+/** `mov r64, imm64`, in one array: there is one in most veneers. */
+export function moveImmediate(register: number, value: bigint): number[] {
+  const low = Number(BigInt.asIntN(32, value))
+  const high = Number(BigInt.asIntN(32, value >> 32n))
+  const rex = register < 8 ? 0x48 : 0x49
+  const opcode = 0xb8 | (register & 7)
+  return [
+    rex,
+    opcode,
+    low & 0xff,
+    (low >> 8) & 0xff,
+    (low >> 16) & 0xff,
+    (low >> 24) & 0xff,
+    high & 0xff,
+    (high >> 8) & 0xff,
+    (high >> 16) & 0xff,
+    (high >> 24) & 0xff,
+  ]
+}
 
 /** `lea rsp, [rsp + by]`; nothing where `by` is 0. */
 export const adjustStack = (by: number): number[] => (by === 0 ? [] : [0x48, 0x8d, ...onStack(RSP, by)])
