@@ -44,7 +44,9 @@ export function findFrames(code: Uint8Array, base: bigint): ExceptionTable[] {
     if (!entries.some((entry) => entry.range !== undefined)) continue
     end = entries[entries.length - 1].end
     const functions = entries
-      .map(({ range }) => (range === undefined ? -1 : Number(wrapAddress(range.start - base))))
+      .map(({ range, isSignal }) =>
+        range === undefined || isSignal ? -1 : Number(wrapAddress(range.start - base)),
+      )
       .filter((offset) => offset >= 0 && offset < code.length)
     found.push({ start, end, pointers: entries.flatMap((entry) => entry.pointers), functions })
     for (const { language } of entries) addLanguage(view, base, language, found)

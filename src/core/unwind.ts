@@ -16,9 +16,10 @@ export interface FrameRange {
   readonly end: bigint
 }
 
-/** What one entry says: an FDE's range, its language data (LSDA), and the pointers that are in it. */
+/** What one entry says: an FDE's range, whether it is a signal's frame (then the code may begin behind the range's start: glibc has it cover the byte before), its language data (LSDA), and the pointers that are in it. */
 export interface FrameEntry {
   readonly range: FrameRange | undefined
+  readonly isSignal: boolean
   readonly language: bigint | undefined
   readonly pointers: readonly EncodedPointer[]
   /** Offset of the next entry. */
@@ -32,9 +33,16 @@ interface Common {
   readonly code: number
   readonly language: number
   readonly augmented: boolean
+  readonly isSignal: boolean
   readonly personality: EncodedPointer | undefined
 }
-const UNKNOWN: Common = { code: OMITTED, language: OMITTED, augmented: false, personality: undefined }
+const UNKNOWN: Common = {
+  code: OMITTED,
+  language: OMITTED,
+  augmented: false,
+  isSignal: false,
+  personality: undefined,
+}
 
 function readCommon(cursor: EncodedCursor): Common {
   const version = cursor.byte()
@@ -49,7 +57,7 @@ function readCommon(cursor: EncodedCursor): Common {
   cursor.uleb()
   if (version === 1) cursor.byte()
   else cursor.uleb()
-  if (letters === '') return { code: 0, language: OMITTED, augmented: false, personality: undefined }
+  if (letters === '') return { ...UNKNOWN, code: 0 }
   cursor.uleb()
   let [code, language] = [0, OMITTED]
   let personality: EncodedPointer | undefined
@@ -61,21 +69,22 @@ function readCommon(cursor: EncodedCursor): Common {
       if (personality === undefined) return UNKNOWN
     } else if (letter !== 'S' && letter !== 'B') return UNKNOWN
   }
-  return { code, language, augmented: true, personality }
+  return { code, language, augmented: true, isSignal: letters.includes('S'), personality }
 }
 
 function readEntry(cursor: EncodedCursor, common: Common, end: number): FrameEntry {
   const start = cursor.pointer(common.code)
   const length = cursor.number(common.code & 7)
   if (start === undefined || length === undefined)
-    return { range: undefined, language: undefined, pointers: [], end }
+    return { range: undefined, isSignal: false, language: undefined, pointers: [], end }
   if (common.augmented) cursor.uleb()
   const language = common.augmented ? cursor.pointer(common.language) : undefined
+  const { isSignal } = common
   const range = length.value === 0n ? undefined : { start: start.target, end: start.target + length.value }
   // A missing one is 0, whatever it is relative to; entries for code that was dropped have length 0.
   if (language === undefined || language.target === (language.relative ? language.address : 0n))
-    return { range, language: undefined, pointers: [start], end }
-  return { range, language: language.target, pointers: [start, language], end }
+    return { range, isSignal, language: undefined, pointers: [start], end }
+  return { range, isSignal, language: language.target, pointers: [start, language], end }
 }
 
 /** An entry at `at`: where its CIE pointer is, and where the next begins; undefined at the end and where it is damaged. */
@@ -115,7 +124,13 @@ export function* frameEntries(
     if (owner !== last) common = commonAt((last = owner))
     if (back !== 0) yield readEntry(new EncodedCursor(view, id + 4, next, bias), common, next)
     else if (common.personality !== undefined)
-      yield { range: undefined, language: undefined, pointers: [common.personality], end: next }
+      yield {
+        range: undefined,
+        isSignal: false,
+        language: undefined,
+        pointers: [common.personality],
+        end: next,
+      }
     at = next
   }
 }

@@ -45,7 +45,8 @@ export function* unwindEntries(elf: ElfFile): Generator<FrameEntry> {
 export function* entryAddresses(elf: ElfFile): Generator<bigint> {
   if (elf.header.entry !== 0n) yield elf.header.entry
   yield* functionSymbols(elf)
-  for (const { range } of unwindEntries(elf)) if (range !== undefined) yield range.start
+  for (const { range, isSignal } of unwindEntries(elf))
+    if (range !== undefined && !isSignal) yield range.start
   yield* startAndStop(elf)
   for (const { start, end } of loaderRecords(elf))
     for (const { type, addend } of readRecords(elf.view, start, end))

@@ -1,6 +1,7 @@
 /** Exception tables in raw bytes: the pointers in them are sites, each as wide and as relative as its table says. */
 import { describe, expect, it } from 'vitest'
 import { analyze } from '../../src/analyze/analyze.ts'
+import { findFrames } from '../../src/analyze/frames.ts'
 
 const BASE = 0x40_0000n
 const SIZE = 0x1000
@@ -53,6 +54,24 @@ describe('exception tables', () => {
       [CIE + 19, 'abs32', BASE + 0x10n],
       [FDE + 17, 'abs32', BASE + BigInt(LSDA)],
     ])
+  })
+
+  it("a signal's frame says nothing about where code starts: its range has the byte before", () => {
+    const functionsOf = (letters: string): readonly number[] => {
+      const bytes = new Uint8Array(0x100)
+      const view = new DataView(bytes.buffer)
+      const cie = [1, ...Buffer.from(letters), 0, 1, 0x78, 16, 1, 0x1b]
+      view.setUint32(0x80, 20, true)
+      bytes.set(cie, 0x88)
+      const fde = 0x80 + 24
+      view.setUint32(fde, 16, true)
+      view.setUint32(fde + 4, fde + 4 - 0x80, true)
+      view.setInt32(fde + 8, 0x0f - (fde + 8), true)
+      view.setUint32(fde + 12, 0x11, true)
+      return findFrames(bytes, BASE).flatMap(({ functions }) => functions)
+    }
+    expect(functionsOf('zR')).toEqual([0x0f])
+    expect(functionsOf('zRS')).toEqual([])
   })
 
   it('a damaged entry says nothing', () => {
