@@ -122,9 +122,8 @@ export function isHint({ encoding, map, opcode, modrm, prefixes }: Instruction):
 }
 
 /** A vector of indices, as gathers and scatters have it. */
-const isGather = ({ encoding, map, opcode, memory }: Instruction): boolean =>
+const isGather = ({ encoding, map, opcode }: Instruction): boolean =>
   map === 2 &&
-  memory === Memory.index &&
   ((encoding === Encoding.vex && opcode >= 0x90 && opcode <= 0x93) ||
     (encoding === Encoding.evex &&
       ((opcode >= 0x90 && opcode <= 0x93) || (opcode >= 0xa0 && opcode <= 0xa3))))

@@ -37,10 +37,9 @@ export class Window {
   neighbourhood(): AddressRange {
     const { covered, own } = this.#blob
     const span = covered[own].end - covered[own].start
-    const beside = [covered[own].start - span, covered[own].end + span]
-    const low = [...covered.map((range) => range.start), beside[0] < 0n ? 0n : beside[0]].reduce((a, b) =>
-      a < b ? a : b,
-    )
+    const { start } = covered[own]
+    const beside = [start - span > start / 2n ? start - span : start / 2n, covered[own].end + span]
+    const low = [...covered.map((range) => range.start), beside[0]].reduce((a, b) => (a < b ? a : b))
     const high = [
       ...covered.map((range) => range.end),
       beside[1] > ADDRESS_LIMIT ? ADDRESS_LIMIT : beside[1],

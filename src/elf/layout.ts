@@ -71,6 +71,8 @@ export const SLOT_SIZE = 8
 /** Bytes between sections, beyond what the file has itself. */
 const MOST_PADDING = 1 << 24
 const MOST_ALIGN = 1n << 32n
+/** A stub reaches its slot. */
+const MOST_BYTES = 2 ** 31 - 2 ** 12
 
 const RELRO_TYPES: ReadonlySet<number> = new Set([SHT_INIT_ARRAY, SHT_FINI_ARRAY, SHT_PREINIT_ARRAY])
 /** Linkers protect these once their addresses are in; only names and types tell. */
@@ -201,6 +203,10 @@ function placePart(sections: readonly Section[], base: bigint, start: number, ob
   })
   if (padding > MOST_PADDING + object.bytes.length)
     throw badElf(`has sections that together need ${padding} bytes of padding, because of their alignment.`)
+  if (length > MOST_BYTES)
+    throw badElf(
+      `has sections of ${length} bytes together: from end to end of more than 2 GiB nothing reaches.`,
+    )
   const coarse = sections.find(({ align }) => align === most)
   if (base % most !== 0n)
     throw new RelocError(

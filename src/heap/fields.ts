@@ -56,6 +56,9 @@ export interface Fields {
   readonly splits: readonly SplitField[]
 }
 
+/** Bytes that one store writes. */
+const WORD = 8
+
 export const NO_FIELDS: Fields = { offsets: new Uint32Array(0), groups: [], splits: [] }
 
 /** Where an object is with its fields, and how far it goes, in bytes: numbers, since all places lie in one reservation. */
@@ -180,6 +183,21 @@ export function addWord(view: DataView, offset: number, low: number, high: numbe
   view.setInt32(offset, sum, true)
   const carry = sum >= 0x1_0000_0000 ? 1 : 0
   view.setInt32(offset + 4, view.getInt32(offset + 4, true) + high + carry, true)
+}
+
+/** Whether every field that changes lies in one aligned word: another thread that executes it, at `position`, then sees the old or the new value. */
+export function fieldsAreWords(
+  { offsets, groups, splits }: Fields,
+  position: number,
+  placed: Placed,
+): boolean {
+  for (const group of groups) {
+    if (changeOf(group, placed) === 0) continue
+    const { width } = KIND_ROWS[group.kind]
+    for (let i = group.from; i < group.to; i++)
+      if (((position + offsets[i]) % WORD) + width > WORD) return false
+  }
+  return splits.every((field) => changeOf(field, placed) === 0)
 }
 
 /** The first field that cannot hold its new value, as a problem; `address` is the object's. */

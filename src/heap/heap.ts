@@ -15,6 +15,7 @@ import { subtract } from './build.ts'
 import { Calls } from './calls.ts'
 import { describeHeap } from './describe.ts'
 import { Drain } from './drain.ts'
+import { freeze } from './freeze.ts'
 import type { Callee, HeapMemory } from './memory.ts'
 import { type CompactOptions, type CompactReport, Mover } from './movement.ts'
 import type { Block, CodeHandle, CodeObject } from './object.ts'
@@ -233,6 +234,14 @@ export class CodeHeap {
     const object = this.#state.object(handle)
     if (object.pins === 0) throw new RelocError('bad-argument', `${handle.name} is not pinned.`)
     object.pins--
+  }
+
+  /**
+   * Keeps an object where it is for good, and gives up the records that only its own moves would need. It still follows what it refers to, its roots
+   * still change, it can be freed. Throws `refused` while an old copy of it may run.
+   */
+  freeze(handle: CodeHandle): void {
+    freeze(this.#state, this.#state.object(handle))
   }
 
   /**

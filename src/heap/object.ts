@@ -38,6 +38,8 @@ export class CodeObject {
   callers: ReadonlySet<Block> = NOBODY
   /** Explicit pins. */
   pins = 0
+  /** It never moves again; its fields are those that follow others. */
+  frozen = false
   /** The object was freed; its blocks are still draining. */
   freed = false
   /** Position of `block`; during a transaction where it will be, and how far it goes to get there. */
@@ -94,7 +96,7 @@ export class Block implements Extent {
   /** Nothing enters it any more; it stays until what runs in it has left. */
   retired = false
   readonly object: CodeObject
-  readonly fields: Fields
+  fields: Fields
   /** What its LINK owners are. */
   readonly links: readonly CodeObject[]
   /** The transaction that changes it, or was the last to. */

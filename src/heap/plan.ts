@@ -33,13 +33,14 @@ export interface Placement {
 }
 
 /** Why a block stays where it is. */
-export type Reason = 'pinned' | 'referenced' | 'running' | 'stub' | 'retired' | 'out of reach'
+export type Reason = 'frozen' | 'pinned' | 'referenced' | 'running' | 'stub' | 'retired' | 'out of reach'
 
 /** Why a block may not move now, whatever the destination; undefined: it may. */
 export function reasonToStay(state: HeapState, block: Block): Reason | undefined {
   const { object } = block
   if (block.retired) return 'retired'
   if (object.fixed) return 'stub'
+  if (object.frozen) return 'frozen'
   if (object.pins > 0) return 'pinned'
   // Mostly these sets are empty, and to look for an object costs even so.
   if (state.met.size > 0 && state.met.has(block)) return 'referenced'

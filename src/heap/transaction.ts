@@ -18,7 +18,7 @@
 import { hex } from '../core/address.ts'
 import { formatProblem, RelocError } from '../core/errors.ts'
 import { canonicalForm } from './canonical.ts'
-import { applyFields, failingField, fieldsFit, type Placed } from './fields.ts'
+import { applyFields, failingField, fieldsAreWords, fieldsFit, type Placed } from './fields.ts'
 import { Block } from './object.ts'
 import type { CompactMode, Placement } from './plan.ts'
 import { CodeMove } from './side-tables.ts'
@@ -84,11 +84,14 @@ class Transaction {
   readonly #placement: Placement
   readonly #options: TransactionOptions
   readonly #changes: Change[] = []
+  /** What changes where it is may be running meanwhile: in another thread. */
+  readonly #patches: boolean
 
   constructor(state: HeapState, placement: Placement, options: TransactionOptions) {
     this.#state = state
     this.#placement = placement
     this.#options = options
+    this.#patches = state.holds > 0
     const { moves } = placement
     const drains = options.mode === 'drain'
     for (const { block, to } of moves) {
@@ -120,9 +123,13 @@ class Transaction {
     const stay: Block[] = []
     let why = ''
     for (const change of this.#changes) {
-      const { block, shift, links } = change
-      if (fieldsFit(block.fields, this.#state.memory.bytes, block.position, change)) continue
-      why ||= this.#whyNot(change)
+      const { block, from, shift, links } = change
+      const fits = fieldsFit(block.fields, this.#state.memory.bytes, from, change)
+      const torn = this.#patches && shift === 0 && !fieldsAreWords(block.fields, from, change)
+      if (fits && !torn) continue
+      why ||= fits
+        ? `${block.handle.name} refers to it by a field that is not written at once, and may be running.`
+        : this.#whyNot(change)
       // Whatever of its ends moves: itself first, and where it does not move, what it refers to.
       if (shift !== 0) stay.push(block)
       else for (const link of links) if (link.shift !== 0) stay.push(link.block)
@@ -201,9 +208,11 @@ class Transaction {
     return memory.write(from, to, (writer) => {
       const moved = this.#replace()
       this.#images((batch) =>
-        this.#runs(batch, ({ place }, size, at) =>
-          writer.write(place, scratch.bytes.subarray(at, at + size)),
-        ),
+        this.#runs(batch, ({ place, shift }, size, at) => {
+          const image = scratch.bytes.subarray(at, at + size)
+          if (this.#patches && shift === 0) writer.patch(place, image)
+          else writer.write(place, image)
+        }),
       )
       this.#runs(this.#changes, ({ from }, size) => {
         for (const [start, end] of memory.registry.holes(from, from + size)) writer.poison(start, end - start)

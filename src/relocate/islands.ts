@@ -42,6 +42,8 @@ export class Islands {
   /** Low bits of the blob's address. */
   readonly #base: number
   #gaps: Gap[] = []
+  /** Of the gaps, once they are all known: ascending, as they do not overlap. */
+  #limits = new Uint32Array(0)
   /** The one that the instruction before belongs to, and one-byte nops at its end. */
   #gap: Gap | undefined
   #singles = 0
@@ -88,13 +90,18 @@ export class Islands {
       gap.isUsable = first !== gap.start && (!gap.isNops || isAligning)
       if (gap.isReached) gap.free += SKIP
     }
-    this.#gaps = this.#gaps.filter((gap) => gap.isUsable && gap.free + JUMP <= gap.limit)
+    this.#gaps = this.#gaps
+      .filter((gap) => gap.isUsable && gap.free + JUMP <= gap.limit)
+      .sort((a, b) => a.start - b.start)
+    this.#limits = Uint32Array.from(this.#gaps, ({ limit }) => limit)
   }
 
   /** Room for a jump by `opcode` that begins in [low, high]: its bytes without displacement, as a patch; undefined where there is none. */
   take(low: number, high: number, opcode: readonly number[]): Piece | undefined {
     const length = opcode.length + 4
-    for (const gap of this.#gaps) {
+    for (let i = lowerBound(this.#limits, low + length); i < this.#gaps.length; i++) {
+      const gap = this.#gaps[i]
+      if (gap.start > high) return undefined
       const offset = Math.max(gap.free, low)
       if (offset > high || offset + length > gap.limit) continue
       if (gap.isReached && gap.free === gap.start + SKIP)

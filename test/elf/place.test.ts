@@ -6,6 +6,9 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { RelocError } from '../../src/core/errors.ts'
 import { readElf } from '../../src/elf/file.ts'
 import { type PlacedObject, type PlacedPart, type PlaceOptions, placeObject } from '../../src/elf/place.ts'
+import { CodeHeap } from '../../src/heap/heap.ts'
+import type { Block } from '../../src/heap/object.ts'
+import { simulatedMemory } from '../../src/heap/simulated.ts'
 import { relocate } from '../../src/relocate/relocate.ts'
 import { compareLinked, linkAt, noLinker } from '../support/linker.ts'
 import { NativeHarness, nativeReason } from '../support/native/harness.ts'
@@ -116,6 +119,32 @@ describe('an object that is placed', () => {
     )
     expect(toOutside.map(({ kind }) => kind)).toEqual(['abs64', 'abs64', 'abs64'])
   })
+})
+
+it('a placed object in a heap is, wherever it moves, what it would be if it were placed there', () => {
+  const { code } = place({ stubs: 'all' })
+  const memory = simulatedMemory<Block>({ base: 0x4000_0000, size: 0x10_0000 })
+  const heap = new CodeHeap(memory)
+  const filler = heap.add({ bytes: new Uint8Array(3000).fill(0xc3), base: 0x1000 })
+  const handle = heap.add({
+    bytes: code.bytes,
+    base: code.base,
+    table: code.table(heap.moved(code.base, code.span)),
+    entries: code.entries,
+    align: code.align,
+  })
+  const isPlaced = (): void => {
+    const base = heap.entry(handle) - BigInt(code.entries[0])
+    const at = Number(base - memory.base)
+    expect(memory.bytes.slice(at, at + code.bytes.length)).toEqual(place({ base, stubs: 'all' }).code.bytes)
+  }
+  isPlaced()
+  for (const to of [0x8000, 0x20, 0x5_0000]) {
+    if (to === 0x20) heap.free(filler)
+    heap.move(handle, { to: memory.base + BigInt(to) })
+    isPlaced()
+  }
+  expect(heap.verify()).toEqual([])
 })
 
 describe.skipIf(nativeReason !== '')(`a placed object runs ${nativeReason}`, () => {

@@ -65,7 +65,7 @@ const linked: Family = {
       const now = memory.bytes.subarray(position, position + to.bytes.length)
       must(Buffer.compare(now, to.bytes) === 0, `${fixture.name} is not what the linker made`)
       must(heap.verify().length === 0, 'not verified')
-      run.count('programs')
+      run.count('linked')
     }
   },
 }

@@ -15,6 +15,9 @@ export function sabotaged(memory: HeapMemory<Block>, sabotage: Sabotage | undefi
     return memory.write(from, to, (writer) =>
       work({
         poison: (position, size) => writer.poison(position, size),
+        patch: (position, bytes) => {
+          if (sabotage !== 'inbound') writer.patch(position, bytes)
+        },
         write: (position, bytes) => {
           // A block that stays and is written all the same: its roots changed (code alone), or its referents moved (whole granules, of its
           // neighbours too).
