@@ -51,7 +51,8 @@ export function pointStatistics(origins: Iterable<PointCounts>): PointStatistics
   for (const counts of origins)
     for (const role of ['operand', 'word'] as const) {
       const total = counts[role].reduce((a, b) => a + b, 0)
-      if (total > 0) counts[role].forEach((count, place) => (sums[role][place] += count / Math.sqrt(total)))
+      for (const [place, count] of counts[role].entries())
+        if (total > 0) sums[role][place] += count / Math.sqrt(total)
     }
   const shares = (counts: Float64Array, least: number): number[] => {
     const total = counts.reduce((a, b) => a + b, 0)
