@@ -5,7 +5,7 @@
  * referred to is marked in a map of the blob's bytes: nothing may enter a replaced instruction but at its start.
  */
 import { hex, signedDelta, wrapAddress } from '../core/address.ts'
-import { copyBytes, hexBytes, readField, readSigned, viewOf, writeField } from '../core/bytes.ts'
+import { copyBytes, hexBytes, readField, viewOf, writeField } from '../core/bytes.ts'
 import type { Problem } from '../core/errors.ts'
 import { lowerBound } from '../core/search.ts'
 import type { SiteGroup, SplitSite } from '../table/groups.ts'
@@ -20,6 +20,7 @@ import { Liveness } from '../x86/emit-live.ts'
 import { Encoding, Instruction, Memory } from '../x86/instruction.ts'
 import { type SweptRun, SweptRuns } from '../x86/swept-runs.ts'
 import { walkRuns } from '../x86/walk.ts'
+import { Entries } from './entries.ts'
 import { Islands } from './islands.ts'
 import type { OutOfReach } from './out-of-reach.ts'
 
@@ -42,6 +43,9 @@ interface ShortBranch {
   readonly field: number
 }
 
+/** Entered instructions that are named. */
+const NAMED = 20
+
 const RELAYOUT =
   'Move its target along (`also`), or let the code be laid out anew with 32-bit branches, which a move does not do (the editor to come will).'
 
@@ -49,7 +53,6 @@ export class VeneerPlanner {
   readonly area: VeneerArea = new VeneerArea()
   readonly patches: PieceBuilder = new PieceBuilder()
   readonly #code: Uint8Array
-  readonly #view: DataView
   readonly #plan: Fixed
   readonly #at: bigint
   readonly #fields: OutOfReach
@@ -62,8 +65,7 @@ export class VeneerPlanner {
   readonly #problems: Problem[]
   /** Offset of the blob's new place from the area. */
   readonly #place: number
-  /** 1 where something points, or another reading of the bytes starts an instruction. */
-  readonly #entered: Uint8Array
+  readonly #entries: Entries
   /** Groups with sites within reach that change. */
   readonly #changing: readonly { readonly group: SiteGroup; readonly change: bigint }[]
   readonly #short: ShortBranch[] = []
@@ -80,7 +82,6 @@ export class VeneerPlanner {
     problems: Problem[],
   ) {
     this.#code = code
-    this.#view = viewOf(code)
     this.#swept = new SweptRuns(code, plan.table.parts.runs)
     this.#plan = plan
     this.#at = at
@@ -90,7 +91,7 @@ export class VeneerPlanner {
     this.#live = new Liveness(code)
     this.#problems = problems
     this.#place = Number(signedDelta(at, plan.to))
-    this.#entered = new Uint8Array(code.length)
+    this.#entries = new Entries(code, plan.table, this.#swept)
     this.#changing = plan.groups.filter(
       ({ group, change }) => change !== 0n && fields.countOf(group) < group.offsets.length,
     )
@@ -100,40 +101,16 @@ export class VeneerPlanner {
   /** Fills `area` and `patches`; what cannot be served goes into the problems. */
   plan(): void {
     const { runs } = this.#plan.table.parts
-    let readTo = 0
     for (let i = 0; i < runs.length; i += 2) {
       const found = this.#swept.run(runs[i], runs[i + 1])
-      this.#noteReferences(found)
-      readTo = this.#noteStarts(found, readTo)
+      this.#entries.note(found)
       this.#serveFields(found)
     }
-    this.#notePointers()
     if (this.#short.length > 0) this.#serveShort()
     const fields = this.#fields
     for (let i = 0; i < fields.length; i++)
       if (this.#held[i] === 0) this.#problems.push(this.#plan.problemOf(fields.groupOf(i), fields.indexOf(i)))
     this.#checkEntries()
-  }
-
-  /** Marks what the run's instructions refer to within the blob: a relative field ends its instruction, or has 4 bytes. */
-  #noteReferences({ starts, sites, end }: SweptRun): void {
-    const entered = this.#entered
-    const view = this.#view
-    for (let i = 0, n = 0; i < sites.length; i++) {
-      const site = sites[i]
-      while (n < starts.length && starts[n] <= site) n++
-      const start = starts[n - 1]
-      const next = n < starts.length ? starts[n] : end
-      const target = next + readSigned(view, site, next - site < 4 ? next - site : 4)
-      // An instruction that reads its own bytes reads those that it has now.
-      if (target >= 0 && target < entered.length && (target <= start || target >= next)) entered[target] = 1
-    }
-  }
-
-  /** Marks the starts of a second reading, of bytes that the runs before have read up to `readTo`. Returns how far it is read now. */
-  #noteStarts({ starts, end }: SweptRun, readTo: number): number {
-    for (let i = 0; i < starts.length && starts[i] < readTo; i++) this.#entered[starts[i]] = 1
-    return Math.max(readTo, end)
   }
 
   /** Decodes the instructions that hold fields. */
@@ -164,26 +141,6 @@ export class VeneerPlanner {
     const { patches } = this
     patches.copy(this.#code, offset, end)
     this.area.referToVeneer(patches.bytes, patches.size - 4, this.#place + end, stub)
-  }
-
-  /** Absolute fields that point into the blob: a table of a switch, a stored label. */
-  #notePointers(): void {
-    this.#eachPointer((to) => {
-      this.#entered[to] = 1
-    })
-  }
-
-  /** Calls `visit` with what each absolute field points at in the blob, and its own offset. */
-  #eachPointer(visit: (to: number, offset: number) => void): void {
-    const { table } = this.#plan
-    const { own } = table.parts.blob
-    for (const { kind, target, targets, offsets } of table.parts.groups) {
-      if (target !== own || KIND_ROWS[kind].anchor === 'next') continue
-      targets.forEach((address, i) => {
-        const to = Number(signedDelta(table.base, table.now(address, own)))
-        if (to >= 0 && to < this.#code.length) visit(to, offsets[i])
-      })
-    }
   }
 
   /** Fields [first, end) lie in `instruction`. */
@@ -343,11 +300,7 @@ export class VeneerPlanner {
       (instruction) => islands.note(instruction),
       () => islands.begin(),
     )
-    const targets: number[] = []
-    this.#entered.forEach((mark, at) => {
-      if (mark === 1) targets.push(at)
-    })
-    islands.finish(targets)
+    islands.finish(this.#entries.list())
     return islands
   }
 
@@ -366,34 +319,15 @@ export class VeneerPlanner {
   /** Nothing may enter a replaced instruction but at its start. */
   #checkEntries(): void {
     const { patches } = this
-    for (let i = 0; i < patches.length; i++) {
+    let found = 0
+    for (let i = 0; i < patches.length && found < NAMED; i++) {
       const start = patches.start(i)
-      const end = patches.end(i)
-      let at = start + 1
-      while (at < end && this.#entered[at] === 0) at++
-      if (at === end) continue
-      const from = this.#findReference(at)
+      const at = this.#entries.firstIn(start + 1, patches.end(i))
+      if (at < 0) continue
+      found++
+      const from = this.#entries.referenceTo(at)
       this.#problems.push(insideProblem(this.#plan.table, this.#code, start, at, from))
     }
-  }
-
-  /** Where it stands that `at` is entered: found again, as it hardly ever is. */
-  #findReference(at: number): number {
-    const { runs } = this.#plan.table.parts
-    let from = at
-    for (let i = 0; i < runs.length; i += 2) {
-      const { starts, sites, end } = this.#swept.run(runs[i], runs[i + 1])
-      for (const site of sites) {
-        const n = lowerBound(starts, site + 1)
-        const next = n < starts.length ? starts[n] : end
-        const target = next + readSigned(this.#view, site, next - site < 4 ? next - site : 4)
-        if (target === at) from = starts[n - 1]
-      }
-    }
-    this.#eachPointer((to, offset) => {
-      if (to === at) from = offset
-    })
-    return from
   }
 
   #refuse(field: number, offset: number, length: number, reason: string, remedy: string): void {

@@ -174,44 +174,47 @@ describe.skipIf(!nativeAvailable)(`short branches, run ${nativeReason}`, () => {
   it.each([
     ['over int3', (branch: string) => withGap(branch)],
     ['over nops', (branch: string) => aligning(branch)],
-  ])('leave where they left, with the same registers and flags, %s', async (_, make) => {
-    const next = randomNumbers(1)
-    const runs = branches.flatMap((branch) =>
-      Array.from({ length: 12 }, (_, i) => {
+  ])(
+    'leave where they left, with the same registers and flags, %s',
+    async (_, make) => {
+      const next = randomNumbers(1)
+      const outside = { address: HOME + BigInt(OUTSIDE), bytes: bytes(exit(1)) }
+      const runs = branches.flatMap((branch) => {
         const blob = blobOf(make(branch), [bytes(branch).length + 1])
-        const state = harness.newState()
-        state.randomize(next)
-        if (i < 9) state.set('rcx', [0n, 1n, 2n, 1n << 32n, (1n << 32n) + 1n, 5n][i % 6])
-        return { branch, blob, state }
-      }),
-    )
-    const outside = { address: HOME + BigInt(OUTSIDE), bytes: bytes(exit(1)) }
-    const cases = runs.flatMap(({ blob, state }) => {
-      const moved = far(blob)
-      const [home, there] = [state.clone(), state.clone()]
-      home.rip = HOME
-      there.rip = FAR
-      return [
-        { state: home, writes: [{ address: HOME, bytes: blob.code }, outside] },
-        {
-          state: there,
-          writes: [
-            { address: FAR, bytes: moved.bytes },
-            { address: moved.veneers!.at, bytes: moved.veneers!.bytes },
-            outside,
-          ],
-        },
-      ]
-    })
-    const results = await harness.run(cases, { timeout: 5000 })
-    const exits = new Map<string, Set<number>>()
-    for (const [i, { branch }] of runs.entries()) {
-      const [a, b] = [results[2 * i], results[2 * i + 1]]
-      expect([branch, a.end, b.end, b.exit]).toEqual([branch, 'exit', 'exit', a.exit])
-      expect(diffStates(a.state, b.state)).toEqual([])
-      exits.set(branch, (exits.get(branch) ?? new Set()).add(a.exit))
-    }
-    // All but jmp went both ways.
-    expect([...exits].filter(([, both]) => both.size < 2).map(([branch]) => branch)).toEqual(['eb'])
-  })
+        const moved = far(blob)
+        const home = [{ address: HOME, bytes: blob.code }, outside]
+        const away = [
+          { address: FAR, bytes: moved.bytes },
+          { address: moved.veneers!.at, bytes: moved.veneers!.bytes },
+          outside,
+        ]
+        return Array.from({ length: 12 }, (_, i) => {
+          const state = harness.newState()
+          state.randomize(next)
+          if (i < 9) state.set('rcx', [0n, 1n, 2n, 1n << 32n, (1n << 32n) + 1n, 5n][i % 6])
+          return { branch, state, home, away }
+        })
+      })
+      const cases = runs.flatMap(({ state, home, away }) => {
+        const [here, there] = [state.clone(), state.clone()]
+        here.rip = HOME
+        there.rip = FAR
+        return [
+          { state: here, writes: home },
+          { state: there, writes: away },
+        ]
+      })
+      const results = await harness.run(cases, { timeout: 5000 })
+      const exits = new Map<string, Set<number>>()
+      for (const [i, { branch }] of runs.entries()) {
+        const [a, b] = [results[2 * i], results[2 * i + 1]]
+        expect([branch, a.end, b.end, b.exit]).toEqual([branch, 'exit', 'exit', a.exit])
+        expect(diffStates(a.state, b.state)).toEqual([])
+        exits.set(branch, (exits.get(branch) ?? new Set()).add(a.exit))
+      }
+      // All but jmp went both ways.
+      expect([...exits].filter(([, both]) => both.size < 2).map(([branch]) => branch)).toEqual(['eb'])
+    },
+    30_000,
+  )
 })
