@@ -72,6 +72,15 @@ describe.skipIf(!nativeAvailable)(`programs, run ${nativeReason}`, () => {
           [1, 2],
         ] as const,
     ),
+    ...['e3', '67 e3', 'e2', '67 e2', 'e1', '67 e1', 'e0', '67 e0', '74', 'eb'].map(
+      (opcode) =>
+        [
+          `${opcode === '67 e3' ? 1 : 2} ${opcode} to the outside, out of any 8 bits' reach: through spare bytes`,
+          [`${opcode} {end:8}`, 'e9 {out1}', 'cc cc cc cc cc cc cc cc'],
+          { states: counts },
+          opcode === 'eb' ? [0] : [0, 1],
+        ] as const,
+    ),
     [
       '3 e2 fe: loops on itself until rcx is 0',
       ['e2 fe', 'e9 {out1}'],
