@@ -35,8 +35,8 @@ export interface PlaceOptions {
   /** Addresses of the symbols that the object does not define, by name. A weak one may stay undefined; it is 0. */
   readonly symbols?: SymbolAddresses | undefined
   /**
-   * Which calls of such symbols, and of those that are absolute or undefined, go through a stub, `jmp *slot(%rip)`: those that would not reach from everywhere in the part (`far`, default), or
-   * `all`, so that the part can be moved away from what it calls.
+   * Which calls of what stays where it is go through a stub, `jmp *slot(%rip)`: those that would not reach from everywhere in the part (`far`,
+   * default), or `all`, so that the part can be moved away from what it calls.
    */
   readonly stubs?: 'far' | 'all' | undefined
 }
