@@ -77,9 +77,10 @@ function makeTail(used: number, state: CpuState, next: () => number): Uint8Array
 }
 
 /** What veneers may use, and where they are. */
-function makeRules({ branch, instruction }: Template, to: bigint, next: () => number): VeneerOptions {
-  // Without a red zone far transfers are refused.
-  const redZone = next() % 4 !== 0 || isFarTransfer(instruction)
+function makeRules({ branch, instruction, used }: Template, to: bigint, next: () => number): VeneerOptions {
+  // Without a red zone far transfers are refused, and branches by an address that r11 is a part of.
+  const needsStack = isFarTransfer(instruction) || (branch !== undefined && ((used >> 11) & 1) !== 0)
+  const redZone = next() % 4 !== 0 || needsStack
   const scratch = branch !== undefined && (!redZone || next() % 4 === 0) ? 'r11' : undefined
   return { redZone, scratch, at: veneerPlace(to, next()) }
 }

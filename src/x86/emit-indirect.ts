@@ -53,11 +53,13 @@ function throughPointer(
       'without a red zone an indirect branch needs a register to go through',
       "Say which is free at calls and jumps (`scratch: 'r11'`), if one is.",
     )
+  const isFree = rules.scratch === 'r11' && (addressRegisters(instruction) & bit(11)) === 0
+  if (rules.redZone === 0 && !isFree) return refuse('its address is made of the only register that is free')
   const kept = [...bytes.subarray(0, prefixLength(bytes))].filter((byte) => byte === 0x3e || byte === 0xf2)
   const start = area.length
   // A call has pushed the return address before its veneer forms the address.
   const depth = form === CALL ? 8 : 0
-  if (rules.scratch === 'r11') {
+  if (isFree) {
     area.emit(farAddress(instruction, 11, operand, depth), loadOperand(instruction, 11, 11))
     area.emit([...kept, 0x41, 0xff, 0xe3])
   } else {

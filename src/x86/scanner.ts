@@ -337,7 +337,7 @@ function areUnique(
 ): boolean {
   const reg = ((modrm >> 3) & 7) | ((prefixes & REX_R) >> 7) | ((registers & 8) << 1)
   let other = -1
-  if (sib >= 0) other = ((sib >> 3) & 7) | ((prefixes & REX_X) >> 6) | (registers & 16)
+  if (sib >= 0) other = ((sib >> 3) & 7) | ((prefixes & REX_X) >> 6) | (v & 16)
   else if (modrm >= 0xc0) other = (modrm & 7) | ((prefixes & REX_B) >> 5) | ((registers & 2) << 3)
   const usesVvvv = (valid & 0xfffe) !== 0
   if (reg === other || (usesVvvv && reg === v)) return false

@@ -136,9 +136,22 @@ describe('out of reach', () => {
     ['66h before call [m]', '66 ff 15 00 00 20 00', pc(3)],
     ['vgatherdps with 67h', '67 c4 e2 6d 90 04 8d 10 00 50 00', low(7, 'abs32')],
     ['call [index] with 67h', '67 ff 14 c5 10 00 50 00', low(4, 'abs32')],
+    [
+      'jmp [r11+x] without another register',
+      '41 ff a3 10 00 50 00',
+      low(3, 'abs32s'),
+      { redZone: false, scratch: 'r11' },
+    ],
     ['jmp far without a red zone', '48 ff 2d 00 00 20 00', pc(3), { redZone: false, scratch: 'r11' }],
   ])('%s is refused', (_, text, site, veneers = true) => {
-    expect(refusal(() => far(text, site, { veneers }))).toMatch(/makers|cuts|red zone/)
+    expect(refusal(() => far(text, site, { veneers }))).toMatch(/makers|cuts|red zone|only register/)
+  })
+
+  it('r11 is not free for the address that it is a part of', () => {
+    const lines = listing(far('43 ff a4 5d 10 00 50 00', low(4, 'abs32s'), { veneers: { scratch: 'r11' } }))
+    expect(lines[1]).toBe('mov [rsp-0x10], rax')
+    expect(lines).toContain('lea rax, [r13+rax]')
+    expect(lines).toContain('mov rax, [rax+r11*2]')
   })
 
   it('a part of an address that is spread is not taken from its instruction', () => {

@@ -26,6 +26,20 @@ describe('the table decoder', () => {
     expect(report.valid).toBeGreaterThan(50_000)
   })
 
+  it.each([
+    // vpgatherdd zmm19 by zmm19, by zmm3; zmm3 by zmm3, by zmm19.
+    ['62e27d42901cdd4cce1088', 0],
+    ['62e27d4a901cdd4cce1088', 11],
+    ['62f27d4a901cdd4cce1088', 0],
+    ['62f27d42901cdd4cce1088', 11],
+  ])('a gather into its own index is none, among all 32 registers: %s', (text, length) => {
+    const code = Uint8Array.from(text.match(/../g)!, (byte) => parseInt(byte, 16))
+    const iced = createIcedDecoder(code)
+    expect(iced.decode(0, new Instruction())).toBe(length)
+    iced.dispose()
+    expect(createTableDecoder(code).decode(0, new Instruction())).toBe(length)
+  })
+
   it('never uses a byte past the end, and says so of every cut', () => {
     const whole = Uint8Array.from(
       '4881bc24112233445566778890c4e2798c0d00000000488b0500000000f3480f1efac8010203'.match(/../g)!,
