@@ -84,8 +84,12 @@ export function scratchRegisters(
   isExtensible = false,
 ): Scratch | undefined {
   const isDead = (register: number): boolean => ((dead >> register) & 1) !== 0
-  const free = SCRATCH_REGISTERS.filter((register) => ((used >> register) & 1) === 0 || isDead(register))
-  const registers = [...free.filter(isDead), ...free.filter((register) => !isDead(register))].slice(0, count)
+  const registers: number[] = []
+  for (const register of SCRATCH_REGISTERS)
+    if (registers.length < count && isDead(register)) registers.push(register)
+  for (const register of SCRATCH_REGISTERS)
+    if (registers.length < count && !isDead(register) && ((used >> register) & 1) === 0)
+      registers.push(register)
   if (registers.length < count) return undefined
   const extended = isExtensible && !isDead(registers[0]) ? EXTENDED_REGISTERS.find(isDead) : undefined
   if (extended !== undefined && count > 0) registers[0] = extended
@@ -103,7 +107,9 @@ export function saving(
   body: (depth: number) => void,
 ): void {
   const down = (registers.length === 0 ? 0 : redZone) + Math.max(0, -change)
-  area.emit(adjustStack(-down), ...registers.map(push))
+  area.emit(adjustStack(-down))
+  for (const register of registers) area.emit(push(register))
   body(down + 8 * registers.length)
-  area.emit(...registers.toReversed().map(pop), adjustStack(down + change))
+  for (let i = registers.length - 1; i >= 0; i--) area.emit(pop(registers[i]))
+  area.emit(adjustStack(down + change))
 }
