@@ -16,7 +16,7 @@ import {
   type InstructionDecoder,
   Prefix,
 } from '../x86/instruction.ts'
-import { createTableDecoder } from '../x86/scanner.ts'
+import { createLayoutDecoder, createTableDecoder } from '../x86/scanner.ts'
 import { Background } from './background.ts'
 import { Candidates } from './candidates.ts'
 import { type CodeMap, mapCode } from './code-map.ts'
@@ -26,7 +26,7 @@ import { type CheckedHints, checkHints, type Hints } from './hints.ts'
 import { Judge } from './judge.ts'
 import { addJumpTables } from './jump-tables.ts'
 import { LabelWatcher } from './label-operands.ts'
-import { isTaken, Mark } from './marks.ts'
+import { isTaken, Mark, take } from './marks.ts'
 import { OperandCollector } from './operands.ts'
 import { isPadding, Places } from './places.ts'
 import { limitProblems } from './problems.ts'
@@ -94,6 +94,13 @@ function fieldsOf(instruction: Instruction): { readonly start: number; readonly 
   return starts.length === 0 ? { start: 0, end: 0 } : { start: Math.min(...starts), end: Math.max(...ends) }
 }
 
+/** Which bytes of an encoding would be an operand that can hold an address. */
+function operandText(instruction: Instruction): string {
+  const { start, end } = fieldsOf(instruction)
+  if (start === end) return ''
+  return `, though their layout is known, with an operand at offset ${hex(start)} (${end - start} bytes)`
+}
+
 class Analysis {
   readonly #code: Uint8Array
   readonly #options: AnalyzeOptions
@@ -143,6 +150,7 @@ class Analysis {
     )
     this.#collect(map)
     this.#checkEnd(map)
+    this.#checkRejected(map)
     const places = new Places(code, span, map, decoder)
     const view = viewOf(code)
     addJumpTables(map.tables, view, this.#window, map.marks, this.#builder)
@@ -267,6 +275,23 @@ class Analysis {
       'a near branch with a 66 prefix: Intel ignores the prefix, AMD truncates the target to 16 bits.',
       "Say which reading is meant with cpu: 'intel' or 'amd' (command: --cpu).",
     )
+  }
+
+  /** Warns of what given code runs into and is no instruction, and keeps everybody from writing there. */
+  #checkRejected({ rejected, marks }: CodeMap): void {
+    const layouts = createLayoutDecoder(this.#code, { cpu: this.#options.cpu })
+    const instruction = new Instruction()
+    for (const { start, end } of rejected) {
+      const known = layouts.decode(start, instruction) > 0
+      if (known) take(marks, start, end - start)
+      this.#warn(
+        start,
+        end - start,
+        'rejected-encoding',
+        `the code runs into bytes that are no instruction of a known processor${known ? operandText(instruction) : ''}: they were left as they are.`,
+        'If a processor runs them, say what their operand holds (`sites`); if they are data, say so (`ranges`).',
+      )
+    }
   }
 
   /** Warns where execution can run past the last byte. */

@@ -12,6 +12,7 @@ import { type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { lowerBound } from '../core/search.ts'
 import type { Cpu, DecoderKind } from '../x86/instruction.ts'
 import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
+import { createLayoutDecoder } from '../x86/scanner.ts'
 import { readForms } from './forms.ts'
 import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
@@ -21,6 +22,7 @@ import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
 import { followOverlaps, placeOverlaps } from './overlap.ts'
 import { isIndirectJump, type References } from './references.ts'
+import { passRejected, type Rejected } from './rejected.ts'
 import { type SegmentContext, segment } from './segment.ts'
 import { StartBits } from './start-bits.ts'
 import { dropStrange, ISLAND } from './strange.ts'
@@ -37,6 +39,8 @@ export interface CodeMap extends ToDo {
   readonly bits: StartBits
   /** Where instructions start that share bytes with those: branches lead into their middle. */
   readonly shared: readonly number[]
+  /** What given code runs into, and is no instruction. */
+  readonly rejected: readonly Rejected[]
   /** Number of instructions that look like large-model position-independent code taking its own address. */
   readonly selfLabels: number
   readonly outside: OutsideTargets
@@ -121,9 +125,20 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   // In a few hundred bytes nothing clusters, so nothing is strange.
   const second =
     length <= SHORT ? read : dropStrange({ ...input, marks, goesOnTo: new Set(doubtful), isStrange }, read)
-  const { runs, shared } = withOverlaps(input, context.view, doubtful, second, marks, bits)
+  const layouts = createLayoutDecoder(input.code, { cpu: input.cpu })
+  const passed = passRejected({ ...input, layouts, marks, zones: doubtful }, second)
+  const { runs, shared } = withOverlaps(input, context.view, doubtful, passed.runs, marks, bits)
   const map = finishMap(input, marks, swept, bits, doubtful, runs)
-  return { ...map, shared, selfLabels, outside: targets, tables, marks, zones: doubtful }
+  return {
+    ...map,
+    shared,
+    rejected: passed.rejected,
+    selfLabels,
+    outside: targets,
+    tables,
+    marks,
+    zones: doubtful,
+  }
 }
 
 /** The runs of the zones, and what their branches reach in the middle of them. */
@@ -322,7 +337,7 @@ function finishMap(
   bits: StartBits,
   zones: readonly number[],
   inside: readonly number[],
-): Omit<CodeMap, 'shared' | 'selfLabels' | 'outside' | 'tables' | 'marks' | 'zones'> {
+): Omit<CodeMap, 'shared' | 'rejected' | 'selfLabels' | 'outside' | 'tables' | 'marks' | 'zones'> {
   const { code, hints, decoder } = input
   const parts: Uint32Array[] = []
   const careful: number[] = []

@@ -72,7 +72,7 @@ function nextLed(marks: Uint8Array, decoder: InstructionDecoder, at: number, end
 }
 
 /** Whether decoding from `a` and from `b` comes upon the same start, before or at `end`. */
-function meet(decoder: InstructionDecoder, a: number, b: number, end: number): boolean {
+export function meet(decoder: InstructionDecoder, a: number, b: number, end: number): boolean {
   const instruction = new Instruction()
   let [x, y] = [a, b]
   while (x !== y) {

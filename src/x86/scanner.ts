@@ -21,7 +21,7 @@ import {
   vexPage,
   xopPage,
 } from './layout.ts'
-import { type Tables, tablesFor } from './tables.ts'
+import { layoutTablesFor, type Tables, tablesFor } from './tables.ts'
 
 /** The longest instruction. */
 const MAX_LENGTH = 15
@@ -132,6 +132,13 @@ class TableDecoder implements InstructionDecoder {
 /** A decoder of `code` on the generated tables. */
 export const createTableDecoder = (code: Uint8Array, options: DecoderOptions = {}): InstructionDecoder =>
   new TableDecoder(code, tablesFor(options.cpu ?? 'intel'))
+
+/**
+ * A decoder that believes every encoding whose opcode some valid one has, whatever the other bits: lock where it is not allowed, reserved fields
+ * of VEX and EVEX, registers that must differ. Lengths and fields are what such an encoding would have.
+ */
+export const createLayoutDecoder = (code: Uint8Array, options: DecoderOptions = {}): InstructionDecoder =>
+  new TableDecoder(code, layoutTablesFor(options.cpu ?? 'intel'))
 
 /** No layout word. */
 const NONE = -1

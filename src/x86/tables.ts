@@ -1,7 +1,7 @@
 /** The generated decoding tables, expanded into typed arrays on first use. */
 import { AMD, INTEL, LEAVES, PAGES, ROWS, SUFFIXES } from './generated/tables.ts'
 import type { Cpu } from './instruction.ts'
-import { PAGE_COUNT } from './layout.ts'
+import { Layout, PAGE_COUNT } from './layout.ts'
 import { expandPages, expandRuns, runLength } from './runs.ts'
 
 /** The decoding tables of one maker; `layout.ts` says how they are read. */
@@ -33,4 +33,14 @@ export function tablesFor(cpu: Cpu): Tables {
     expanded.set(cpu, tables)
   }
   return tables
+}
+
+/** The tables of `cpu`, in which every leaf but that of no instruction is valid everywhere. */
+export function layoutTablesFor(cpu: Cpu): Tables {
+  const tables = tablesFor(cpu)
+  const leaves = tables.leaves.map((word, i) => {
+    if (i < 4) return word
+    return (i & 3) === 0 ? word & ~((3 << Layout.uniqueShift) | Layout.needsSib) : -1
+  })
+  return { ...tables, leaves }
 }
