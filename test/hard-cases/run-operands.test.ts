@@ -2,7 +2,7 @@
  * Hard cases 9 to 18, run: each instruction where it was and at every distance, in the same random full state, its operand out of reach or just within it.
  * What this CPU lacks is followed by verification instead. `npm run fuzz:reach` does the same with every encoding.
  */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { randomNumbers } from '../../scripts/fuzz/encodings.ts'
 import { makeCase } from '../../scripts/fuzz/reach-case.ts'
 import { isHint, type Template, templateOf } from '../../scripts/fuzz/reach-cases.ts'
@@ -27,6 +27,8 @@ function template(pattern: string): Template {
 
 /** Random states at each distance. */
 const STATES = 6
+
+vi.setConfig({ testTimeout: 60_000 })
 
 describe.skipIf(!nativeAvailable)(`operands out of reach, run ${nativeReason}`, () => {
   let harness: NativeHarness

@@ -2,7 +2,7 @@
  * Hard cases 1 to 8, 17, 19 to 23, 28 and 29, run: small programs where they were, near, and out of reach of what they refer to, in several states. What no process can
  * do is argued in the test's name, and shown byte for byte in branches.test.ts.
  */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { randomNumbers } from '../../scripts/fuzz/encodings.ts'
 import { hexBytes } from '../../src/core/bytes.ts'
 import { relocate } from '../../src/relocate/relocate.ts'
@@ -31,6 +31,8 @@ const counts = COUNTS.flatMap((rcx) => [
   { rcx, rflags: 0n },
   { rcx, rflags: 0x40n },
 ])
+
+vi.setConfig({ testTimeout: 60_000 })
 
 describe.skipIf(!nativeAvailable)(`programs, run ${nativeReason}`, () => {
   const next = randomNumbers(23)

@@ -55,9 +55,9 @@ it('leaves as few sites out of reach as any place does, as near as any such plac
         expect(far(best.to)).toBe(Math.min(...places.filter((_, i) => costs[i] === least).map(far)))
       },
     ),
-    { numRuns: 300 },
+    { numRuns: 200 },
   )
-})
+}, 60_000)
 
 const EDGE = 1n << 31n
 const LOW = { start: 0x7000_0000n, length: 0x1000 }
@@ -134,10 +134,10 @@ it('counts what moves along, and finds room for veneers where any place has it: 
         expect(veneers && { at: veneers.at, length: veneers.bytes.length }).toEqual(best.room)
       },
     ),
-    { numRuns: 150, seed: 5 },
+    { numRuns: 100, seed: 5 },
   )
-  expect([roomy > 30, cramped > 10]).toEqual([true, true])
-})
+  expect([roomy > 20, cramped > 10]).toEqual([true, true])
+}, 60_000)
 
 const problemsOf = (work: () => unknown): number => {
   try {

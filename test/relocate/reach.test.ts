@@ -40,7 +40,7 @@ describe.skipIf(!nativeAvailable)(`moved out of reach and run ${nativeReason}`, 
       /^\w+ [a-z]+( [a-z]+)? [0-9a-f]+ .* to 0x[0-9a-f]+ -> [0-9a-f]+ \+ [0-9a-f]+: .*rflags 0x\w+, moved 0x\w+/,
     )
     expect(differences[0].match(/; rsp=0x[0-9a-f]+ .*/)?.[0]).not.toContain('vector')
-  })
+  }, 60_000)
 
   it.each(Object.keys(SABOTAGES))(
     'a veneer without %s is found',
