@@ -99,8 +99,8 @@ export class Block implements Extent {
   fields: Fields
   /** What its LINK owners are. */
   readonly links: readonly CodeObject[]
-  /** The transaction that changes it, or was the last to. */
-  transaction: unknown
+  /** The number of the transaction that changes it, or was the last to. */
+  transaction = 0
 
   constructor(object: CodeObject, position: number, fields: Fields, links: readonly CodeObject[]) {
     this.object = object

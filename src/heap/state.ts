@@ -20,6 +20,8 @@ export class HeapState {
   readonly #vacant: number[] = []
   /** Blocks that nothing enters any more and that may still be running. */
   readonly retired: Set<Block> = new Set()
+  /** Transactions that were begun. */
+  transactions = 0
   /** Calls through `CodeHeap.call` that have not returned: their stacks can be walked. */
   calls = 0
   /** Whatever else runs code of the heap, by the user's word. */

@@ -9,8 +9,8 @@
  *   publish    in one write scope: places, callers' fields and code change together
  *   translate  whoever knows addresses is told
  *
- * Invariant: until the write scope is open nothing that anybody else sees has changed but `place` and `shift` of objects, which are put back; from then on
- * nothing can fail but by a fault of this heap.
+ * Invariant: until the write scope is open nothing that anybody else sees has changed but `place` and `shift` of objects, which are put
+ * back; from then on nothing can fail but by a fault of this heap.
  *
  * Images are made some at a time, in memory that stays in the cache, and twice: to be verified, before anything is written, and to be
  * published. Neighbours that go equally far are one copy.
@@ -92,6 +92,7 @@ class Transaction {
     this.#placement = placement
     this.#options = options
     this.#patches = state.holds > 0
+    const stamp = ++state.transactions
     const { moves } = placement
     const drains = options.mode === 'drain'
     for (const { block, to } of moves) {
@@ -100,14 +101,14 @@ class Transaction {
     }
     for (const { block, to } of moves) {
       // Draining, the old copy is a caller like others.
-      if (!drains) block.transaction = this
+      if (!drains) block.transaction = stamp
       const result = drains ? new Block(block.object, to, block.fields, block.links) : block
       this.#change(block, result, to)
     }
     for (const { block } of moves)
       for (const caller of block.object.callers)
-        if (caller.transaction !== this) {
-          caller.transaction = this
+        if (caller.transaction !== stamp) {
+          caller.transaction = stamp
           this.#change(caller, caller, caller.position)
         }
   }
@@ -135,6 +136,8 @@ class Transaction {
       else for (const link of links) if (link.shift !== 0) stay.push(link.block)
     }
     if (stay.length > 0) return { stay, why }
+    // Now, since nothing may fail once the write scope is open.
+    this.#state.scratch.reserve(this.#changes.reduce((most, { size }) => Math.max(most, size), BATCH))
     if (this.#options.verify) this.#images((batch) => this.#verify(batch))
     return undefined
   }
@@ -155,7 +158,6 @@ class Transaction {
       do size += changes[end++].size
       while (end < changes.length && size + changes[end].size <= BATCH)
       const batch = changes.slice(first, end)
-      scratch.reserve(size)
       this.#runs(batch, ({ from }, length, at) =>
         scratch.bytes.set(this.#state.memory.bytes.subarray(from, from + length), at),
       )

@@ -37,7 +37,7 @@ const native = (seeds: number, ...args: string[]): Promise<StressCounts & { read
   runScript('stress.ts', ['--memory', 'native', '--seeds', `${seeds}`, ...args], LONG)
 
 describe('programs that run while everything moves', () => {
-  it('hold over simulated memory', () => {
+  it('hold over simulated memory', { timeout: LONG }, () => {
     const { counts, found } = simulated(4)
     expect(found).toBe('')
     for (const { moves, collections, deallocs } of counts) {
