@@ -20,9 +20,10 @@ export const SHORT_HOME: bigint = HOME + BYTES(2)
 export const SHORT_TARGET: bigint = SHORT_HOME - 16n
 export const STACK = 0x3000_0000_0000n
 /** Code and data whose addresses 32 bits hold: both move. */
-export const LOW_HOME = 0x1000_0000n
-export const LOW_DATA = 0x2000_0000n
-const LOW_NEAR = 0x3000_0000n
+export const LOW_HOME = 0x6800_0000n
+export const LOW_DATA = 0x7000_0000n
+const LOW_NEAR = 0x7400_0000n
+const LOW_NEAR_DATA = 0x7800_0000n
 /** Linux's selector of 64-bit user code; a target that 32 bits hold, and what a far pointer to it is when read as m16:64. */
 export const CODE_SELECTOR = 0x33n
 export const LOW_TARGET = 0x6000_0000n
@@ -48,9 +49,9 @@ const FAR_DATA = { far: LOW_DATA + 100n * GIB, farthest: 0x7d00_0000_0000n } as 
 const FAR_VENEERS: bigint = FAR.far + EDGE - BYTES(16)
 
 export async function mapReach(harness: NativeHarness): Promise<void> {
-  for (const at of [DATA, LOW_DATA, LOW_NEAR + LOW_DATA, FAR_DATA.far, FAR_DATA.farthest])
+  for (const at of [DATA, LOW_DATA, LOW_NEAR_DATA, FAR_DATA.far, FAR_DATA.farthest])
     await harness.map(at, DATA_PAGES * PAGE, 'rw')
-  for (const limit of [EDGE, 2n * EDGE]) await harness.map(limit - BYTES(4), 8 * PAGE, 'rw')
+  for (const limit of [EDGE, 2n * EDGE]) await harness.map(limit - BYTES(8), 16 * PAGE, 'rw')
   await harness.map(STACK, 4 * PAGE, 'rw')
   for (const at of [HOME, HOME - 0x10_0000n, LOW_HOME, LOW_NEAR, FAR.far, FAR.farthest, FAR_VENEERS])
     await harness.map(at, 4 * PAGE, 'rx')
@@ -102,7 +103,7 @@ export function placeOfData(
   const to = [LOW_NEAR, FAR.far, FAR.farthest][random % 3] + BigInt((random >> 2) & 3)
   const limit = 1n << BigInt(bits)
   const off = BigInt(step * ((random >> 4) & 3))
-  if (distance === 'near') return { to: LOW_NEAR, data: LOW_NEAR + LOW_DATA }
+  if (distance === 'near') return { to: LOW_NEAR, data: LOW_NEAR_DATA }
   // There is no lower limit in a process: "above" is nearer to the code's far places.
   if (distance.startsWith('inside'))
     return { to, data: limit - BigInt(step + offset) - (distance === 'inside below' ? 0n : off) }

@@ -41,7 +41,7 @@ export function randomState(state: CpuState, next: () => number): void {
 /** What an operand in memory has to be a multiple of, lest it fault. */
 export function alignmentOf({ caseClass, kind, instruction: { encoding, map } }: Template): number {
   // No operand may lie across 4 GB, where 32-bit addresses end.
-  if (kind === 'eip32' || (kind === 'abs32' && caseClass !== 'immediate')) return 1024
+  if (kind === 'eip32' || (kind === 'abs32' && caseClass !== 'immediate')) return 4096
   if (caseClass === 'lock') return 16
   if (caseClass === 'gather' || caseClass === 'immediate') return 8
   return map > 0 || encoding !== Encoding.legacy ? 64 : 8
