@@ -1,5 +1,5 @@
 /** Counts instruction forms in the code and in the data of a corpus. */
-import { BLOCKS, opcodeSlot, SLOTS } from '../src/analyze/opcode-key.ts'
+import { BLOCKS, type Block, opcodeSlot, SLOTS } from '../src/analyze/opcode-key.ts'
 import { Instruction } from '../src/x86/instruction.ts'
 import { createTableDecoder } from '../src/x86/scanner.ts'
 import type { Case } from './corpus.ts'
@@ -28,7 +28,10 @@ export function countCase(one: Case, counts: Counts): void {
 }
 
 /** What a slot is worth that neither code nor data fills. */
-export const unseenScore = (slot: number): number => BLOCKS.findLast(({ start }) => start <= slot)!.unseen
+const blockAt = (slot: number): Block => BLOCKS.findLast(({ start }) => start <= slot)!
+
+/** What a slot is worth that neither code nor data fills. */
+export const unseenScore = (slot: number): number => blockAt(slot).unseen
 
 /** Log-likelihood ratios in sixteenths, clipped to [-4, 3]; what is rare leans to what its whole block of slots is worth. */
 export function likelihoods(origins: Iterable<Counts>): Int8Array {
@@ -44,10 +47,10 @@ export function likelihoods(origins: Iterable<Counts>): Int8Array {
     }
   }
   const [codes, datas] = [sum(code), sum(data)]
-  const floor = 2e-6
   return Int8Array.from({ length: SLOTS }, (_, i) => {
     if (code[i] === 0 && data[i] === 0) return unseenScore(i)
-    const lean = Math.max(1, Math.exp(unseenScore(i) / 16))
+    const { unseen, floor } = blockAt(i)
+    const lean = Math.max(1, Math.exp(unseen / 16))
     const ratio = Math.log((code[i] / codes + floor * lean) / (data[i] / datas + floor))
     return Math.round(16 * Math.min(3, Math.max(-4, ratio)))
   })
