@@ -19,7 +19,7 @@ import {
 import { createLayoutDecoder, createTableDecoder } from '../x86/scanner.ts'
 import { Background } from './background.ts'
 import { Candidates } from './candidates.ts'
-import { type CodeMap, mapCode } from './code-map.ts'
+import { type CodeMap, mapCode, targetOf } from './code-map.ts'
 import { addExceptionTables, findFrames, findLanguageData, hintsOf } from './frames.ts'
 import { GotWatcher } from './got.ts'
 import { type CheckedHints, checkHints, type Hints } from './hints.ts'
@@ -216,23 +216,22 @@ class Analysis {
     for (let i = 0; i < map.data.length; i += 2) operands.collectPointers(map.data[i], map.data[i + 1])
   }
 
-  /** Sites of an instruction that shares bytes with others, unless its address and theirs share them. */
+  /** Sites of an instruction that shares bytes with others, unless its operand lies in theirs: then a move would change them. */
   #collectShared({ bits }: CodeMap, at: number, operands: OperandCollector): void {
     const instruction = new Instruction()
     const length = this.#decoder.decode(at, instruction)
     const { start, end } = fieldsOf(instruction)
+    const target = targetOf(viewOf(this.#code), instruction)
+    if (start === end || (target !== undefined && target >= 0 && target < this.#blob.span)) return
     const other = new Instruction()
-    for (let near = Math.max(0, at - 14); near < at + length; near++) {
-      if (!bits.has(near)) continue
-      this.#decoder.decode(near, other)
-      const theirs = fieldsOf(other)
-      if (theirs.start >= end || theirs.end <= start) continue
+    for (let near = Math.max(0, at - 14); near < end; near++) {
+      if (!bits.has(near) || near + this.#decoder.decode(near, other) <= start) continue
       this.#warn(
         at,
         length,
         'shared-field',
-        `a branch leads here, into the instruction at offset ${hex(near)}, and both hold an operand in the same bytes: only one can follow a move.`,
-        'If this is code, its operand is not moved; leave such code where it is.',
+        `a branch leads here, and the operand lies in the instruction at offset ${hex(near)}, which a new value would change.`,
+        'It is not moved; leave such code where it is.',
       )
       return
     }

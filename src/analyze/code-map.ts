@@ -195,7 +195,7 @@ function withTables(
 }
 
 /** Distance from the base of what the relative operand points at; undefined without one. */
-function targetOf(view: DataView, instruction: Instruction): number | undefined {
+export function targetOf(view: DataView, instruction: Instruction): number | undefined {
   const size = instruction.branchSize
   if (size === 0 && instruction.memory !== Memory.rip) return undefined
   const field = instruction.offset + (size === 0 ? instruction.displacementOffset : instruction.branchOffset)
