@@ -140,7 +140,8 @@ export class SliceState {
     if ((prefixes & Prefix.p66) !== 0) return undefined
     if (opcode >= 0xb8 && opcode <= 0xbf)
       return this.#let((opcode & 7) | ((prefixes & Prefix.rexB) >> 5), this.#immediate(instruction))
-    if (opcode === 0xc7)
+    // C7 /7 is xbegin.
+    if (opcode === 0xc7 && (modrm & 0x38) === 0)
       return isRegister ? this.#let(rm, this.#immediate(instruction)) : this.#store(instruction)
     if (opcode === 0x68) return this.#push(instruction)
     if (isRegister && (opcode === 0x31 || opcode === 0x33) && rm === reg) return this.#let(rm, ZERO)
