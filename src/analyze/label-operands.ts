@@ -90,7 +90,8 @@ export class LabelWatcher {
   watch(instruction: Instruction): void {
     if (instruction.memory === Memory.base) {
       if (instruction.opcode === 0x8d && instruction.map === 0) this.#loadSum(instruction)
-      if (instruction.displacementSize !== 4) return
+      // With 67 the address is cut to 32 bits: no label and a distance.
+      if (instruction.displacementSize !== 4 || (instruction.prefixes & Prefix.p67) !== 0) return
       const at = instruction.offset + instruction.displacementOffset
       this.#add(baseRegister(instruction), at, instruction)
       if (instruction.sib >> 6 === 0) this.#add(indexRegister(instruction), at, instruction)
@@ -115,7 +116,7 @@ export class LabelWatcher {
     const rm = (modrm & 7) | ((prefixes & Prefix.rexB) >> 5)
     if (opcode === 0x05 || (opcode === 0x81 && modrm >> 3 === 0x18))
       this.#add(opcode === 0x05 ? 0 : rm, instruction.offset + instruction.immediateOffset, instruction)
-    else if (opcode === 0xc7 && modrm >= 0xc0) this.#keep(rm, instruction)
+    else if (opcode === 0xc7 && (modrm & 0xf8) === 0xc0) this.#keep(rm, instruction)
     else if ((opcode === 0x01 || opcode === 0x03) && modrm >= 0xc0)
       this.#join(rm, ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), instruction)
   }
