@@ -226,6 +226,9 @@ class Analysis {
     const other = new Instruction()
     for (let near = Math.max(0, at - 14); near < end; near++) {
       if (!bits.has(near) || near + this.#decoder.decode(near, other) <= start) continue
+      const theirs = fieldsOf(other)
+      // A prefix is left out: it is the same operand.
+      if (theirs.start === start && theirs.end === end && near + other.length === at + length) return
       this.#warn(
         at,
         length,

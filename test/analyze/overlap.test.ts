@@ -58,6 +58,17 @@ describe('flow into the middle of instructions', () => {
     expect(sitesAt(bytes)).toEqual([5])
   })
 
+  it('an operand that is the opcode of another instruction is reported: to write it would make that another one', () => {
+    // je into vzeroupper; there clc; ja, whose field is the opcode of the jo behind vzeroupper
+    const blob = Buffer.from('740f9090909090909090909090909090c5f87770ecc3', 'hex')
+    const table = analyze(blob, {
+      base: BASE,
+      hints: { ranges: [{ start: 0, end: blob.length, kind: 'code' }] },
+    })
+    expect(table.sites().some(({ offset }) => offset === 19)).toBe(false)
+    expect(table.problems.map((problem) => problem.code)).toContain('shared-field')
+  })
+
   it('two readings that share an operand: the straight one moves, the other is reported', () => {
     // mov eax, imm32; the branch leads into its immediate: `call outside`, whose field covers the end of the immediate and the next instruction.
     const bytes = [
