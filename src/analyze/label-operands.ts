@@ -101,7 +101,7 @@ export class LabelWatcher {
   #general(instruction: Instruction): void {
     const { opcode, prefixes, modrm } = instruction
     const next = instruction.offset + instruction.length
-    if (opcode === 0x8d && instruction.memory === Memory.rip) {
+    if (opcode === 0x8d && instruction.memory === Memory.rip && (prefixes & Prefix.p66) === 0) {
       const label = next + this.#view.getInt32(instruction.offset + instruction.displacementOffset, true)
       const isOwn = label >= instruction.offset - SELF && label <= next
       this.#set(((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), label, next, isOwn ? 1 : 0)
