@@ -92,9 +92,18 @@ describe('any program', () => {
           `${site.offset} ${site.kind} ${site.target}`
         const isNear = ({ kind }: { kind: SiteKind }) => kind.startsWith('pc') || kind === 'eip32'
         const truth = trueFields(made).sort((a, b) => a.offset - b.offset)
-        // Every relative field; of the absolute ones at most those, as they need more evidence than their values.
+        // Every relative field; of the absolute ones at most those, as they need more evidence than their values. A number that is added to a register
+        // with an address in it may be a distance: nobody could tell.
+        const isDistance = ({ kind }: { kind: SiteKind }) => kind.startsWith('diff')
         expect(table.sites().filter(isNear).map(shown)).toEqual(truth.filter(isNear).map(shown))
-        expect(truth.map(shown)).toEqual(expect.arrayContaining(table.sites().map(shown)))
+        expect(truth.map(shown)).toEqual(
+          expect.arrayContaining(
+            table
+              .sites()
+              .filter((site) => !isDistance(site))
+              .map(shown),
+          ),
+        )
       },
     )
   })

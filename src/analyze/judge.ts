@@ -203,7 +203,7 @@ export class Judge {
         continue
       const [low, high] = [candidates.low(i), candidates.high(i)]
       const distance = window.distance(low, high)
-      if (distance < 0 || distance > this.#span || roundness(low, high) < 0) continue
+      if (distance < 0 || distance > this.#span || roundness(low, high) < 0 || (low & 0xffff) === 0) continue
       count++
       const place = places.at(distance)
       if (place === Place.inside || place === Place.instruction) middle++
