@@ -1,15 +1,9 @@
 /** Old offset <-> new offset. */
 import { RelocError } from '../core/errors.ts'
+import type { AreaParts } from '../x86/area-parts.ts'
 
 /** Which neighbour an offset at a boundary sticks to. */
 export type Side = -1 | 1
-
-/** Bytes [start, end) of an area beside the blob that stand for the instruction at `offset`. */
-interface Part {
-  readonly start: number
-  readonly end: number
-  readonly offset: number
-}
 
 /**
  * Where each byte of a blob went. A move changes no offset, so this is the identity over the blob; the insides of veneers and literals, whose
@@ -19,11 +13,11 @@ export class PositionMap {
   /** Bytes before and after. */
   readonly oldLength: number
   readonly newLength: number
-  /** Offset of the veneers from the blob's new place, and their parts, ascending. */
+  /** Offset of the veneers from the blob's new place, and what they stand for. */
   readonly #area: number
-  readonly #parts: readonly Part[]
+  readonly #parts: AreaParts | undefined
 
-  private constructor(length: number, area: number, parts: readonly Part[]) {
+  private constructor(length: number, area: number, parts: AreaParts | undefined) {
     this.oldLength = length
     this.newLength = length
     this.#area = area
@@ -31,11 +25,11 @@ export class PositionMap {
   }
 
   static identity(length: number): PositionMap {
-    return new PositionMap(length, length, [])
+    return new PositionMap(length, length, undefined)
   }
 
   /** @internal Of a blob of `length` bytes with veneers at offset `area`. */
-  static withVeneers(length: number, area: number, parts: readonly Part[]): PositionMap {
+  static withVeneers(length: number, area: number, parts: AreaParts): PositionMap {
     return new PositionMap(length, area, parts)
   }
 
@@ -46,19 +40,7 @@ export class PositionMap {
 
   /** Old offset of the byte that is at `offset` now; of a byte of a veneer: that of its instruction. Throws `bad-argument` elsewhere. */
   toOld(offset: number, _side: Side = 1): number {
-    return this.#served(offset - this.#area) ?? inside(offset, this.newLength, 'new')
-  }
-
-  #served(at: number): number | undefined {
-    let low = 0
-    let high = this.#parts.length - 1
-    while (low <= high) {
-      const middle = (low + high) >> 1
-      if (at < this.#parts[middle].start) high = middle - 1
-      else if (at >= this.#parts[middle].end) low = middle + 1
-      else return this.#parts[middle].offset
-    }
-    return undefined
+    return this.#parts?.servedAt(offset - this.#area) ?? inside(offset, this.newLength, 'new')
   }
 }
 

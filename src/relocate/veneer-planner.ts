@@ -310,7 +310,7 @@ export class VeneerPlanner {
     const direct = Number(signedDelta(this.#at, target))
     const distance = direct - end
     this.area.serve(instruction.offset)
-    this.area.parts.push({ start, end, offset: instruction.offset })
+    this.area.parts.add(start, end, instruction.offset)
     const isNear = distance === (distance | 0)
     const aim = isNear ? direct : this.area.stub(target, isBound(instruction))
     this.area.referToVeneer(bytes, bytes.length - 4, end, aim)

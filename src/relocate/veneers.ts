@@ -9,7 +9,7 @@ import { type AddressLike, hex, toAddress, toOffset, wrapAddress } from '../core
 import { type Problem, RelocError } from '../core/errors.ts'
 import type { Pieces } from '../table/pieces.ts'
 import type { RelocationTable } from '../table/table.ts'
-import type { AreaPart } from '../x86/emit-area.ts'
+import type { AreaParts } from '../x86/area-parts.ts'
 import type { FarRules } from '../x86/emit-detour.ts'
 import type { OutOfReach } from './out-of-reach.ts'
 import { type Fixed, VeneerPlanner } from './veneer-planner.ts'
@@ -36,7 +36,7 @@ export interface VeneerPlan extends VeneerBytes {
   /** Instructions before and after. */
   readonly replaced: Pieces
   readonly patches: Pieces
-  readonly parts: readonly AreaPart[]
+  readonly parts: AreaParts
 }
 
 /** Plans veneers for `fields`; what cannot be served goes into `problems`. Throws `bad-argument`. */
@@ -54,10 +54,7 @@ export function planVeneers(
   const { area } = planner
   const bytes = finishArea(planner, plan, at, options, problems)
   const patches = planner.patches.finish()
-  // Only what islands hold is out of order.
-  const isOrdered = area.parts.every(({ start }, i, all) => i === 0 || all[i - 1].start <= start)
-  const parts = isOrdered ? area.parts : area.parts.toSorted((a, b) => a.start - b.start)
-  return { at, bytes, replaced: patches.readFrom(code), patches, parts }
+  return { at, bytes, replaced: patches.readFrom(code), patches, parts: area.parts }
 }
 
 /** The area's bytes, if they reach the blob and have room. */

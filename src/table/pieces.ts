@@ -61,15 +61,16 @@ export class Pieces implements Iterable<Piece> {
 
 /** Collects pieces in any order. */
 export class PieceBuilder {
-  readonly #offsets: number[] = []
-  readonly #starts: number[] = [0]
+  #count = 0
+  #offsets = new Uint32Array(64)
+  #starts = new Uint32Array(65)
   #bytes = new Uint8Array(256)
   #size = 0
   #last = 0
   #isAscending = true
 
   get length(): number {
-    return this.#offsets.length
+    return this.#count
   }
   /** Of the piece that was added as number `i`: its first offset, and the one behind its last. */
   start(i: number): number {
@@ -108,8 +109,9 @@ export class PieceBuilder {
     if (offset < this.#last) this.#isAscending = false
     this.#last = offset
     this.#size = end
-    this.#offsets.push(offset)
-    this.#starts.push(end)
+    if (this.#count === this.#offsets.length) this.#growColumns()
+    this.#offsets[this.#count++] = offset
+    this.#starts[this.#count] = end
   }
 
   #grow(least: number): void {
@@ -118,9 +120,22 @@ export class PieceBuilder {
     this.#bytes = larger
   }
 
+  #growColumns(): void {
+    const offsets = new Uint32Array(2 * this.#offsets.length)
+    offsets.set(this.#offsets)
+    const starts = new Uint32Array(offsets.length + 1)
+    starts.set(this.#starts)
+    this.#offsets = offsets
+    this.#starts = starts
+  }
+
   finish(): Pieces {
     const bytes = this.#bytes.slice(0, this.#size)
-    const pieces = new Pieces(new Uint32Array(this.#offsets), new Uint32Array(this.#starts), bytes)
+    const pieces = new Pieces(
+      this.#offsets.slice(0, this.#count),
+      this.#starts.slice(0, this.#count + 1),
+      bytes,
+    )
     if (this.#isAscending) return pieces
     return Pieces.from([...pieces].sort((a, b) => a.offset - b.offset))
   }

@@ -1,21 +1,33 @@
 /** The buffer that collects veneers and their literals. */
 
-/** A part of the area and the instruction (offset in the blob) that it stands for. */
-export interface AreaPart {
-  readonly start: number
-  readonly end: number
-  readonly offset: number
-}
+import { AreaParts } from './area-parts.ts'
+import { Literals } from './literals.ts'
 
-/** A displacement, whose literal has no place yet. */
-interface LiteralFixup {
-  /** In the area, in code outside, or in the bytes of that which is made just now. */
-  where: 'area' | 'patches' | Uint8Array
+/** A displacement whose literal has no place yet, in the bytes of that which is made just now. */
+interface LooseFixup {
+  readonly bytes: Uint8Array
   /** Offset of the displacement there. */
-  at: number
+  readonly at: number
   /** Offset of the next instruction from the area's start. */
   readonly next: number
   readonly literal: number
+}
+
+/** Displacements whose literals have no places yet, in columns; `ats` are offsets in the area or in the patches. */
+class Fixups {
+  readonly #ats: number[] = []
+  readonly #nexts: number[] = []
+  readonly #literals: number[] = []
+
+  add(at: number, next: number, literal: number): void {
+    this.#ats.push(at)
+    this.#nexts.push(next)
+    this.#literals.push(literal)
+  }
+
+  each(visit: (at: number, next: number, literal: number) => void): void {
+    for (let i = 0; i < this.#ats.length; i++) visit(this.#ats[i], this.#nexts[i], this.#literals[i])
+  }
 }
 
 /** A jump by a literal: `notrack jmp [rip + d]`, which is bound (MPX) like the branches that go to it. */
@@ -26,16 +38,17 @@ const STUB = [0x3e, 0xff, 0x25]
  * outside the area (a patch) may refer into it. Displacements are filled in at once, those of literals by {@link VeneerArea.finish}.
  */
 export class VeneerArea {
-  readonly parts: AreaPart[] = []
+  readonly parts: AreaParts = new AreaParts()
   #code = new Uint8Array(256)
   #length = 0
-  readonly #fixups: LiteralFixup[] = []
-  /** Values of the literals by their number, the numbers by the value, and offsets of the instructions that asked first. */
-  readonly #values: bigint[] = []
-  readonly #literals = new Map<bigint, number>()
+  readonly #inArea = new Fixups()
+  readonly #inPatches = new Fixups()
+  #loose: LooseFixup[] = []
+  readonly #literals = new Literals()
+  /** Of each literal the offset of the instruction that asked first. */
   readonly #owners: number[] = []
-  /** Offsets of stubs by target; without and with bnd. */
-  readonly #stubs = [new Map<bigint, number>(), new Map<bigint, number>()] as const
+  /** Offset + 1 of the stub that jumps by a literal, 0 or nothing where there is none; without and with bnd. */
+  readonly #stubs: readonly [number[], number[]] = [[], []]
   /** Offset in the blob of the instruction that is served now. */
   #owner = 0
   #isInReach = true
@@ -60,7 +73,7 @@ export class VeneerArea {
   /** Emits `opcode`, then a displacement to the literal that holds `value`. */
   emitWithLiteral(opcode: readonly number[], value: bigint): void {
     this.emit(opcode, [0, 0, 0, 0])
-    this.#fix('area', this.#length - 4, this.#length, value)
+    this.#inArea.add(this.#length - 4, this.#length, this.#literal(value))
   }
 
   /** Emits a branch to `place`, an offset from the area's start that may lie outside it. */
@@ -71,25 +84,25 @@ export class VeneerArea {
 
   /** Ends the veneer that began at `start`. */
   end(start: number): void {
-    this.parts.push({ start, end: this.#length, offset: this.#owner })
+    this.parts.add(start, this.#length, this.#owner)
   }
 
   /** Offset of a jump to `target`, one for all direct branches there: those with `bnd` have one of their own. */
   stub(target: bigint, bnd: boolean): number {
     const stubs = this.#stubs[bnd ? 1 : 0]
-    let start = stubs.get(target)
-    if (start === undefined) {
-      start = this.#length
-      stubs.set(target, start)
+    const literal = this.#literal(target)
+    while (stubs.length <= literal) stubs.push(0)
+    if (stubs[literal] === 0) {
+      stubs[literal] = this.#length + 1
       this.emitWithLiteral(bnd ? [0xf2, ...STUB] : STUB, target)
-      this.end(start)
+      this.end(stubs[literal] - 1)
     }
-    return start
+    return stubs[literal] - 1
   }
 
   /** The displacement at `at` of `bytes` shall reach the literal that holds `value`; `next` is where the instruction behind it begins. */
   referToLiteral(bytes: Uint8Array, at: number, next: number, value: bigint): void {
-    this.#fix(bytes, at, next, value)
+    this.#loose.push({ bytes, at, next, literal: this.#literal(value) })
   }
 
   /** The displacement at `at` of `bytes` shall reach the veneer at `start`. */
@@ -99,40 +112,35 @@ export class VeneerArea {
 
   /** `bytes`, in which displacements may wait for their literals, are from now on those at `start` of what `finish` is given. */
   settle(bytes: Uint8Array, start: number): void {
-    for (let i = this.#fixups.length - 1; i >= 0 && this.#fixups[i].where === bytes; i--) {
-      this.#fixups[i].where = 'patches'
-      this.#fixups[i].at += start
-    }
+    for (const fixup of this.#loose)
+      if (fixup.bytes === bytes) this.#inPatches.add(fixup.at + start, fixup.next, fixup.literal)
+    this.#loose = []
   }
 
   /** Places the literals and fills in their displacements, in `patches` too; `undefined` where anything does not reach. */
   finish(patches: Uint8Array): Uint8Array | undefined {
     const first = (this.#length + 7) & ~7
-    const count = this.#values.length
+    const count = this.#literals.length
     const area = new Uint8Array(count === 0 ? this.#length : first + 8 * count).fill(0xcc)
     area.set(this.#code.subarray(0, this.#length))
     const view = new DataView(area.buffer)
     for (let i = 0; i < count; i++) {
       const start = first + 8 * i
-      this.parts.push({ start, end: start + 8, offset: this.#owners[i] })
-      view.setBigUint64(start, this.#values[i], true)
+      this.parts.add(start, start + 8, this.#owners[i])
+      view.setBigUint64(start, this.#literals.valueOf(i), true)
     }
-    for (const { where, at, next, literal } of this.#fixups) {
-      const bytes = where === 'area' ? area : where === 'patches' ? patches : where
-      this.#refer(bytes, at, next, first + 8 * literal)
-    }
+    const fill = (bytes: Uint8Array, fixups: Fixups): void =>
+      fixups.each((at, next, literal) => this.#refer(bytes, at, next, first + 8 * literal))
+    fill(area, this.#inArea)
+    fill(patches, this.#inPatches)
     return this.#isInReach ? area : undefined
   }
 
-  #fix(where: LiteralFixup['where'], at: number, next: number, value: bigint): void {
-    let literal = this.#literals.get(value)
-    if (literal === undefined) {
-      literal = this.#values.length
-      this.#literals.set(value, literal)
-      this.#values.push(value)
-      this.#owners.push(this.#owner)
-    }
-    this.#fixups.push({ where, at, next, literal })
+  /** The number of the literal that holds `value`. */
+  #literal(value: bigint): number {
+    const literal = this.#literals.numberOf(value)
+    if (literal === this.#owners.length) this.#owners.push(this.#owner)
+    return literal
   }
 
   #refer(bytes: Uint8Array, at: number, next: number, place: number): void {

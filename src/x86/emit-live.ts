@@ -78,24 +78,20 @@ export class Liveness {
   }
 }
 
-/** Opcodes of the one-byte map and of 0F that write all of their destination, whatever it held: mov, lea, movzx, movsx, imul by an immediate, pop. */
-const OVERWRITES: readonly (readonly number[])[] = [
-  [0x63, 0x69, 0x6b, 0x89, 0x8b, 0x8d, 0xc7, ...range(0xb8), ...range(0x58)],
-  [0xb6, 0xb7, 0xbe, 0xbf],
-]
+/** 1 by map << 8 | opcode of those that write all of their destination, whatever it held: mov, lea, movzx, movsx, imul by an immediate, pop. */
+const OVERWRITES = new Uint8Array(0x200)
+for (const opcode of [0x63, 0x69, 0x6b, 0x89, 0x8b, 0x8d, 0xc7, 0x1b6, 0x1b7, 0x1be, 0x1bf])
+  OVERWRITES[opcode] = 1
+OVERWRITES.fill(1, 0xb8, 0xc0).fill(1, 0x58, 0x60)
 /** `xor r, r` and `sub r, r`. */
 const CLEARS: readonly number[] = [0x29, 0x2b, 0x31, 0x33]
-
-function range(start: number): number[] {
-  return Array.from({ length: 8 }, (_, i) => start + i)
-}
 
 /** Mask of the registers that an instruction writes whole, without regard to what they held. */
 function overwritten(instruction: Instruction, reads: number, writes: number): number {
   const { encoding, map, opcode, prefixes, modrm } = instruction
   if (encoding !== Encoding.legacy || map > 1) return 0
   if ((prefixes & (Prefix.p66 | Prefix.w)) === Prefix.p66) return 0
-  if (OVERWRITES[map].includes(opcode)) return writes & ~reads
+  if (OVERWRITES[(map << 8) | opcode] === 1) return writes & ~reads
   const isSame =
     modrm >= 0xc0 &&
     ((modrm >> 3) & 7) === (modrm & 7) &&
