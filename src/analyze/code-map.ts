@@ -25,7 +25,7 @@ import { isIndirectJump, type References } from './references.ts'
 import { passRejected, type Rejected } from './rejected.ts'
 import { type SegmentContext, segment } from './segment.ts'
 import { StartBits } from './start-bits.ts'
-import { dropStrange, ISLAND } from './strange.ts'
+import { dropStrange, ISLAND, withoutSpecks } from './strange.ts'
 import type { Window } from './window.ts'
 import { findZones } from './zones.ts'
 
@@ -102,7 +102,13 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const first = readZones(context, forms, zones, input.alignment)
   const inside = startsOf(first, input.decoder)
   bits.add(inside)
-  const selfLabels = swept.references.selfLabels + collect(input, context.view, inside, marks, outside)
+  const likely = withoutSpecks({ ...input, marks, goesOnTo: new Set(zones) }, first)
+  const likelyStarts = new Set(startsOf(likely, input.decoder))
+  const doubted = inside.filter((start) => !likelyStarts.has(start))
+  const selfLabels =
+    swept.references.selfLabels +
+    collect(input, context.view, [...likelyStarts], marks, outside) +
+    collect(input, context.view, doubted, marks, [])
   followOverlaps({ ...input, view: context.view, bits, marks }, certain(first, inside, marks))
   // A few targets more or less do not change where they cluster.
   const same = Math.abs(outside.length - outsideTargets.length) * 100 < outsideTargets.length

@@ -5,12 +5,15 @@
 import { Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
 import { Mark, markedInside } from './marks.ts'
 
-/** Bytes of a run that can be chance. */
+/** Bytes of a run that can be chance, and of one that is. */
 export const ISLAND = 256
+const SPECK = 16
 
 export interface StrangeInput {
   readonly decoder: InstructionDecoder
   readonly marks: Uint8Array
+  /** Low bits of the base. */
+  readonly alignment: number
   /** Offsets that the code before them goes on to: where zones of doubt begin. */
   readonly goesOnTo: ReadonlySet<number>
   /** Whether the decoded instruction has a relative operand that points to a strange place. */
@@ -20,11 +23,28 @@ export interface StrangeInput {
 /** The runs without what only reads like code. */
 export function dropStrange(input: StrangeInput, runs: readonly number[]): number[] {
   const kept: number[] = []
-  for (let i = 0; i < runs.length; i += 2) checkRun(input, runs[i], runs[i + 1], kept)
+  const likely = withoutSpecks(input, runs)
+  for (let i = 0; i < likely.length; i += 2) checkRun(input, likely[i], likely[i + 1], kept)
+  return kept
+}
+
+type SpeckInput = Pick<StrangeInput, 'marks' | 'goesOnTo' | 'alignment'>
+
+/** The runs without those that chance makes of data. */
+export function withoutSpecks(input: SpeckInput, runs: readonly number[]): number[] {
+  const kept: number[] = []
+  for (let i = 0; i < runs.length; i += 2)
+    if (!isSpeck(input, runs[i], runs[i + 1])) kept.push(runs[i], runs[i + 1])
   return kept
 }
 
 const LED = Mark.target | Mark.entry
+
+/** A few instructions between data, at no round address, that nothing leads to: tables of bytes hold thousands of them. */
+function isSpeck({ marks, goesOnTo, alignment }: SpeckInput, start: number, end: number): boolean {
+  if (end - start >= SPECK || start === 0 || ((alignment + start) & 7) === 0) return false
+  return !goesOnTo.has(start) && (marks[start] & (LED | Mark.given)) === 0
+}
 
 /** Adds what stays of the run [start, end) to `kept`. */
 function checkRun(
