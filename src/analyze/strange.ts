@@ -7,7 +7,9 @@ import { Mark, markedInside } from './marks.ts'
 
 /** Bytes of a run that can be chance, and of one that is. */
 export const ISLAND = 256
-const SPECK = 16
+const SPECK = 32
+/** Bytes of data on both sides that make it one at any address. */
+const LONELY = 64
 
 export interface StrangeInput {
   readonly decoder: InstructionDecoder
@@ -33,17 +35,34 @@ type SpeckInput = Pick<StrangeInput, 'marks' | 'goesOnTo' | 'alignment'>
 /** The runs without those that chance makes of data. */
 export function withoutSpecks(input: SpeckInput, runs: readonly number[]): number[] {
   const kept: number[] = []
-  for (let i = 0; i < runs.length; i += 2)
-    if (!isSpeck(input, runs[i], runs[i + 1])) kept.push(runs[i], runs[i + 1])
+  // Where the next run begins that is no speck, from the last one backwards.
+  const next = new Float64Array(runs.length / 2).fill(Number.POSITIVE_INFINITY)
+  for (let i = next.length - 2; i >= 0; i--)
+    next[i] = runs[2 * i + 3] - runs[2 * i + 2] >= SPECK ? runs[2 * i + 2] : next[i + 1]
+  for (let i = 0; i < runs.length; i += 2) {
+    const [start, end] = [runs[i], runs[i + 1]]
+    const before = start - (kept.length > 0 ? kept[kept.length - 1] : Number.NEGATIVE_INFINITY)
+    const isLonely = Math.min(before, next[i >> 1] - end) > LONELY
+    if (!isSpeck(input, start, end, isLonely)) kept.push(start, end)
+  }
   return kept
 }
 
 const LED = Mark.target | Mark.entry
 
-/** A few instructions between data, at no round address, that nothing leads to: tables of bytes hold thousands of them. */
-function isSpeck({ marks, goesOnTo, alignment }: SpeckInput, start: number, end: number): boolean {
-  if (end - start >= SPECK || start === 0 || ((alignment + start) & 7) === 0) return false
-  return !goesOnTo.has(start) && (marks[start] & (LED | Mark.given)) === 0
+/** A few instructions between data that nothing leads to, at no round address or far from all code: tables of bytes hold thousands of them. */
+function isSpeck(
+  { marks, goesOnTo, alignment }: SpeckInput,
+  start: number,
+  end: number,
+  isLonely: boolean,
+): boolean {
+  if (end - start >= SPECK || start === 0 || (marks[start] & (LED | Mark.given)) !== 0) return false
+  if (((alignment + start) & 7) !== 0) return !goesOnTo.has(start)
+  if (!isLonely) return false
+  for (let away = 0; away <= LONELY; away++)
+    if (goesOnTo.has(start - away) || goesOnTo.has(end + away)) return false
+  return true
 }
 
 /** Adds what stays of the run [start, end) to `kept`. */
