@@ -9,15 +9,15 @@
 
 import { readSigned } from '../core/bytes.ts'
 import { type ProgressOptions, reportProgress } from '../core/progress.ts'
-import { lowerBound } from '../core/search.ts'
 import type { Cpu, DecoderKind } from '../x86/instruction.ts'
 import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import { createLayoutDecoder } from '../x86/scanner.ts'
 import { readForms } from './forms.ts'
 import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
+import { alignZones, joinReadings, startsOf, zoneTest } from './join-readings.ts'
 import { findJumpTables, type JumpTable } from './jump-tables.ts'
-import { concat, EMPTY, type Swept, sweepCode, type ToDo, toDo } from './linear.ts'
+import { EMPTY, sweepCode, type ToDo } from './linear.ts'
 import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
 import { followOverlaps, placeOverlaps } from './overlap.ts'
@@ -134,7 +134,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const layouts = createLayoutDecoder(input.code, { cpu: input.cpu })
   const passed = passRejected({ ...input, layouts, marks, zones: doubtful }, second)
   const { runs, shared } = withOverlaps(input, context.view, doubtful, passed.runs, marks, bits)
-  const map = finishMap(input, marks, swept, bits, doubtful, runs)
+  const map = joinReadings(input, marks, swept, bits, doubtful, runs)
   return {
     ...map,
     shared,
@@ -208,15 +208,6 @@ export function targetOf(view: DataView, instruction: Instruction): number | und
   return instruction.offset + instruction.length + readSigned(view, field, size || 4)
 }
 
-/** Every instruction start of some runs. */
-function startsOf(runs: readonly number[], decoder: InstructionDecoder): number[] {
-  const instruction = new Instruction()
-  const starts: number[] = []
-  for (let run = 0; run < runs.length; run += 2)
-    for (let at = runs[run]; at < runs[run + 1]; at += decoder.decode(at, instruction)) starts.push(at)
-  return starts
-}
-
 /** What the hints say of each offset. */
 function markHints({ code, hints }: MapInput): Uint8Array {
   const marks = new Uint8Array(code.length)
@@ -247,30 +238,6 @@ function contextOf(
     window,
     earlier,
     given: code.length <= SHORT ? SHORT_CODE : GIVEN_CODE,
-  }
-}
-
-/** Zones whose ends are starts of the linear reading, so that what lies around them can be kept. */
-function alignZones(zones: readonly number[], bits: StartBits, length: number): number[] {
-  const aligned: number[] = []
-  for (let i = 0; i < zones.length; i += 2) {
-    let start = zones[i]
-    while (start > 0 && !bits.has(start)) start--
-    let end = zones[i + 1]
-    while (end < length && !bits.has(end)) end++
-    if (aligned.length > 0 && start <= aligned[aligned.length - 1]) aligned[aligned.length - 1] = end
-    else aligned.push(start, end)
-  }
-  return aligned
-}
-
-/** Whether an offset lies in a zone, asked in ascending or any order. */
-function zoneTest(zones: readonly number[]): (offset: number) => boolean {
-  let last = 0
-  return (offset) => {
-    while (last > 0 && offset < zones[last]) last -= 2
-    while (last + 2 < zones.length && offset >= zones[last + 2]) last += 2
-    return zones.length > 0 && offset >= zones[last] && offset < zones[last + 1]
   }
 }
 
@@ -333,75 +300,4 @@ function collect(
     }
   }
   return selfLabels
-}
-
-/** Joins the linear reading around the zones with the careful one in them; `bits` has the starts of the former. */
-function finishMap(
-  input: MapInput,
-  marks: Uint8Array,
-  swept: Swept,
-  bits: StartBits,
-  zones: readonly number[],
-  inside: readonly number[],
-): Omit<CodeMap, 'shared' | 'rejected' | 'selfLabels' | 'outside' | 'tables' | 'marks' | 'zones'> {
-  const { code, hints, decoder } = input
-  const parts: Uint32Array[] = []
-  const careful: number[] = []
-  const runs: number[] = []
-  const addRun = (start: number, end: number): void => {
-    if (runs.length > 0 && runs[runs.length - 1] === start) runs[runs.length - 1] = end
-    else if (end > start) runs.push(start, end)
-  }
-  const addSolid = (start: number, end: number): void => {
-    const first = lowerBound(swept.starts, start)
-    const last = lowerBound(swept.starts, end)
-    if (last === first) return
-    parts.push(swept.starts.subarray(first, last))
-    for (const [begin, stop] of splitAtData(hints, swept.starts[first], end, marks)) addRun(begin, stop)
-  }
-  let from = 0
-  let run = 0
-  for (let zone = 0; zone < zones.length; zone += 2) {
-    addSolid(from, zones[zone])
-    const begin = run
-    for (; run < inside.length && inside[run] < zones[zone + 1]; run += 2)
-      addRun(inside[run], inside[run + 1])
-    const starts = startsOf(inside.slice(begin, run), decoder)
-    parts.push(Uint32Array.from(starts))
-    for (const start of starts) careful.push(start)
-    from = zones[zone + 1]
-  }
-  addSolid(from, code.length)
-  const starts = concat(parts)
-  for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
-  bits.add(careful)
-  const packed = Uint32Array.from(runs)
-  const todo = toDo(input, swept, starts, careful, zoneTest(zones))
-  return { runs: packed, data: gapsBetween(packed, code.length), starts, bits, ...todo }
-}
-
-/** [start, end) without the ranges that are data by hint. */
-function splitAtData(hints: CheckedHints, start: number, end: number, marks: Uint8Array): [number, number][] {
-  if (hints.ranges.length === 0) return [[start, end]]
-  const pieces: [number, number][] = []
-  let from = start
-  for (const range of hints.ranges) {
-    if (range.kind !== 'data' || range.end <= from || range.start >= end) continue
-    if (range.start > from) pieces.push([from, range.start])
-    from = range.end
-  }
-  if (from < end && (marks[from] & Mark.forbidden) === 0) pieces.push([from, end])
-  return pieces
-}
-
-/** The stretches of [0, length) that no run covers. */
-function gapsBetween(runs: Uint32Array, length: number): Uint32Array {
-  const gaps: number[] = []
-  let at = 0
-  for (let i = 0; i < runs.length; i += 2) {
-    if (runs[i] > at) gaps.push(at, runs[i])
-    at = Math.max(at, runs[i + 1])
-  }
-  if (at < length) gaps.push(at, length)
-  return Uint32Array.from(gaps)
 }
