@@ -110,8 +110,10 @@ function checkRange(value: unknown, i: number, length: number, base: bigint, pro
 }
 
 function checkEntry(value: unknown, i: number, length: number, ranges: readonly RangeHint[]): number {
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0 || value >= Math.max(length, 1))
-    return fail(`entries[${i}] is ${String(value)}, outside the blob of ${hex(length)} bytes.`)
+  if (typeof value !== 'number' || !Number.isSafeInteger(value))
+    return fail(`entries[${i}] is ${JSON.stringify(value) ?? String(value)}: an entry is a whole number.`)
+  if (value < 0 || value >= Math.max(length, 1))
+    return fail(`entries[${i}] is ${value}, outside the blob of ${hex(length)} bytes.`)
   const data = ranges.find((range) => range.kind === 'data' && value >= range.start && value < range.end)
   if (data !== undefined)
     return fail(`entries[${i}] (${hex(value)}) lies in the data range ${hex(data.start)}..${hex(data.end)}.`)

@@ -117,7 +117,12 @@ export async function analysisOptions(
   if (span !== undefined && elf !== undefined)
     throw new UsageError('--span and an ELF file contradict each other: the file says how long it is.')
   const base = addressOf(blob, baseOption, args)
-  const hints = (await readHints(args, inputs)) ?? (elf && { ranges: elf.ranges, entries: elf.entries })
+  const path = args.text('hints')
+  // analyze checks what it is; a file that holds `null` is no absent one.
+  const hints =
+    path === undefined
+      ? elf && { ranges: elf.ranges, entries: elf.entries }
+      : ((await inputs.json(path, 'the hints')) as Hints)
   return { base, moved, cpu, decoder, hints, span: elf?.span ?? span }
 }
 
@@ -135,12 +140,6 @@ export async function findTable(
   terminal.status('')
   const table = elf?.sites === undefined ? found : recordedTable(elf, found, options.moved)
   return { ...blob, base: options.base, table }
-}
-
-async function readHints(args: Arguments, inputs: Inputs): Promise<Hints | undefined> {
-  const path = args.text('hints')
-  // analyze checks what it is.
-  return path === undefined ? undefined : ((await inputs.json(path, 'the hints')) as Hints)
 }
 
 /** Warnings of the analysis that are about code, and stand where its sites do not count. */

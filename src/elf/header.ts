@@ -62,7 +62,7 @@ export const badElf = (what: string): RelocError => new RelocError('bad-input', 
 export function fileNumber(value: bigint, limit: number, what: string): number {
   if (value > BigInt(limit))
     throw badElf(
-      `is damaged or truncated: ${what} is ${hex(value)}, but the file has only ${limit} bytes. Get a complete copy.`,
+      `is damaged or truncated: ${what} is ${hex(value)}, but the file has only ${limit} bytes. Get a complete copy; a memory dump is raw bytes (command: --raw).`,
     )
   return Number(value)
 }

@@ -337,8 +337,8 @@ export class CodeHeap {
     return describeHeap(this.#state)
   }
 
-  /** Gives the memory back; nothing of the heap may run or be used any more. */
+  /** Gives the memory back; what needs it throws `stale` from then on. Throws `refused` while code of the heap may be running. */
   close(): void {
-    this.#state.memory.close()
+    this.#state.close()
   }
 }

@@ -27,6 +27,13 @@ export interface CompactReport {
   readonly fragmentation: { readonly before: number; readonly after: number }
 }
 
+/** A plan that is made in one way and carried out in another need not come to an end, so what is no mode stops here. */
+function modeOf({ mode = 'slide' }: CompactOptions): CompactMode {
+  if (mode !== 'slide' && mode !== 'drain')
+    throw new RelocError('bad-argument', `mode is ${JSON.stringify(mode)}: slide or drain.`)
+  return mode
+}
+
 export class Mover {
   readonly #state: HeapState
   readonly #calls: Calls
@@ -43,7 +50,7 @@ export class Mover {
 
   move({ handle, block, align }: CodeObject, options: CompactOptions, to?: AddressLike): CodeMove {
     const state = this.#state
-    const { mode = 'slide' } = options
+    const mode = modeOf(options)
     const position = to === undefined ? undefined : this.#positionOf(toAddress(to, 'to'), align)
     // It is there: nothing changes, and nobody is told.
     if (position === block.position) return new CodeMove(block, position, state.memory.base)
@@ -65,7 +72,7 @@ export class Mover {
 
   compact(options: CompactOptions): CompactReport {
     const state = this.#state
-    const { mode = 'slide' } = options
+    const mode = modeOf(options)
     this.#calls.release()
     const returns = this.#calls.walk(mode)
     const before = state.fragmentation

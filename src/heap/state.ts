@@ -9,8 +9,15 @@ import type { HeapMemory } from './memory.ts'
 import type { Block, CodeHandle, CodeObject } from './object.ts'
 import { Scratch } from './scratch.ts'
 
+/** Stands for memory that was given back: to look at it would end the process. */
+const CLOSED = new Proxy({} as HeapMemory<Block>, {
+  get: () => {
+    throw new RelocError('stale', 'The heap is closed: its memory was given back.')
+  },
+})
+
 export class HeapState {
-  readonly memory: HeapMemory<Block>
+  #memory: HeapMemory<Block>
   readonly scratch: Scratch = new Scratch()
   /** Replaced as a whole when a transaction is published. */
   free: FreeList
@@ -39,7 +46,7 @@ export class HeapState {
   readonly #exact: boolean
 
   constructor(memory: HeapMemory<Block>, managed: readonly MovedRange[]) {
-    this.memory = memory
+    this.#memory = memory
     this.#size = memory.size
     this.#base = Number(memory.base)
     this.#exact = Number.isSafeInteger(this.#base + memory.size)
@@ -50,6 +57,23 @@ export class HeapState {
     ).filter((range) => ranges.includes(range))
     this.free = new FreeList(Number(memory.base & 0xffff_ffffn))
     this.free.free(0, memory.size)
+  }
+
+  /** Throws `stale` at every use once the heap is closed. */
+  get memory(): HeapMemory<Block> {
+    return this.#memory
+  }
+
+  /** Gives the memory back. Throws `refused` while code of the heap may be running: it would have nowhere to return to. */
+  close(): void {
+    if (this.#memory === CLOSED) return
+    if (this.busy)
+      throw new RelocError(
+        'refused',
+        `The heap is not closed: ${this.calls} calls are running and ${this.holds} holds are kept. Close it when they have ended.`,
+      )
+    this.#memory.close()
+    this.#memory = CLOSED
   }
 
   /** The addresses of all places. */

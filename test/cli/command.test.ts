@@ -244,6 +244,8 @@ describe('tables and hints', () => {
       ['{', 'it is no JSON'],
       ['"\xff', 'it is no JSON'],
       ['[]', 'The hints are not an object'],
+      ['null', 'The hints are not an object'],
+      ['{"entries":["0x4"]}', 'entries[0] is "0x4": an entry is a whole number'],
       ['{"entries":[29]}', 'outside the blob'],
       ['{"ranges":[{"start":0,"end":30,"kind":"code"}]}', 'outside the blob'],
     ]) {

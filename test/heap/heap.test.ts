@@ -309,4 +309,42 @@ describe('CodeHeap over simulated memory', () => {
     expect(thrown(() => heap.free(caller))).toBe('stale')
     expect(heap.verify()).toEqual([])
   })
+
+  it('a mode that there is not is refused, and nothing moves', () => {
+    const heap = new CodeHeap(simulatedMemory({ base: 0x1000_0000n, size: 0x4000 }))
+    const [first, second] = [1, 2].map(() => heap.add({ bytes: Uint8Array.of(0xc3), base: 0x2000_0000n }))
+    heap.free(first)
+    const before = heap.entry(second)
+    const mode = 'glide' as 'slide'
+    expect(thrown(() => heap.compact({ mode }))).toBe('bad-argument')
+    expect(thrown(() => heap.move(second, { mode }))).toBe('bad-argument')
+    expect(heap.entry(second)).toBe(before)
+  })
+
+  it('a closed heap is stale in everything that needs its memory', () => {
+    const heap = new CodeHeap(simulatedMemory({ base: 0x1000_0000n, size: 0x4000 }))
+    const input = { bytes: Uint8Array.of(0xc3), base: 0x2000_0000n }
+    const handle = heap.add(input)
+    heap.close()
+    heap.close()
+    const uses = [
+      () => heap.add(input),
+      () => heap.entry(handle),
+      () => heap.stableEntry(handle),
+      () => heap.call(handle),
+      () => heap.callback(() => 0n, 0),
+      () => heap.hold(),
+      () => heap.move(handle),
+      () => heap.compact(),
+      () => heap.free(handle),
+      () => heap.translate(0x1000_0000n),
+      () => heap.freeze(handle),
+      () => heap.forwardRoots((address) => address),
+      () => heap.pinAmbiguous([0x1000_0000n]),
+      () => heap.verify(),
+      () => heap.describe(),
+      () => heap.reservation,
+    ]
+    expect(uses.map(thrown)).toEqual(uses.map(() => 'stale'))
+  })
 })

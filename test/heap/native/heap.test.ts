@@ -14,6 +14,10 @@ describe.skipIf(reason !== undefined)(`native heap${reason === undefined ? '' : 
     expect(moved).toBeGreaterThan(100)
   })
 
+  it('is not closed under the code that runs in it; afterwards nothing runs', { timeout: LONG }, async () => {
+    expect(await runScenario('closing')).toEqual({ running: 'refused', result: '7', after: 'stale' })
+  })
+
   it('nothing is ever writable and executable; writes go to allocations, in a scope', {
     timeout: LONG,
   }, async () => {

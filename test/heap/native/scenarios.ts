@@ -331,3 +331,20 @@ export function mapped(): { readonly at: string; readonly path: string } {
   map.close()
   return { at: heap.entry(spin).toString(16), path: map.path }
 }
+
+/** A callee that closes the heap that it is called from, and the use of a heap that is closed. */
+export function closing(): { readonly running: string; readonly result: string; readonly after: string } {
+  const heap = new CodeHeap(nativeMemory<Block>())
+  let running = ''
+  const callee = heap.callback(() => {
+    running = refusal(() => heap.close())
+    return 7n
+  }, 0)
+  const address = new Uint8Array(BigUint64Array.of(callee).buffer)
+  // push rbx; mov rax, callee; call rax; pop rbx; ret
+  const bytes = Uint8Array.of(0x53, 0x48, 0xb8, ...address, 0xff, 0xd0, 0x5b, 0xc3)
+  const caller = heap.add({ bytes, base: BASE })
+  const result = heap.call(caller).toString()
+  heap.close()
+  return { running, result, after: refusal(() => heap.call(caller)) }
+}
