@@ -1,6 +1,6 @@
 /** Old offset <-> new offset. */
 import { RelocError } from '../core/errors.ts'
-import type { AreaParts } from '../x86/area-parts.ts'
+import type { AreaParts } from '../x86/emit-area-parts.ts'
 
 /** Which neighbour an offset at a boundary sticks to. */
 export type Side = -1 | 1

@@ -9,7 +9,7 @@ import { type AddressLike, hex, toAddress, toOffset, wrapAddress } from '../core
 import { type Problem, RelocError } from '../core/errors.ts'
 import type { Pieces } from '../table/pieces.ts'
 import type { RelocationTable } from '../table/table.ts'
-import type { AreaParts } from '../x86/area-parts.ts'
+import type { AreaParts } from '../x86/emit-area-parts.ts'
 import type { FarRules } from '../x86/emit-detour.ts'
 import type { OutOfReach } from './out-of-reach.ts'
 import { type Fixed, VeneerPlanner } from './veneer-planner.ts'

@@ -38,9 +38,8 @@ let rows: Uint16Array
 let effects: Int32Array
 
 function expand(): Uint16Array {
-  rows = new Uint16Array(runLength(ROWS))
-  expandRuns(ROWS, rows, 1)
-  effects = Int32Array.from(EFFECTS)
+  rows = expandRuns(ROWS, new Uint16Array(runLength(ROWS)), 1)
+  effects = new Int32Array(EFFECTS)
   return expandPages(PAGES, PAGES_BY_NUMBER, PAGE_COUNT)
 }
 

@@ -1,7 +1,7 @@
 /** The buffer that collects veneers and their literals. */
 
-import { AreaParts } from './area-parts.ts'
-import { Literals } from './literals.ts'
+import { AreaParts } from './emit-area-parts.ts'
+import { Literals } from './emit-literals.ts'
 
 /** A displacement whose literal has no place yet, in the bytes of that which is made just now. */
 interface LooseFixup {

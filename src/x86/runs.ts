@@ -7,8 +7,8 @@ export function runLength(runs: readonly number[]): number {
   return length
 }
 
-/** Writes the numbers that `runs` stand for, each shifted left by `shift`. */
-export function expandRuns(runs: readonly number[], into: Uint16Array, shift = 0): void {
+/** Writes the numbers that `runs` stand for, each shifted left by `shift`, to the start of `into`. */
+export function expandRuns(runs: readonly number[], into: Uint16Array, shift = 0): Uint16Array {
   let at = 0
   for (let i = 0; i < runs.length; i += 2) {
     const value = runs[i] << shift
@@ -18,6 +18,7 @@ export function expandRuns(runs: readonly number[], into: Uint16Array, shift = 0
     else for (let j = at; j < end; j++) into[j] = value
     at = end
   }
+  return into
 }
 
 /** `count` pages of 256 cells by page number: `numbers` are runs of the page that each number has. */
@@ -26,10 +27,9 @@ export function expandPages(
   numbers: readonly number[],
   count: number,
 ): Uint16Array {
-  const list = new Uint16Array(runLength(pages))
-  expandRuns(pages, list)
-  const byNumber = new Uint16Array(count)
-  expandRuns(numbers, byNumber)
+  // No more pages than there are numbers; counting them first takes as long as writing them.
+  const list = expandRuns(pages, new Uint16Array(count << 8))
+  const byNumber = expandRuns(numbers, new Uint16Array(count))
   const cells = new Uint16Array(count << 8)
   byNumber.forEach((page, number) => {
     cells.set(list.subarray(page << 8, (page + 1) << 8), number << 8)

@@ -137,8 +137,15 @@ export const createTableDecoder = (code: Uint8Array, options: DecoderOptions = {
  * A decoder that believes every encoding whose opcode some valid one has, whatever the other bits: lock where it is not allowed, reserved fields
  * of VEX and EVEX, registers that must differ. Lengths and fields are what such an encoding would have.
  */
-export const createLayoutDecoder = (code: Uint8Array, options: DecoderOptions = {}): InstructionDecoder =>
-  new TableDecoder(code, layoutTablesFor(options.cpu ?? 'intel'))
+export function createLayoutDecoder(code: Uint8Array, { cpu }: DecoderOptions = {}): InstructionDecoder {
+  let decoder: InstructionDecoder | undefined
+  // Hardly any code has an encoding to ask it for.
+  const decode = (offset: number, out: Instruction): number => {
+    decoder ??= new TableDecoder(code, layoutTablesFor(cpu ?? 'intel'))
+    return decoder.decode(offset, out)
+  }
+  return { decode }
+}
 
 /** No layout word. */
 const NONE = -1

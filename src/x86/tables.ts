@@ -17,18 +17,17 @@ export interface Tables {
 }
 
 const expanded = new Map<Cpu, Tables>()
+const believing = new Map<Cpu, Tables>()
 
 /** The tables of `cpu`. */
 export function tablesFor(cpu: Cpu): Tables {
   let tables = expanded.get(cpu)
   if (tables === undefined) {
-    const rows = new Uint16Array(runLength(ROWS))
-    expandRuns(ROWS, rows, 2)
     tables = {
       cells: expandPages(PAGES, cpu === 'amd' ? AMD : INTEL, PAGE_COUNT),
-      rows,
-      leaves: Int32Array.from(LEAVES),
-      suffixes: Uint8Array.from(SUFFIXES),
+      rows: expandRuns(ROWS, new Uint16Array(runLength(ROWS)), 2),
+      leaves: new Int32Array(LEAVES),
+      suffixes: new Uint8Array(SUFFIXES),
     }
     expanded.set(cpu, tables)
   }
@@ -37,10 +36,14 @@ export function tablesFor(cpu: Cpu): Tables {
 
 /** The tables of `cpu`, in which every leaf but that of no instruction is valid everywhere. */
 export function layoutTablesFor(cpu: Cpu): Tables {
-  const tables = tablesFor(cpu)
-  const leaves = tables.leaves.map((word, i) => {
-    if (i < 4) return word
-    return (i & 3) === 0 ? word & ~((3 << Layout.uniqueShift) | Layout.needsSib) : -1
-  })
-  return { ...tables, leaves }
+  let tables = believing.get(cpu)
+  if (tables === undefined) {
+    const strict = tablesFor(cpu)
+    const leaves = strict.leaves.map((word, i) => {
+      if (i < 4) return word
+      return (i & 3) === 0 ? word & ~((3 << Layout.uniqueShift) | Layout.needsSib) : -1
+    })
+    believing.set(cpu, (tables = { ...strict, leaves }))
+  }
+  return tables
 }
