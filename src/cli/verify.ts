@@ -4,10 +4,10 @@ import { RelocError } from '../core/errors.ts'
 import { filterTable } from '../move.ts'
 import { relocate } from '../relocate/relocate.ts'
 import type { RelocationTable } from '../table/table.ts'
-import { type Verdict, verify } from '../verify/verify.ts'
+import { type Verdict, type VerifyOptions, verify } from '../verify/verify.ts'
 import { withText } from '../x86/locate.ts'
 import { addressOf, ELF_NOTE, readBlob, sameLength } from './blob.ts'
-import { type Arguments, type Command, toJson } from './command.ts'
+import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE, REFUSED } from './exit.ts'
 import { Inputs } from './input.ts'
 import { showProgress } from './progress.ts'
@@ -38,6 +38,9 @@ export const verifyCommand: Command = {
     ...SUBJECT_OPTIONS,
     ALSO_OPTION,
     EVIDENCE_OPTION,
+    { name: 'veneers', value: '<file>', help: 'The veneers that relocate wrote; they are followed.' },
+    { name: 'veneers-at', value: '<address>', help: 'Where they are, as relocate reported it.' },
+    { name: 'no-red-zone', help: 'They were made with --no-red-zone.' },
     JSON_OPTION,
   ],
   notes: `With an ELF file, --from may be left out; with two of them --to, too. ${ELF_NOTE}
@@ -46,6 +49,7 @@ Exit code: 0 verified; 1 not verified; 2 wrong use or unreadable input.`,
   examples: [
     'x64-reloc verify code.bin moved.bin --from 0x400000 --to 0x7f00_0000_0000',
     'x64-reloc verify code.bin moved.bin --from 0x400000 --to 0x500000 --table moved.json',
+    'x64-reloc verify code.bin far.bin --from 0x400000 --to 0x7f00_0000_0000 --veneers veneers.bin --veneers-at 0x7f00_0000_1000',
   ],
   run,
 }
@@ -63,7 +67,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
       ? await findTable(blob, 'from', args, inputs, terminal)
       : { ...blob, base: from, table: claimOf(tableFile, blob.code, from, after, to, args) }
   checkBase(subject, 'from')
-  const verdict = check(subject, after, to, args, terminal)
+  const verdict = check(subject, after, to, await readVeneers(args, inputs), args, terminal)
   if (args.has('json')) await terminal.print(toJson(jsonReport(subject, to, verdict)))
   sayProblems(verdict.problems, terminal)
   const ok = `${terminal.paint('green', 'verified:', 'error')} ${verdictLine(verdict)}`
@@ -99,10 +103,23 @@ function loadMoved(file: TableFile, after: Uint8Array): RelocationTable {
   }
 }
 
+/** The veneers that the move made, and what it allowed them. */
+async function readVeneers(args: Arguments, inputs: Inputs): Promise<VerifyOptions['veneers']> {
+  const [path, at] = [args.text('veneers'), args.address('veneers-at')]
+  if (path === undefined && (at !== undefined || args.has('no-red-zone')))
+    throw new UsageError('--veneers-at and --no-red-zone are about veneers: --veneers <file> is needed.')
+  if (path === undefined) return undefined
+  if (at === undefined)
+    throw new UsageError('--veneers-at <address> is needed: where the veneers are, as relocate reported it.')
+  const bytes = await inputs.bytes(path, 'the veneers')
+  return args.has('no-red-zone') ? { at, bytes, redZone: false, scratch: 'r11' } : { at, bytes }
+}
+
 function check(
   subject: Subject,
   after: Uint8Array,
   to: bigint,
+  veneers: VerifyOptions['veneers'],
   args: Arguments,
   terminal: Terminal,
 ): Verdict {
@@ -112,6 +129,7 @@ function check(
     const verdict = verify(code, after, {
       moves: [{ from: base, to, length: BigInt(claim.span) }, ...args.also()],
       claim,
+      veneers,
       cpu: readCpu(args),
       ...showProgress(terminal, 'verify'),
     })

@@ -59,3 +59,46 @@ it('refuses without --veneers and names it; asks for --veneers where something i
   expect(wrong.code).toBe(2)
   expect(wrong.err).toContain('--veneers <file> is needed')
 })
+
+it.each([[], ['--no-red-zone']])(
+  'verifies them, and finds what was changed in them, %s',
+  async (...rules) => {
+    const at = '0x7f0000001000'
+    await far('--veneers', path('v.bin'), '--veneers-at', at, '--write-table', path('b.json'), ...rules)
+    const verify = (...argv: string[]): Promise<Transcript> =>
+      runCommand([
+        'verify',
+        path('a.bin'),
+        path('b.bin'),
+        '--from',
+        '0x400000',
+        '--to',
+        '0x7f0000000000',
+        ...argv,
+      ])
+    const given = ['--veneers', path('v.bin'), '--veneers-at', at, ...rules]
+    for (const table of [[], ['--table', path('b.json')]]) {
+      const right = await verify(...given, ...table)
+      expect(right.err).toContain('2 veneered instructions followed')
+      expect(right.code).toBe(0)
+    }
+    expect((await verify()).code).toBe(1)
+    const veneers = readFileSync(path('v.bin'))
+    // The address in the first movabs.
+    veneers[veneers.indexOf(Buffer.from('0700600000000000', 'hex'))]++
+    writeFileSync(path('v.bin'), veneers)
+    expect((await verify(...given)).code).toBe(1)
+  },
+)
+
+it('verify needs the veneers and their place together', async () => {
+  const verify = (...argv: string[]): Promise<Transcript> =>
+    runCommand(['verify', path('a.bin'), path('a.bin'), '--from', '0', '--to', '0', ...argv])
+  const noFile = await verify('--veneers-at', '0x1000')
+  expect([noFile.code, noFile.err]).toEqual([2, expect.stringContaining('--veneers <file> is needed')])
+  const noPlace = await verify('--veneers', path('a.bin'))
+  expect([noPlace.code, noPlace.err]).toEqual([
+    2,
+    expect.stringContaining('--veneers-at <address> is needed'),
+  ])
+})
