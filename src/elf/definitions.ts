@@ -1,5 +1,6 @@
 /** What the symbols of an object file stand for: something of its own, what the caller says, or nothing. */
 import { type AddressLike, toAddress } from '../core/address.ts'
+import { RelocError } from '../core/errors.ts'
 import { NameReader } from './names.ts'
 import { isPlaced, type ObjectFile } from './object.ts'
 import { describe } from './sections.ts'
@@ -43,6 +44,8 @@ export class Definitions {
   #edges: ReadonlyMap<string, { readonly first: number; readonly last: number }> | undefined
 
   constructor(object: ObjectFile, given: SymbolAddresses | undefined) {
+    if (given !== undefined && typeof given !== 'function' && typeof given?.get !== 'function')
+      throw new RelocError('bad-argument', 'symbols is to be a Map of names to addresses, or a function.')
     this.#object = object
     this.#symbols = object.symbols
     this.#given = typeof given === 'function' ? given : (name) => given?.get(name)

@@ -68,12 +68,15 @@ export interface PlacedObject {
  */
 export function placeObject(bytes: Uint8Array, options: PlaceOptions): PlacedObject {
   const object = readObject(bytes)
+  const { stubs = 'far' } = options
+  if (stubs !== 'far' && stubs !== 'all')
+    throw new RelocError('bad-argument', `stubs is ${JSON.stringify(stubs)}: far or all.`)
   const definitions = new Definitions(object, options.symbols)
   const bases = {
     base: toAddress(options.base, 'base'),
     writable: options.writable === undefined ? undefined : toAddress(options.writable, 'writable'),
   }
-  const allotted = allot(object, definitions, bases, options.stubs ?? 'far')
+  const allotted = allot(object, definitions, bases, stubs)
   const layout = layOutFor(object, definitions, allotted, bases)
   const problems = new ProblemList()
   const reader = new FieldReader(object, definitions, layout, allotted, (problem) => problems.add(problem))

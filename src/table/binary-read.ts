@@ -1,6 +1,6 @@
 /** Reads the binary form of a table; its layout is drawn in binary.ts. Nothing in it is trusted but what the checks let through. */
 import { hex, wrapAddress } from '../core/address.ts'
-import { hexBytes } from '../core/bytes.ts'
+import { hexBytes, toBytes } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import {
   CHECKSUM,
@@ -62,6 +62,7 @@ export function binaryTableBase(bytes: Uint8Array): bigint {
 /** See `RelocationTable.fromBinary`. */
 export function readTable(bytes: Uint8Array, code: Uint8Array): RelocationTable {
   const open = openTable(bytes)
+  toBytes(code, 'code')
   try {
     const table = readParts(open, code)
     table.check(code)

@@ -4,7 +4,7 @@ import { RelocError } from '../core/errors.ts'
 export const damagedTable = (what: string): RelocError =>
   new RelocError(
     'bad-input',
-    `The table is damaged: ${what}. Write it again with --write-table or table.toBinary().`,
+    `The table is damaged: ${what}. Write it again with --write-table or table.toBinary(code).`,
   )
 
 const fold = (value: bigint): bigint => BigInt.asUintN(64, (value << 1n) ^ (value >> 63n))

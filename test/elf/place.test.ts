@@ -249,6 +249,13 @@ describe('what cannot be placed is refused', () => {
     expect(error.message).toMatch(message)
   })
 
+  it.each([
+    [{ stubs: 'al' }, 'stubs is "al"'],
+    [{ symbols: { outside_add: 0x1020_0000 } }, 'symbols is to be a Map'],
+  ])('options that are none: %j', (options, message) => {
+    expect(() => place(options as unknown as PlaceOptions)).toThrow(message)
+  })
+
   it('symbols that nobody gives, each named once', () => {
     const error = refusal(objectBytes(), { symbols: undefined })
     expect(error.code).toBe('refused')

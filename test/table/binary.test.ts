@@ -64,6 +64,9 @@ describe('the binary form of a table', () => {
     const { code, table } = randomTable({ seed: 7, sites: 20, length: 600 })
     const bytes = table.toBinary(code)
     expect(codeOf(() => RelocationTable.fromBinary(bytes, code.subarray(1)))).toBe('bad-table')
+    expect(codeOf(() => RelocationTable.fromBinary(bytes, undefined as unknown as Uint8Array))).toBe(
+      'bad-argument',
+    )
     const fields = new Set(
       table.sites().flatMap(({ offset, width }) => Array.from({ length: width }, (_, i) => offset + i)),
     )
