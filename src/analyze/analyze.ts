@@ -1,7 +1,7 @@
 /** analyze: unannotated bytes in, a relocation table out. */
 import { hex, wrapAddress } from '../core/address.ts'
 import { hexBytes, viewOf } from '../core/bytes.ts'
-import type { Problem } from '../core/errors.ts'
+import { type Problem, RelocError } from '../core/errors.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type Blob, type BlobOptions, TableBuilder, toBlob } from '../table/builder.ts'
 import { ADDRESS_FLOW, CODE_FLOW, CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
@@ -116,8 +116,11 @@ class Analysis {
     this.#code = code
     this.#options = options
     this.#blob = toBlob(code, options)
+    const { cpu } = options
+    if (cpu !== undefined && cpu !== 'intel' && cpu !== 'amd')
+      throw new RelocError('bad-argument', `cpu is ${String(cpu)}; it is 'intel' or 'amd'.`)
     const create = options.decoder === 'iced' ? createIcedDecoder : createTableDecoder
-    this.#decoder = create(code, { cpu: options.cpu })
+    this.#decoder = create(code, { cpu })
     this.#window = new Window(this.#blob)
     this.#builder = new TableBuilder(code, this.#blob)
   }
@@ -150,6 +153,7 @@ class Analysis {
     )
     this.#collect(map)
     this.#checkEnd(map)
+    this.#checkCode(map)
     this.#checkRejected(map)
     const places = new Places(code, span, map, decoder)
     const view = viewOf(code)
@@ -294,6 +298,20 @@ class Analysis {
         'If a processor runs them, say what their operand holds (`sites`); if they are data, say so (`ranges`).',
       )
     }
+  }
+
+  /** Warns where nothing reads as code, though nobody said that it is data. */
+  #checkCode({ runs, rejected }: CodeMap): void {
+    const { length } = this.#code
+    if (runs.length > 0 || rejected.length > 0 || length === 0 || this.#options.hints?.ranges !== undefined)
+      return
+    this.#warn(
+      0,
+      Math.min(length, 8),
+      'no-code',
+      'nothing here reads as x86-64 code: all of it is taken for data.',
+      'Check that these are the bytes that were meant, or say with hints which ranges are code.',
+    )
   }
 
   /** Warns where execution can run past the last byte. */

@@ -36,6 +36,12 @@ export class Calls {
       throw new RelocError('unsupported', 'This memory is simulated: code in it cannot be called.')
     if (args.length > 6)
       throw new RelocError('bad-argument', `${args.length} arguments: the registers hold six integers.`)
+    for (const arg of args)
+      if (typeof arg !== 'bigint' || arg < -(2n ** 63n) || arg >= 2n ** 64n)
+        throw new RelocError(
+          'bad-argument',
+          `an argument is ${String(arg)}; a register holds a bigint of 64 bits.`,
+        )
     const { stub } = this.#entry ?? {}
     const all = [...args, ...new Array<bigint>(6 - args.length).fill(0n), address]
     const before = this.#thrown.length

@@ -53,3 +53,17 @@ describe('pointers in data', () => {
     ).toEqual([0x40, 0x44, 0x48, 0x4c])
   })
 })
+
+describe('what is no code', () => {
+  it('is warned of, unless it was said to be data', () => {
+    const noise = Uint8Array.from({ length: 1000 }, (_, i) => (Math.imul(i + 1, 0x9e37_79b1) >>> 21) | 0x60)
+    const codes = (hints?: { ranges: { start: number; end: number; kind: 'data' }[] }): string[] =>
+      analyze(noise, { base: BASE, hints }).problems.map(({ code }) => code)
+    expect(codes()).toContain('no-code')
+    expect(codes({ ranges: [{ start: 0, end: 1000, kind: 'data' }] })).not.toContain('no-code')
+  })
+
+  it('an unknown maker is refused', () => {
+    expect(() => analyze(new Uint8Array(4), { base: BASE, cpu: 'via' as 'amd' })).toThrow(/cpu is via/)
+  })
+})

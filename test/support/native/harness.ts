@@ -4,7 +4,16 @@
  * with the same regions, and goes on behind it.
  */
 import { type ChildProcess, fork } from 'node:child_process'
-import { closeSync, existsSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -328,19 +337,40 @@ export class NativeHarness {
   /** Starts a child and gives it the regions of the one before. */
   async #startChild(): Promise<void> {
     const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
-    this.#child = fork(fileURLToPath(new URL('./child.ts', import.meta.url)), {
-      execArgv: ['--import', loader],
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc', this.#file],
-    })
-    const hello = await this.#answer(REQUEST_TIMEOUT)
-    if (hello.what !== 'hello') throw new Error('the child did not start')
-    this.#cpu = hello.cpu
+    for (let tries = 1; ; tries++) {
+      this.#child = fork(fileURLToPath(new URL('./child.ts', import.meta.url)), {
+        execArgv: ['--import', loader],
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc', this.#file],
+      })
+      const hello = await this.#answer(REQUEST_TIMEOUT)
+      if (hello.what !== 'hello') throw new Error('the child did not start')
+      this.#cpu = hello.cpu
+      if (heapStart(this.pid) < HEAP_LIMIT || tries === MOST_STARTS) break
+      this.#child.kill('SIGKILL')
+    }
     for (const region of this.#regions.values()) await this.#mapRegion(region)
     const contents = [...this.#regions.values()].flatMap(({ address, bytes }) =>
       bytes === undefined ? [] : [{ state: this.#nop(), writes: [{ address, bytes }] }],
     )
     await this.#runBatches(contents, {})
   }
+}
+
+/**
+ * Linux begins the heap of a program at a random address within 1 GiB of it: a child whose heap could grow into where fixtures are linked
+ * (0x50000000) is replaced by another.
+ */
+const HEAP_LIMIT = 0x3000_0000
+const MOST_STARTS = 16
+
+/** Where the process's heap begins; 0 without one. */
+function heapStart(pid: number): number {
+  const line = readFileSync(`/proc/${pid}/maps`, 'utf8')
+    .split('\n')
+    .find((text) => text.endsWith('[heap]'))
+  const start = line === undefined ? 0 : Number.parseInt(line, 16)
+  // That of a position-independent program lies beside it, far above.
+  return start < 2 ** 32 ? start : 0
 }
 
 /** How a child ended that should have answered. */
