@@ -135,6 +135,12 @@ export class NativeHarness {
    */
   async map(address: bigint, length: number, access: Access, bytes?: Uint8Array): Promise<void> {
     const region: Region = { address, length, access, bytes, alias: 0n }
+    if (isHeap(this.pid, address, length)) {
+      this.#child?.kill('SIGKILL')
+      this.#regions.set(address, region)
+      await this.#startChild()
+      return
+    }
     await this.#mapRegion(region)
     this.#regions.set(address, region)
     if (bytes !== undefined) await this.write(address, bytes)
@@ -337,7 +343,10 @@ export class NativeHarness {
   /** Starts a child and gives it the regions of the one before. */
   async #startChild(): Promise<void> {
     const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
-    for (let tries = 1; ; tries++) {
+    const isInTheWay = (): boolean =>
+      [...this.#regions.values()].some(({ address, length }) => isHeap(this.pid, address, length))
+    for (let tries = 1; tries === 1 || (isInTheWay() && tries <= MOST_STARTS); tries++) {
+      this.#child?.kill('SIGKILL')
       this.#child = fork(fileURLToPath(new URL('./child.ts', import.meta.url)), {
         execArgv: ['--import', loader],
         stdio: ['ignore', 'inherit', 'inherit', 'ipc', this.#file],
@@ -345,8 +354,6 @@ export class NativeHarness {
       const hello = await this.#answer(REQUEST_TIMEOUT)
       if (hello.what !== 'hello') throw new Error('the child did not start')
       this.#cpu = hello.cpu
-      if (heapStart(this.pid) < HEAP_LIMIT || tries === MOST_STARTS) break
-      this.#child.kill('SIGKILL')
     }
     for (const region of this.#regions.values()) await this.#mapRegion(region)
     const contents = [...this.#regions.values()].flatMap(({ address, bytes }) =>
@@ -356,21 +363,13 @@ export class NativeHarness {
   }
 }
 
-/**
- * Linux begins the heap of a program at a random address within 1 GiB of it: a child whose heap could grow into where fixtures are linked
- * (0x50000000) is replaced by another.
- */
-const HEAP_LIMIT = 0x3000_0000
+/** Children that are tried until the heap of one lies elsewhere. */
 const MOST_STARTS = 16
 
-/** Where the process's heap begins; 0 without one. */
-function heapStart(pid: number): number {
-  const line = readFileSync(`/proc/${pid}/maps`, 'utf8')
-    .split('\n')
-    .find((text) => text.endsWith('[heap]'))
-  const start = line === undefined ? 0 : Number.parseInt(line, 16)
-  // That of a position-independent program lies beside it, far above.
-  return start < 2 ** 32 ? start : 0
+/** Whether the process's heap lies in [start, start + length): Linux begins it anywhere in the GiB behind a program. */
+function isHeap(pid: number, start: bigint, length: number): boolean {
+  const heap = /^([0-9a-f]+)-([0-9a-f]+) .*\[heap\]$/m.exec(readFileSync(`/proc/${pid}/maps`, 'utf8'))
+  return heap !== null && BigInt(`0x${heap[1]}`) < start + BigInt(length) && start < BigInt(`0x${heap[2]}`)
 }
 
 /** How a child ended that should have answered. */

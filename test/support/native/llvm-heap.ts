@@ -90,8 +90,9 @@ const bases = (
   how: string,
 ): { heap: bigint; code: bigint; data: bigint; reference: bigint } => {
   const low = model === 'small' && how === 'jit'
-  const heap = low ? 0x2000_0000n : 0x7e10_0000_0000n
-  const reference = model === 'small' ? 0x4000_0000n : 0x7e20_0000_0000n
+  // Low ones beyond where the heap of a process may begin.
+  const heap = low ? 0x5400_0000n : 0x7e10_0000_0000n
+  const reference = model === 'small' ? 0x7000_0000n : 0x7e20_0000_0000n
   return { heap, code: heap + 0x1000_0000n, data: heap + 0x1100_0000n, reference }
 }
 
