@@ -126,7 +126,7 @@ export class Saboteur {
       yield attempt('drop', 'dropped')
       for (const kind of SITE_KINDS)
         if (kind !== site.kind && kind !== 'split')
-          yield attempt(isAlike(kind, site.kind) ? 'meaning' : 'kind', kind, this.#as(site, kind))
+          yield attempt(isAlike(kind, site) ? 'meaning' : 'kind', kind, this.#as(site, kind))
       for (const by of [-1, 1]) {
         const { offset = 0, end, pieces } = site
         const shifted = {
@@ -235,9 +235,10 @@ export class Saboteur {
 const width = ({ kind }: SiteInput): number => KIND_ROWS[kindCode(kind)].width
 const isRelative = ({ kind }: SiteInput): boolean => KIND_ROWS[kindCode(kind)].anchor === 'next'
 
-/** Whether two kinds ask for the same operand. */
-function isAlike(a: SiteKind, b: SiteKind): boolean {
-  const [x, y] = [KIND_ROWS[kindCode(a)], KIND_ROWS[kindCode(b)]]
+/** Whether a kind asks for the same operand as the site; the piece of a split address in one piece is a constant like another. */
+function isAlike(kind: SiteKind, { kind: own, pieces }: SiteInput): boolean {
+  const [x, y] = [KIND_ROWS[kindCode(kind)], KIND_ROWS[kindCode(own)]]
+  if (own === 'split') return pieces?.length === 1 && x.anchor !== 'next' && x.width === pieces[0].width
   const absolute = x.anchor === 'none' && y.anchor === 'none'
   return x.anchor !== 'next' && y.anchor !== 'next' && x.width === y.width && !absolute
 }
