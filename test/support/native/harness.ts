@@ -366,10 +366,17 @@ export class NativeHarness {
 /** Children that are tried until the heap of one lies elsewhere. */
 const MOST_STARTS = 16
 
-/** Whether the process's heap lies in [start, start + length): Linux begins it anywhere in the GiB behind a program. */
+/** Bytes by which the heap of a child may still grow. */
+const GROWTH = 1n << 25n
+
+/** Whether the process's heap lies, or grows, into [start, start + length): Linux begins it anywhere in the GiB behind a program. */
 function isHeap(pid: number, start: bigint, length: number): boolean {
   const heap = /^([0-9a-f]+)-([0-9a-f]+) .*\[heap\]$/m.exec(readFileSync(`/proc/${pid}/maps`, 'utf8'))
-  return heap !== null && BigInt(`0x${heap[1]}`) < start + BigInt(length) && start < BigInt(`0x${heap[2]}`)
+  return (
+    heap !== null &&
+    BigInt(`0x${heap[1]}`) < start + BigInt(length) &&
+    start < BigInt(`0x${heap[2]}`) + GROWTH
+  )
 }
 
 /** How a child ended that should have answered. */
