@@ -21,18 +21,16 @@ import { Background } from './background.ts'
 import { Candidates } from './candidates.ts'
 import { type CodeMap, mapCode, targetOf } from './code-map.ts'
 import { addExceptionTables, findFrames, findLanguageData, hintsOf } from './frames.ts'
-import { GotWatcher } from './got.ts'
 import { type CheckedHints, checkHints, type Hints } from './hints.ts'
 import { Judge } from './judge.ts'
 import { addJumpTables } from './jump-tables.ts'
-import { LabelWatcher } from './label-operands.ts'
 import { isTaken, Mark, take } from './marks.ts'
 import { OperandCollector } from './operands.ts'
 import { isPadding, Places } from './places.ts'
 import { limitProblems } from './problems.ts'
 import { Reach } from './reach.ts'
 import { addSelfRelative } from './self-relative.ts'
-import { SliceWatcher } from './slices.ts'
+import { collectSpread } from './spread.ts'
 import { Window } from './window.ts'
 
 export interface AnalyzeOptions extends BlobOptions, ProgressOptions {
@@ -247,28 +245,13 @@ class Analysis {
 
   /** Addresses that no instruction holds alone. In code that takes its own address 64-bit constants may be differences: the large model. */
   #collectSpread(map: CodeMap, places: Places): void {
-    const code = this.#code
-    const decoder = this.#decoder
-    const { marks, outside } = map
-    const got = map.selfLabels > 0 ? new GotWatcher(code) : undefined
-    const labels = new LabelWatcher(code, this.#builder)
-    const slices = new SliceWatcher(code, this.#builder)
-    const instruction = new Instruction()
-    for (const at of got === undefined ? map.watched : map.starts) {
-      decoder.decode(at, instruction)
-      got?.watch(instruction)
-      labels.watch(instruction)
-      slices.watch(instruction)
-    }
-    labels.finish({ decoder, marks, outside, places })
-    slices.finish({
+    collectSpread(this.#code, this.#builder, {
       ...map,
-      decoder,
+      decoder: this.#decoder,
       window: this.#window,
       places,
       warn: (...problem) => this.#warn(...problem),
     })
-    got?.finish(this.#builder, marks)
   }
 
   #checkPrefix(instruction: Instruction): void {

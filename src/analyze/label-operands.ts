@@ -69,12 +69,14 @@ export interface LabelContext {
   readonly places: Places
 }
 
-/** Watches the instructions of a blob go by in order. */
+/** Watches the instructions of a blob go by in order; those that load constants may be told by `load` alone. */
 export class LabelWatcher {
   readonly #view: DataView
   readonly #builder: TableBuilder
   readonly #uses: LabelUse[] = []
-  readonly #constants: (Constant | undefined)[] = []
+  /** Of each register: the field of the constant that it got last, -1 where it got a label since, and its kind. */
+  readonly #fields = new Int32Array(16).fill(-1)
+  readonly #kinds = new Uint8Array(16)
   /** Of each register: the label it got last, since when (-1: never), and whether that is where the code runs: by call and pop 2, by lea 1. */
   readonly #labels = new Float64Array(16)
   readonly #since = new Int32Array(16).fill(-1)
@@ -121,16 +123,26 @@ export class LabelWatcher {
       this.#join(rm, ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), instruction)
   }
 
-  /** A register gets a constant. */
-  #keep(register: number, instruction: Instruction): void {
-    const { immediateSize, immediateWidth } = instruction
-    const offset = instruction.offset + instruction.immediateOffset
-    const from = instruction.offset + instruction.length
-    const low = this.#view.getUint32(offset, true)
+  /** A register gets a constant, from a field that ends the instruction. */
+  #keep(register: number, { offset, immediateOffset, immediateSize, immediateWidth }: Instruction): void {
     const kind = immediateSize === 8 ? DIFF64 : immediateWidth === 8 ? DIFF32 : DIFF32U
+    // 16 bits hold no difference.
+    this.load(register, immediateSize < 4 ? -1 : offset + immediateOffset, kind)
+  }
+
+  /** A register gets the constant of the field at `offset`, which ends its instruction. */
+  load(register: number, offset: number, kind: number): void {
+    this.#fields[register] = offset
+    this.#kinds[register] = kind
+  }
+
+  #constantOf(register: number): Constant {
+    const offset = this.#fields[register]
+    const kind = this.#kinds[register]
+    const low = this.#view.getUint32(offset, true)
     const high =
       kind === DIFF64 ? this.#view.getInt32(offset + 4, true) : kind === DIFF32 && low >> 31 !== 0 ? -1 : 0
-    this.#constants[register] = { register, offset, kind, value: high * 2 ** 32 + low, from }
+    return { register, offset, kind, value: high * 2 ** 32 + low, from: offset + KIND_ROWS[kind].width }
   }
 
   /** lea adds two registers. */
@@ -146,16 +158,17 @@ export class LabelWatcher {
       [a, b],
       [b, a],
     ]) {
-      const constant = this.#constants[other]
+      if (this.#fields[other] < 0 || !this.#hasLabel(label, instruction)) continue
+      const constant = this.#constantOf(other)
       // Beyond 48 bits there are no addresses.
-      if (constant === undefined || Math.abs(constant.value) >= 2 ** 48) continue
-      if (instruction.offset - constant.from <= CONSTANT_REACH)
+      if (Math.abs(constant.value) < 2 ** 48 && instruction.offset - constant.from <= CONSTANT_REACH)
         this.#use(label, constant, instruction, constant)
     }
   }
 
   /** The field at `offset` is added to a register. */
   #add(register: number, offset: number, instruction: Instruction): void {
+    if (!this.#hasLabel(register, instruction)) return
     const value = this.#view.getInt32(offset, true)
     // What is an address by itself is one by the weight of the same evidence as everywhere.
     if (rangeOfTarget(this.#builder.blob.covered, wrapAddress(BigInt(value)), true) >= 0) return
@@ -166,7 +179,12 @@ export class LabelWatcher {
     this.#labels[register] = label
     this.#since[register] = since
     this.#own[register] = own
-    this.#constants[register] = undefined
+    this.#fields[register] = -1
+  }
+
+  #hasLabel(register: number, { offset }: Instruction): boolean {
+    const since = register < 0 ? -1 : this.#since[register]
+    return since >= 0 && offset - since <= LABEL_REACH
   }
 
   #use(
@@ -175,9 +193,6 @@ export class LabelWatcher {
     instruction: Instruction,
     constant: Constant | undefined,
   ): void {
-    if (register < 0 || this.#since[register] < 0) return
-    const from = this.#since[register]
-    if (instruction.offset - from > LABEL_REACH) return
     const label = this.#labels[register]
     const target = label + value
     if (this.#place(label) === this.#place(target) || target === this.#builder.blob.span) return
@@ -188,7 +203,7 @@ export class LabelWatcher {
       target,
       own: this.#own[register] > (instruction.memory === Memory.base && constant === undefined ? 1 : 0),
       register,
-      from,
+      from: this.#since[register],
       at: instruction.offset,
       constant,
     })

@@ -13,12 +13,14 @@ import type { TableBuilder } from '../table/builder.ts'
 import { ABS32, ABS32S, ABS64 } from '../table/kinds.ts'
 import { ADDRESS_FLOW } from '../table/site.ts'
 import { baseRegister, indexRegister } from '../x86/effects.ts'
-import { Encoding, endsFlow, Flow, Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
+import { Encoding, Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
 import { type JumpTable, targetsOf } from './jump-tables.ts'
 import { isTaken, Mark, take } from './marks.ts'
 import { branchTarget } from './overlap.ts'
 import { Place, type Places } from './places.ts'
-import { nameOf, SliceState, type Value } from './slice-values.ts'
+import { SliceScreen } from './slice-screen.ts'
+import { nameOf, type Value } from './slice-values.ts'
+import { followSlice, type Unit } from './slice-walk.ts'
 import type { Window } from './window.ts'
 
 /** Bytes from a constant to what is made of it, at the most. */
@@ -36,19 +38,6 @@ for (const opcode of [
   WATCHED[opcode] = 1
 WATCHED.fill(1, 0xb8, 0xc0)
 
-interface Unit extends Value {
-  /** Offset behind the instruction that completes it. */
-  readonly end: number
-  /** What the branches of its slice bring to where they lead. */
-  readonly joins: ReadonlyMap<number, Join>
-}
-
-/** What arrives at a place by branches: what is known then, and the branches. */
-interface Join {
-  readonly states: SliceState[]
-  readonly sources: number[]
-}
-
 /** Of offsets: the branches that lead there. */
 type Sources = ReadonlyMap<number, readonly number[]>
 
@@ -57,6 +46,8 @@ export interface SliceContext {
   readonly ends: Uint32Array
   readonly shared: readonly number[]
   readonly tables: readonly JumpTable[]
+  /** Instructions that give registers constants, and others. */
+  readonly watched: Uint32Array
   readonly window: Window
   readonly decoder: InstructionDecoder
   readonly marks: Uint8Array
@@ -110,12 +101,21 @@ export class SliceWatcher {
   readonly #view: DataView
   /** What the upper half of an address in a covered range is: the first and the last, in pairs. */
   readonly #highs: readonly number[]
+  /** Whether 0 is an address in a covered range. */
+  readonly #hasZero: boolean
+  /** Offsets of the stores of what can be an upper half, ascending. */
+  readonly #uppers: number[] = []
+  /** Whether there are constants whose store matters. */
+  readonly watchesStores: boolean
 
   constructor(code: Uint8Array, builder: TableBuilder) {
     this.#code = code
     this.#view = viewOf(code)
     this.#builder = builder
-    this.#highs = builder.blob.covered.flatMap(({ start, end }) => [Number(start >> 32n), Number(end >> 32n)])
+    const { covered } = builder.blob
+    this.#highs = covered.flatMap(({ start, end }) => [Number(start >> 32n), Number(end >> 32n)])
+    this.#hasZero = findRange(covered, 0n) >= 0
+    this.watchesStores = this.#hasZero || this.#highs.some((high) => high !== 0)
   }
 
   watch(instruction: Instruction): void {
@@ -123,9 +123,9 @@ export class SliceWatcher {
     if (WATCHED[opcode] === 0 || instruction.map !== 0 || instruction.encoding !== Encoding.legacy) return
     const rm = (modrm & 7) | ((prefixes & Prefix.rexB) >> 5)
     if (opcode >= 0xb8 && opcode <= 0xbf)
-      this.#constants[(opcode & 7) | ((prefixes & Prefix.rexB) >> 5)] = instruction.offset
+      this.load((opcode & 7) | ((prefixes & Prefix.rexB) >> 5), instruction.offset)
     else if (opcode === 0xc7) {
-      if (modrm >= 0xc0) this.#constants[rm] = instruction.offset
+      if (modrm >= 0xc0) this.load(rm, instruction.offset)
       else this.#store(instruction)
     } else if (opcode === 0x68) this.#store(instruction)
     else if ((prefixes & Prefix.w) === 0) return
@@ -134,6 +134,11 @@ export class SliceWatcher {
     else if (modrm < 0xc0) return
     else if (opcode === 0x81 || opcode === 0x83 || opcode === 0xc1) this.#sum(rm, -1, instruction)
     else this.#sum(rm, ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), instruction)
+  }
+
+  /** The instruction at `offset` gives a register a constant. */
+  load(register: number, offset: number): void {
+    this.#constants[register] = offset
   }
 
   /** An operation on registers (-1: none) that hold constants marks a slice from the first of those. */
@@ -145,7 +150,10 @@ export class SliceWatcher {
     this.#mark(start, instruction)
   }
 
-  /** A store of what can be an upper half marks a slice from the first store near it. Below 2^32 a lower half is an address alone. */
+  /**
+   * A store of what can be an upper half marks a slice from the first store near it. Below 2^32 a lower half is an address alone: there the
+   * halves of 0 are told only where something else marked a slice.
+   */
   #store(instruction: Instruction): void {
     const { offset } = instruction
     if (offset - this.#lastStore > CONSTANT_REACH / 4 || offset - this.#firstStore > CONSTANT_REACH)
@@ -155,8 +163,9 @@ export class SliceWatcher {
     const value = this.#view.getUint32(offset + instruction.immediateOffset, true)
     const highs = this.#highs
     for (let i = 0; i < highs.length; i += 2)
-      if (value !== 0 && value >= highs[i] && value <= highs[i + 1]) {
-        this.#mark(this.#firstStore, instruction)
+      if ((value !== 0 || this.#hasZero) && value >= highs[i] && value <= highs[i + 1]) {
+        this.#uppers.push(offset)
+        if (value !== 0) this.#mark(this.#firstStore, instruction)
         return
       }
   }
@@ -171,7 +180,17 @@ export class SliceWatcher {
   /** Adds the addresses to the table, and takes their fields. */
   finish(context: SliceContext): void {
     const units: Unit[] = []
-    for (let i = 0; i < this.#slices.length; i += 2) this.#follow(i, context, units)
+    const walk = { ...context, view: this.#view }
+    const screen = new SliceScreen(walk)
+    const uppers = this.#uppers
+    let upper = 0
+    for (let i = 0; i < this.#slices.length; i += 2) {
+      const start = this.#slices[i]
+      const end = Math.min(this.#slices[i + 1], this.#code.length)
+      while (uppers[upper] < start) upper++
+      if (uppers[upper] < end || screen.mayJoin(start, end))
+        units.push(...followSlice(walk, start, end).filter((unit) => this.#isAddress(unit, context.places)))
+    }
     const owners = new Map<number, Set<string>>()
     for (const unit of units)
       for (const { offset } of unit.pieces)
@@ -188,35 +207,6 @@ export class SliceWatcher {
       done.add(name)
       const isShared = unit.pieces.some(({ offset }) => owners.get(offset)!.size > 1)
       if (!this.#refuse(unit, isShared, sources, context)) this.#add(unit, context.marks)
-    }
-  }
-
-  /** Follows the constants of one slice, and of the branches in it, forwards. */
-  #follow(slice: number, { decoder, places }: SliceContext, units: Unit[]): void {
-    let state = new SliceState(this.#view)
-    const joins = new Map<number, Join>()
-    const instruction = new Instruction()
-    const end = Math.min(this.#slices[slice + 1], this.#code.length)
-    let isReached = true
-    for (let at = this.#slices[slice]; at < end; at += instruction.length) {
-      if (!places.isCode(at) || decoder.decode(at, instruction) === 0) return
-      for (const arriving of joins.get(at)?.states ?? []) {
-        if (isReached) state.meet(arriving)
-        else state = arriving
-        isReached = true
-      }
-      const value = state.step(instruction)
-      if (value !== undefined && this.#isAddress(value, places))
-        units.push({ ...value, end: at + instruction.length, joins })
-      const target = branchTarget(this.#view, instruction)
-      if (target > at && target < end && instruction.flow !== Flow.call) {
-        const join = joins.get(target) ?? { states: [], sources: [] }
-        join.states.push(state.copy())
-        join.sources.push(at)
-        joins.set(target, join)
-      }
-      isReached = !endsFlow(instruction.flow)
-      if (!isReached) state.forget()
     }
   }
 

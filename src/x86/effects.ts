@@ -89,6 +89,14 @@ export function fillEffects(instruction: Instruction, out: RegisterEffects): voi
   out.writesFlags = (operands & Effect.writesFlags) !== 0
 }
 
+const scratch = new RegisterEffects()
+
+/** The mask of the general registers that `instruction` writes. */
+export function writtenRegisters(instruction: Instruction): number {
+  fillEffects(instruction, scratch)
+  return scratch.writes
+}
+
 /** The masks, read | written << 16, of an operand with 3 bits of access. Without REX, byte registers 4 to 7 are ah to bh. */
 function use(access: number, register: number, rex: boolean): number {
   const bit = 1 << ((access & 4) !== 0 && !rex && register >= 4 ? register - 4 : register)

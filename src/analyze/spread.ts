@@ -1,0 +1,48 @@
+/**
+ * Addresses that are spread over several instructions. Of the instructions that may take part nearly all give a register a constant or store
+ * one, and mean nothing yet: those are known by their first bytes, and not decoded.
+ */
+import type { TableBuilder } from '../table/builder.ts'
+import { DIFF32U, DIFF64 } from '../table/kinds.ts'
+import { Instruction } from '../x86/instruction.ts'
+import type { CodeMap } from './code-map.ts'
+import { GotWatcher } from './got.ts'
+import { type LabelContext, LabelWatcher } from './label-operands.ts'
+import { type SliceContext, SliceWatcher } from './slices.ts'
+
+type SpreadContext = LabelContext & SliceContext & Pick<CodeMap, 'starts' | 'selfLabels'>
+
+/** Adds the sites of spread addresses, and of differences in code that is position-independent by them. */
+export function collectSpread(code: Uint8Array, builder: TableBuilder, context: SpreadContext): void {
+  const { decoder, marks, starts, watched, selfLabels } = context
+  const got = selfLabels > 0 ? new GotWatcher(code) : undefined
+  const labels = new LabelWatcher(code, builder)
+  const slices = new SliceWatcher(code, builder)
+  const instruction = new Instruction()
+  for (const at of got === undefined ? watched : starts) {
+    if (got === undefined && isPlain(code, at, labels, slices)) continue
+    decoder.decode(at, instruction)
+    got?.watch(instruction)
+    labels.watch(instruction)
+    slices.watch(instruction)
+  }
+  labels.finish(context)
+  slices.finish(context)
+  got?.finish(builder, marks)
+}
+
+/** Whether nothing more has to be known of the instruction at `start`: a constant for a register, or a store of one that means nothing. */
+function isPlain(code: Uint8Array, start: number, labels: LabelWatcher, slices: SliceWatcher): boolean {
+  const first = code[start]
+  const rex = (first & 0xf0) === 0x40 ? first : 0
+  const at = rex === 0 ? start : start + 1
+  const opcode = code[at]
+  if ((opcode & 0xf8) === 0xb8) {
+    const register = (opcode & 7) | ((rex & 1) << 3)
+    labels.load(register, at + 1, (rex & 8) === 0 ? DIFF32U : DIFF64)
+    slices.load(register, start)
+    return true
+  }
+  // With a displacement of 4 bytes it may be one from a label.
+  return opcode === 0xc7 && code[at + 1] >> 6 < 2 && !slices.watchesStores
+}
