@@ -8,7 +8,8 @@ import type { VeneerOptions } from './relocate/veneers.ts'
 import { keepEvidence } from './table/filter.ts'
 import { type AddressEvidence, addressLevelOf } from './table/site.ts'
 import type { RelocationTable } from './table/table.ts'
-import { type Verdict, verify } from './verify/verify.ts'
+import type { AheadWords } from './verify/ahead.ts'
+import { type Verdict, verifyAhead } from './verify/verify.ts'
 import { withText } from './x86/locate.ts'
 
 export interface MoveOptions extends Omit<AnalyzeOptions, 'base' | 'moved'> {
@@ -38,7 +39,11 @@ export interface MoveResult extends Relocation {
  * Moves `code` from one base to another. `code` is never written (unless it is `into`). Throws `RelocError`: `refused` where a site cannot be
  * served (before a byte is written), `not-verified` where the result does not pass, and what analyze and relocate throw.
  */
-export function move(code: Uint8Array, options: MoveOptions): MoveResult {
+export const move = (code: Uint8Array, options: MoveOptions): MoveResult =>
+  moveAhead(code, options, undefined)
+
+/** @internal The same, with what is known of the instructions of `code` already, for verification. */
+export function moveAhead(code: Uint8Array, options: MoveOptions, ahead: AheadWords | undefined): MoveResult {
   const from = toAddress(options.from, 'from')
   const moved = (options.also ?? []).map((other) => ({ start: other.from, length: other.length }))
   const whole = options.table ?? analyze(code, { ...options, base: from, moved })
@@ -60,14 +65,10 @@ export function move(code: Uint8Array, options: MoveOptions): MoveResult {
   checkInto(code, options.into)
   const result = named(code, table, () => relocate(code, table, destination))
   const moves = [{ from, to: options.to, length: BigInt(table.span) }, ...(options.also ?? [])]
-  const verdict = verify(code, result.bytes, {
-    moves,
-    claim: table,
-    veneers: result.veneers && { ...veneerRules(options.veneers), ...result.veneers },
-    cpu: options.cpu,
-    onProgress: options.onProgress,
-    signal: options.signal,
-  })
+  const { cpu, onProgress, signal } = options
+  const veneers = result.veneers && { ...veneerRules(options.veneers), ...result.veneers }
+  const claimed = { moves, claim: table, veneers, cpu, onProgress, signal }
+  const verdict = verifyAhead(code, result.bytes, claimed, ahead)
   if (!verdict.ok)
     throw new RelocError(
       'not-verified',

@@ -2,11 +2,13 @@
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
 import type { Move } from '../core/range.ts'
-import { type MoveResult, move } from '../move.ts'
+import { type MoveResult, moveAhead } from '../move.ts'
 import type { VeneerOptions } from '../relocate/veneers.ts'
 import type { AddressEvidence } from '../table/site.ts'
+
 import type { Cpu } from '../x86/instruction.ts'
 import { withText } from '../x86/locate.ts'
+import { type Ahead, startAhead } from './ahead.ts'
 import { ELF_NOTE } from './blob.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE } from './exit.ts'
@@ -20,11 +22,12 @@ import {
   checkBase,
   EVIDENCE_OPTION,
   JSON_OPTION,
+  readBlobAndTable,
   readCpu,
   readEvidence,
-  readSubject,
   SUBJECT_OPTIONS,
   type Subject,
+  subjectOf,
 } from './subject.ts'
 import { tableFileData } from './tables.ts'
 import type { Terminal } from './terminal.ts'
@@ -87,6 +90,7 @@ interface Request {
   readonly evidence: AddressEvidence | undefined
   readonly cpu: Cpu | undefined
   readonly verify: boolean
+  readonly ahead: Ahead | undefined
   /** undefined: nothing is written. */
   readonly output: string | undefined
   readonly veneers: VeneerOptions | undefined
@@ -133,10 +137,15 @@ async function readRequest(args: Arguments, terminal: Terminal): Promise<Request
     : [output, args.text('write-table'), args.text('write-symbols'), args.text('veneers')]
   checkOutputs([written, tablePath, symbolsPath, veneersPath, args.has('json') ? '-' : undefined])
   const how = { evidence: readEvidence(args), cpu: readCpu(args), verify: !args.has('no-verify') }
-  const subject = await readSubject(args.positionals[0], 'from', args, new Inputs(terminal), terminal)
+  const inputs = new Inputs(terminal)
+  const { blob, tableFile } = await readBlobAndTable(args.positionals[0], args, inputs)
+  const ahead = how.verify ? await startAhead(blob.code, how.cpu) : undefined
+  const subject = await subjectOf(blob, tableFile, 'from', args, inputs, terminal)
   checkBase(subject, 'from')
+  ahead?.startAt(subject.table.code())
   return {
     subject,
+    ahead,
     to,
     also,
     ...how,
@@ -164,9 +173,10 @@ function readVeneers(args: Arguments): VeneerOptions | undefined {
 function moveSubject(request: Request, terminal: Terminal): MoveResult {
   const { code, base, table } = request.subject
   try {
-    const { to, also, evidence, cpu, verify, veneers } = request
+    const { to, also, evidence, cpu, verify, veneers, ahead } = request
     const progress = showProgress(terminal, 'relocate')
-    return move(code, { from: base, to, also, table, evidence, cpu, verify, veneers, ...progress })
+    const options = { from: base, to, also, table, evidence, cpu, verify, veneers, ...progress }
+    return moveAhead(code, options, ahead?.words)
   } catch (error) {
     if (!(error instanceof RelocError) || error.problems.length === 0) throw error
     throw new RelocError(

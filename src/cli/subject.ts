@@ -77,6 +77,18 @@ export async function readSubject(
   terminal: Terminal,
 ): Promise<Subject> {
   const { blob, tableFile } = await readBlobAndTable(path, args, inputs)
+  return subjectOf(blob, tableFile, baseOption, args, inputs, terminal)
+}
+
+/** The blob with the table of the file, or with the one that is found. */
+export async function subjectOf(
+  blob: InputBlob,
+  tableFile: TableFile | undefined,
+  baseOption: string,
+  args: Arguments,
+  inputs: Inputs,
+  terminal: Terminal,
+): Promise<Subject> {
   if (tableFile === undefined) return findTable(blob, baseOption, args, inputs, terminal)
   const table = tableFile.load(blob.code)
   return { ...blob, base: args.address(baseOption) ?? blob.elf?.base ?? table.base, table }

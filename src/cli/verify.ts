@@ -4,8 +4,10 @@ import { RelocError } from '../core/errors.ts'
 import { filterTable } from '../move.ts'
 import { relocate } from '../relocate/relocate.ts'
 import type { RelocationTable } from '../table/table.ts'
-import { type Verdict, type VerifyOptions, verify } from '../verify/verify.ts'
+
+import { type Verdict, type VerifyOptions, verifyAhead } from '../verify/verify.ts'
 import { withText } from '../x86/locate.ts'
+import { type Ahead, startAhead } from './ahead.ts'
 import { addressOf, ELF_NOTE, readBlob, sameLength } from './blob.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE, REFUSED } from './exit.ts'
@@ -58,6 +60,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   const [beforePath, afterPath] = args.positionals
   const inputs = new Inputs(terminal)
   const { blob, tableFile } = await readBlobAndTable(beforePath, args, inputs)
+  const ahead = await startAhead(blob.code, readCpu(args))
   const from = addressOf(blob, 'from', args)
   const moved = await readBlob(afterPath, 'the moved blob', args, inputs, sameLength(blob.code))
   const to = addressOf(moved, 'to', args)
@@ -67,7 +70,8 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
       ? await findTable(blob, 'from', args, inputs, terminal)
       : { ...blob, base: from, table: claimOf(tableFile, blob.code, from, after, to, args) }
   checkBase(subject, 'from')
-  const verdict = check(subject, after, to, await readVeneers(args, inputs), args, terminal)
+  ahead?.startAt(subject.table.code())
+  const verdict = check(subject, after, to, await readVeneers(args, inputs), args, ahead, terminal)
   if (args.has('json')) await terminal.print(toJson(jsonReport(subject, to, verdict)))
   sayProblems(verdict.problems, terminal)
   const ok = `${terminal.paint('green', 'verified:', 'error')} ${verdictLine(verdict)}`
@@ -121,18 +125,20 @@ function check(
   to: bigint,
   veneers: VerifyOptions['veneers'],
   args: Arguments,
+  ahead: Ahead | undefined,
   terminal: Terminal,
 ): Verdict {
   const { code, base, table } = subject
   const claim = filterTable(table, code, readEvidence(args)).table
   try {
-    const verdict = verify(code, after, {
+    const options = {
       moves: [{ from: base, to, length: BigInt(claim.span) }, ...args.also()],
       claim,
       veneers,
       cpu: readCpu(args),
       ...showProgress(terminal, 'verify'),
-    })
+    }
+    const verdict = verifyAhead(code, after, options, ahead?.words)
     return { ...verdict, problems: withText(verdict.problems, code, base, table.code()) }
   } finally {
     terminal.status('')

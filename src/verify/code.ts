@@ -1,5 +1,6 @@
 /** The part of verification that decodes: claimed fields are operands, and no operand that must be claimed is missing. */
 import { hex, wrapAddress } from '../core/address.ts'
+import { viewOf } from '../core/bytes.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { FIXED, type Place } from '../table/groups.ts'
 import { ABS32, ABS32S, EIP32, KIND_ROWS, PC8, PC16, PC32 } from '../table/kinds.ts'
@@ -7,12 +8,19 @@ import { ADDRESS_EXACT, addressLevel } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { IcedCursor } from '../x86/iced.ts'
 import type { Cpu } from '../x86/instruction.ts'
+import { type AheadWords, aheadField, aheadIsLea, aheadLength } from './ahead.ts'
 import type { ClaimedField, ClaimedFields, CoverageShifts } from './claims.ts'
 import type { Findings } from './verify.ts'
 
 interface CodeProof {
   relative: number
   instructions: number
+}
+
+interface CheckOptions extends ProgressOptions {
+  readonly cpu?: Cpu | undefined
+  /** What is known of `code` already. */
+  readonly ahead?: AheadWords | undefined
 }
 
 const ANALYSE = 'Analyse the code again; if you made the table, look at this site.'
@@ -24,7 +32,7 @@ export function checkCode(
   fields: ClaimedFields,
   shifts: CoverageShifts,
   findings: Findings,
-  options: ProgressOptions & { readonly cpu?: Cpu | undefined },
+  options: CheckOptions,
 ): CodeProof {
   const runs = claim.code()
   if (runs.length === 0) {
@@ -53,12 +61,14 @@ class CodeChecker {
   /** The blob's own range. */
   readonly #start: bigint
   readonly #end: bigint
-  readonly #cursor: IcedCursor
+  readonly #code: Uint8Array
+  readonly #view: DataView
+  #made: IcedCursor | undefined
   readonly #claim: RelocationTable
   readonly #fields: ClaimedFields
   readonly #shifts: CoverageShifts
   readonly #findings: Findings
-  readonly #options: ProgressOptions
+  readonly #options: CheckOptions
   /** Offset at which progress is reported next. */
   #report = PROGRESS_STEP
   /** 1 for fields that some run holds. */
@@ -70,11 +80,12 @@ class CodeChecker {
     fields: ClaimedFields,
     shifts: CoverageShifts,
     findings: Findings,
-    options: ProgressOptions & { readonly cpu?: Cpu | undefined },
+    options: CheckOptions,
   ) {
     this.#start = claim.base
     this.#end = claim.base + BigInt(claim.span)
-    this.#cursor = new IcedCursor(code, { base: claim.base, cpu: options.cpu })
+    this.#code = code
+    this.#view = viewOf(code)
     this.#options = options
     this.#claim = claim
     this.#fields = fields
@@ -83,20 +94,26 @@ class CodeChecker {
     this.#seen = new Uint8Array(fields.offsets.length)
   }
 
+  /** Made when it is first needed: what is decoded ahead may do. */
+  get #cursor(): IcedCursor {
+    return (this.#made ??= new IcedCursor(this.#code, { base: this.#claim.base, cpu: this.#options.cpu }))
+  }
+
   dispose(): void {
-    this.#cursor.dispose()
+    this.#made?.dispose()
   }
 
   /** Walks one run; claimed fields are met in the order of their offsets. */
   run(start: number, end: number): void {
-    const cursor = this.#cursor
+    const { ahead } = this.#options
     const { offsets } = this.#fields
     let n = this.#fields.firstFrom(start)
     if (n > 0 && offsets[n - 1] + this.#fields.get(n - 1).width > start)
       this.#wrong(this.#fields.get(n - 1), 'a claimed field reaches into claimed code.')
     let at = start
     while (at < end) {
-      const length = cursor.decode(at)
+      const word = ahead === undefined ? 0 : ahead[at]
+      const length = word === 0 ? this.#cursor.decode(at) : aheadLength(word)
       if (length === 0 || at + length > end) {
         this.#findings.error(
           'not-code',
@@ -109,14 +126,41 @@ class CodeChecker {
       }
       this.proof.instructions++
       const first = n
-      for (; n < offsets.length && offsets[n] < at + length; n++) this.#field(this.#fields.get(n), n)
-      if (cursor.isBranch || cursor.isIpRelative) this.#missing(first, n)
+      while (n < offsets.length && offsets[n] < at + length) n++
+      if (word === 0) this.#instruction(first, n)
+      else if (!this.#isRight(word, at, first, n)) {
+        this.#cursor.decode(at)
+        this.#instruction(first, n)
+      }
       at += length
       if (at >= this.#report) {
         reportProgress(this.#options, at, this.#claim.length, 'verify')
         this.#report = at + PROGRESS_STEP
       }
     }
+  }
+
+  /** Conditions 2 and 3 for the instruction under the cursor, which holds the claimed fields [first, end). */
+  #instruction(first: number, end: number): void {
+    for (let n = first; n < end; n++) this.#field(this.#fields.get(n), n)
+    if (this.#cursor.isBranch || this.#cursor.isIpRelative) this.#missing(first, end)
+  }
+
+  /** Whether the word of the instruction at `at` shows that they hold. If it does not, only the cursor can tell what is wrong. */
+  #isRight(word: number, at: number, first: number, end: number): boolean {
+    const offset = at + aheadField(word)
+    if (offset === at) return first === end
+    if (end !== first + 1 || this.#fields.offsets[first] !== offset) return false
+    const field = this.#fields.get(first)
+    const next = at + aheadLength(word)
+    if (field.kind !== PC32 || offset + 4 + field.tail !== next) return false
+    if (addressLevel(field.evidence) !== ADDRESS_EXACT) {
+      const target = wrapAddress(this.#start + BigInt(next + this.#view.getInt32(offset, true)))
+      if (field.target !== target || !this.#movesWith(target, field.place, aheadIsLea(word))) return false
+    }
+    if (this.#seen[first] === 0) this.proof.relative++
+    this.#seen[first] = 1
+    return true
   }
 
   /** Condition 2: the field is an operand of the instruction under the cursor, of its kind's sort. */
@@ -175,18 +219,22 @@ class CodeChecker {
     const target = cursor.target ?? 0n
     if (field.target !== target)
       return `the operand points at ${hex(target)}, the claim says ${hex(field.target)}.`
-    if (this.#movesWith(target, field.place)) return undefined
+    const moves = this.#isOffset()
+      ? field.place === FIXED
+      : this.#movesWith(target, field.place, cursor.isLea)
+    if (moves) return undefined
     return `the operand points at ${hex(target)}, which does not move with what the claim says.`
   }
 
-  /** An offset into a segment moves with nothing. An end pointer (of a `lea`) may be meant either way: whoever claims it has decided. */
-  #movesWith(target: bigint, place: Place): boolean {
-    if (this.#isOffset()) return place === FIXED
-    const can = (endInside: boolean): boolean => this.#shifts.canMoveWith(target, place, endInside)
-    return can(false) || (this.#cursor.isLea && can(true))
+  /** An end pointer (of a `lea`) may be meant either way: whoever claims it has decided. */
+  #movesWith(target: bigint, place: Place, isLea: boolean): boolean {
+    return (
+      this.#shifts.canMoveWith(target, place, false) ||
+      (isLea && this.#shifts.canMoveWith(target, place, true))
+    )
   }
 
-  /** The relative operand is an offset into a segment. */
+  /** The relative operand is an offset into a segment, which moves with nothing. */
   #isOffset(): boolean {
     return !this.#cursor.isBranch && this.#cursor.inSegment
   }

@@ -21,6 +21,7 @@ import { addressLevel, codeLevel } from '../table/site.ts'
 import { joinPieces, movedValue } from '../table/split.ts'
 import type { RelocationTable } from '../table/table.ts'
 import type { Cpu } from '../x86/instruction.ts'
+import type { AheadWords } from './ahead.ts'
 import { ClaimedFields, CoverageShifts } from './claims.ts'
 import { checkCode } from './code.ts'
 import { originalsOf } from './originals.ts'
@@ -124,7 +125,16 @@ export class Findings {
  * Checks that `after` is `before` after `moves`, as far as `claim` says what is an address. What is wrong is in the verdict's problems.
  * Throws `bad-argument` for moves or lengths that make no sense, `stopped`.
  */
-export function verify(before: Uint8Array, after: Uint8Array, options: VerifyOptions): Verdict {
+export const verify = (before: Uint8Array, after: Uint8Array, options: VerifyOptions): Verdict =>
+  verifyAhead(before, after, options, undefined)
+
+/** @internal The same, with what is known of the instructions of `before` already. */
+export function verifyAhead(
+  before: Uint8Array,
+  after: Uint8Array,
+  options: VerifyOptions,
+  ahead: AheadWords | undefined,
+): Verdict {
   const { claim } = options
   if (toBytes(before, 'before').length !== claim.length)
     throw new RelocError(
@@ -152,7 +162,10 @@ export function verify(before: Uint8Array, after: Uint8Array, options: VerifyOpt
   const shifts = new CoverageShifts(claim, moves)
   const { bytes, veneers } = checkBytes(before, after, claim, shifts, options.veneers, findings)
   reportProgress(options, 0, before.length, 'verify')
-  const code = checkCode(before, claim, new ClaimedFields(claim), shifts, findings, options)
+  const code = checkCode(before, claim, new ClaimedFields(claim), shifts, findings, {
+    ...options,
+    ahead,
+  })
   return verdictOf(claim, findings, { bytes, ...code, veneers })
 }
 

@@ -14,6 +14,18 @@ let loaded: typeof Iced | undefined
 export const loadIced = (): typeof Iced =>
   (loaded ??= process.getBuiltinModule('module').createRequire(import.meta.url)('iced-x86') as typeof Iced)
 
+/** What the instructions of each code of iced (`Code`) have for a branch, filled as they are met: 0 is not known yet. */
+const branchForms = new Uint8Array(1 << 13)
+const NO_BRANCH = 1
+const BRANCH = 2
+const BRANCH_16 = 3
+
+/** iced's code (`Code.INVALID`) of bytes that are no instruction. */
+const INVALID = 0
+
+/** No shorter instruction has a RIP- or EIP-relative operand: opcode, ModRM, disp32. */
+const SHORTEST_IP_RELATIVE = 6
+
 /** How a decoder reads code that the makers decode differently. */
 export interface DecoderOptions {
   /** Default `intel`. */
@@ -46,6 +58,8 @@ export class IcedCursor {
   length = 0
   /** Near branch or xbegin. */
   isBranch = false
+  /** A near branch whose target is truncated to 16 bits. */
+  isBranch16 = false
 
   /** Where the constants are; asked for when one is first needed, for it takes longer than to decode. */
   readonly #fields: Fields = {
@@ -58,7 +72,6 @@ export class IcedCursor {
   }
   #hasFields = false
   readonly #iced: typeof Iced
-  readonly #branchKinds: readonly Iced.OpKind[]
   readonly #base: bigint
   readonly #decoder: Iced.Decoder
   readonly #instruction: Iced.Instruction
@@ -68,7 +81,6 @@ export class IcedCursor {
   constructor(code: Uint8Array, { cpu = 'intel', base = 0n }: IcedCursorOptions = {}) {
     const iced = loadIced()
     this.#iced = iced
-    this.#branchKinds = [iced.OpKind.NearBranch64, iced.OpKind.NearBranch16]
     this.#base = base
     this.#decoder = new iced.Decoder(
       64,
@@ -90,14 +102,26 @@ export class IcedCursor {
     }
     decoder.decodeOut(instruction)
     this.#hasFields = false
-    if (instruction.isInvalid) {
+    // Each question to iced is a call; this loop is most of what verification costs.
+    const code: number = instruction.code
+    if (code === INVALID) {
       this.#position = -1
       return (this.length = 0)
     }
     this.length = instruction.length
     this.#position = offset + this.length
-    this.isBranch = this.#branchKinds.includes(instruction.op0Kind)
+    const form = branchForms[code] || this.#learn(code)
+    this.isBranch = form !== NO_BRANCH
+    this.isBranch16 = form === BRANCH_16
     return this.length
+  }
+
+  /** A near branch is the first operand of all instructions of a code, or of none. */
+  #learn(code: number): number {
+    const { NearBranch16, NearBranch64 } = this.#iced.OpKind
+    const kind = this.#instruction.op0Kind
+    return (branchForms[code] =
+      kind === NearBranch16 ? BRANCH_16 : kind === NearBranch64 ? BRANCH : NO_BRANCH)
   }
 
   #layout(): Fields {
@@ -147,17 +171,12 @@ export class IcedCursor {
 
   /** The memory operand is RIP- or EIP-relative. */
   get isIpRelative(): boolean {
-    return this.#instruction.isIpRelMemoryOperand
+    return this.length >= SHORTEST_IP_RELATIVE && this.#instruction.isIpRelMemoryOperand
   }
 
   /** The memory operand is EIP-relative: its address wraps at 2^32. */
   get isEipRelative(): boolean {
     return this.#instruction.memoryBase === this.#iced.Register.EIP && this.isIpRelative
-  }
-
-  /** A near branch whose target is truncated to 16 bits. */
-  get isBranch16(): boolean {
-    return this.isBranch && this.#instruction.op0Kind === this.#iced.OpKind.NearBranch16
   }
 
   get isLea(): boolean {

@@ -2,13 +2,16 @@
  * Tables made wrong on purpose, one site at a time, and moved with all the same: what does verify say? And results made wrong, one byte at
  * a time. The table of a fixture is the linker's truth, so what is accepted and differs from the linker's output got past verify.
  */
+import { inspect, isDeepStrictEqual } from 'node:util'
 import { RelocError } from '../../src/core/errors.ts'
 import { relocate } from '../../src/relocate/relocate.ts'
 import type { SiteInput } from '../../src/table/from-sites.ts'
 import { KIND_ROWS, kindCode, SITE_KINDS, type SiteKind } from '../../src/table/kinds.ts'
 import { type CodeRun, RelocationTable } from '../../src/table/table.ts'
-import { verify } from '../../src/verify/verify.ts'
+import type { AheadWords } from '../../src/verify/ahead.ts'
+import { verify, verifyAhead } from '../../src/verify/verify.ts'
 import { IcedCursor } from '../../src/x86/iced.ts'
+import { decodedAhead } from './ahead.ts'
 import type { Fixture } from './fixtures.ts'
 
 /** What is done to a table or to a result. */
@@ -91,6 +94,7 @@ export class Saboteur {
   readonly #base: bigint
   readonly #to: bigint
   readonly #truth: Uint8Array
+  readonly #words: AheadWords
 
   constructor(fixture: Fixture) {
     this.fixture = fixture
@@ -100,6 +104,7 @@ export class Saboteur {
     this.#base = fixture.links[0].base
     this.#to = fixture.links[1].base
     this.#truth = fixture.links[1].bytes
+    this.#words = decodedAhead(this.#before)
   }
 
   /** The honest table, moved and verified: `harmless`, or nothing here shows anything. */
@@ -187,7 +192,11 @@ export class Saboteur {
 
   #verified(claim: RelocationTable, after: Uint8Array): boolean {
     const moves = [{ from: this.#base, to: this.#to, length: this.fixture.span }]
-    return verify(this.#before, after, { moves, claim }).ok
+    const verdict = verify(this.#before, after, { moves, claim })
+    const ahead = verifyAhead(this.#before, after, { moves, claim }, this.#words)
+    if (!isDeepStrictEqual(ahead, verdict))
+      throw new Error(`${this.fixture.name}: decoded ahead, the verdict is another: ${inspect(ahead)}`)
+    return verdict.ok
   }
 
   #try(sites: readonly SiteInput[]): Outcome {

@@ -1,0 +1,44 @@
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { build } from 'esbuild'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import type { Ahead, startAhead } from '../../src/cli/ahead.ts'
+import { aheadLength } from '../../src/verify/ahead.ts'
+
+const ROOT = join(import.meta.dirname, '../..')
+let directory: string
+let startBuilt: typeof startAhead
+
+/** A thread of Node 20 runs JavaScript only. */
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'x64-reloc-test-'))
+  symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'), 'junction')
+  writeFileSync(join(directory, 'package.json'), '{ "type": "module" }')
+  const entryPoints = ['ahead', 'ahead-thread'].map((name) => join(ROOT, `src/cli/${name}.ts`))
+  await build({
+    entryPoints,
+    outdir: directory,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    packages: 'external',
+  })
+  startBuilt = (await import(pathToFileURL(join(directory, 'ahead.js')).href)).startAhead
+})
+afterAll(() => rmSync(directory, { recursive: true }))
+
+it('a second thread decodes large code, all of it, then from where it is told that runs start', async () => {
+  expect(await startBuilt(new Uint8Array(4096), undefined)).toBeUndefined()
+  const code = new Uint8Array(1 << 20).fill(0x90)
+  // Data that reads as the start of an instruction: the run at 5 is not in step with what comes before it.
+  code.set([0x48, 0xb8, 0x48, 0x89, 0xc8], 3)
+  const ahead = (await startBuilt(code, undefined)) as Ahead
+  const length = (at: number): number => aheadLength(ahead.words[at])
+  await expect.poll(() => length(0), { timeout: 20_000 }).toBe(1)
+  await expect.poll(() => length(13), { timeout: 20_000 }).toBe(1)
+  expect([length(3), length(5)]).toEqual([10, 0])
+  ahead.startAt([{ start: 5, end: code.length }])
+  await expect.poll(() => [length(5), length(8)], { timeout: 20_000 }).toEqual([3, 1])
+}, 60_000)
