@@ -1,6 +1,6 @@
 /**
- * Collects sites in growing columns and makes a table of them: decides what each end moves with, drops what no covered
- * move could change, sorts, groups. Addresses come in as distances from the blob's base, exact as numbers below 2^53,
+ * Collects sites and makes a table of them: decides what each end moves with, drops what no covered move could change, and
+ * puts each into the columns of its group. Addresses come in as distances from the blob's base, exact as numbers below 2^53,
  * and are kept as two 32-bit halves: no bigint per site.
  */
 import { ADDRESS_LIMIT, type AddressLike, hex, toOffset, wrapAddress } from '../core/address.ts'
@@ -14,7 +14,8 @@ import {
   sortDisjoint,
   toRange,
 } from '../core/range.ts'
-import { FIXED, groupBounds, groupSum, type Place, type SiteGroup, type SplitSite } from './groups.ts'
+import { ColumnBuilder } from './columns.ts'
+import { FIXED, measureGroup, type Place, type SiteGroup, type SplitSite } from './groups.ts'
 import { canonicalHash } from './hash.ts'
 import { EIP32, KIND_ROWS, SPLIT } from './kinds.ts'
 import { addressLevel, packEvidence, type SplitPiece } from './site.ts'
@@ -78,10 +79,11 @@ export function checkShifts({ covered }: Blob, shifts: readonly bigint[]): void 
   )
 }
 
-const grow = (column: Uint32Array, size: number): Uint32Array<ArrayBuffer> => {
-  const larger = new Uint32Array(Math.max(size, 2 * column.length))
-  larger.set(column)
-  return larger
+interface BuiltGroup {
+  readonly kind: number
+  readonly target: Place
+  readonly anchor: Place
+  readonly columns: ColumnBuilder
 }
 
 export class TableBuilder {
@@ -90,14 +92,9 @@ export class TableBuilder {
   readonly #baseLow: number
   readonly #baseHigh: number
   readonly #alone: boolean
-  #count = 0
-  #offsets: Uint32Array<ArrayBuffer> = new Uint32Array(256)
-  #low: Uint32Array<ArrayBuffer> = new Uint32Array(256)
-  #high: Uint32Array<ArrayBuffer> = new Uint32Array(256)
-  /** kind in bits 0-7, evidence in 8-15, tail in 16-23, end counts as inside in 24. */
-  #words: Uint32Array<ArrayBuffer> = new Uint32Array(256)
-  readonly #fixed = new Set<number>()
-  readonly #anchors = new Map<number, bigint>()
+  readonly #groups = new Map<number, BuiltGroup>()
+  /** Where the last site went: the next one goes there too, mostly. */
+  #last: BuiltGroup | undefined
   readonly #splits: SplitSite[] = []
 
   constructor(code: Uint8Array, blob: Blob) {
@@ -122,7 +119,7 @@ export class TableBuilder {
     endInside: boolean,
   ): void {
     const low = this.#baseLow + distance
-    this.#push(
+    this.#add(
       offset,
       kind,
       low >>> 0,
@@ -135,7 +132,7 @@ export class TableBuilder {
 
   /** Adds an absolute site whose target's two halves are given, unsigned. */
   addAbsolute(offset: number, kind: number, low: number, high: number, evidence: number): void {
-    this.#push(offset, kind, low, high, evidence, 0, true)
+    this.#add(offset, kind, low, high, evidence, 0, true)
   }
 
   /** Adds a site of either sort for a target of any address; `endInside`: a target at a range's very end moves with that range. */
@@ -147,19 +144,20 @@ export class TableBuilder {
     tail: number,
     endInside: boolean,
   ): void {
-    this.#push(offset, kind, Number(target & 0xffff_ffffn), Number(target >> 32n), evidence, tail, endInside)
+    this.#add(offset, kind, Number(target & 0xffff_ffffn), Number(target >> 32n), evidence, tail, endInside)
   }
 
   /** Adds a site that is relative to the next instruction and whose target moves with nothing, wherever it points: an offset into a segment. */
   addFixed(offset: number, kind: number, target: bigint, evidence: number, tail: number): void {
-    this.#fixed.add(this.#count)
-    this.addTarget(offset, kind, target, evidence, tail, false)
+    const [low, high] = [Number(target & 0xffff_ffffn), Number(target >> 32n)]
+    this.#group(kind, FIXED, this.blob.own)?.columns.add(offset, low, high, tail, evidence)
   }
 
   /** Adds a difference: `target - anchor + addend`. */
   addDifference(offset: number, kind: number, target: bigint, anchor: bigint, evidence: number): void {
-    this.#anchors.set(this.#count, anchor)
-    this.addTarget(offset, kind, target, evidence, 0, true)
+    const [low, high] = [Number(target & 0xffff_ffffn), Number(target >> 32n)]
+    const group = this.#group(kind, this.#place(low, high, true), findRange(this.blob.covered, anchor))
+    group?.columns.addAgainst(anchor, offset, low, high, evidence)
   }
 
   /** Adds an address that is spread over several fields. Throws `bad-argument`. */
@@ -184,7 +182,7 @@ export class TableBuilder {
     })
   }
 
-  #push(
+  #add(
     offset: number,
     kind: number,
     low: number,
@@ -193,49 +191,53 @@ export class TableBuilder {
     tail: number,
     endInside: boolean,
   ): void {
-    const i = this.#count++
-    if (i >= this.#offsets.length) {
-      this.#offsets = grow(this.#offsets, i + 1)
-      this.#low = grow(this.#low, i + 1)
-      this.#high = grow(this.#high, i + 1)
-      this.#words = grow(this.#words, i + 1)
-    }
-    this.#offsets[i] = offset
-    this.#low[i] = low
-    this.#high[i] = high
-    this.#words[i] = kind | (evidence << 8) | (tail << 16) | (endInside ? 1 << 24 : 0)
+    const anchor = KIND_ROWS[kind].anchor === 'next' ? this.blob.own : FIXED
+    const group = this.#group(kind, this.#place(low, high, endInside), anchor)
+    group?.columns.add(offset, low, high, tail, evidence)
   }
 
-  /** What site `i`'s target moves with. */
-  #place(i: number): Place {
-    if (this.#fixed.has(i)) return FIXED
-    const endInside = this.#words[i] >>> 24 !== 0
+  /** The group of such sites; undefined where no move changes them. */
+  #group(kind: number, target: Place, anchor: Place): BuiltGroup | undefined {
+    if (target === anchor && kind !== EIP32) return undefined
+    const last = this.#last
+    if (last !== undefined && last.kind === kind && last.target === target && last.anchor === anchor)
+      return last
+    const places = this.blob.covered.length + 1
+    const key = (kind * places + target + 1) * places + anchor + 1
+    let group = this.#groups.get(key)
+    if (group === undefined) {
+      group = { kind, target, anchor, columns: new ColumnBuilder() }
+      this.#groups.set(key, group)
+    }
+    this.#last = group
+    return group
+  }
+
+  /** What an address moves with. */
+  #place(low: number, high: number, endInside: boolean): Place {
     if (this.#alone) {
-      const distance = (this.#high[i] - this.#baseHigh) * 2 ** 32 + (this.#low[i] - this.#baseLow)
+      const distance = this.#distance(low, high)
       const { span } = this.blob
       return distance >= 0 && (distance < span || (endInside && distance === span)) ? 0 : FIXED
     }
-    return rangeOfTarget(this.blob.covered, this.#target(i), endInside)
+    return rangeOfTarget(this.blob.covered, (BigInt(high) << 32n) | BigInt(low), endInside)
   }
 
-  #target(i: number): bigint {
-    return (BigInt(this.#high[i]) << 32n) | BigInt(this.#low[i])
-  }
-
-  #anchorPlace(i: number, kind: number): Place {
-    const rule = KIND_ROWS[kind].anchor
-    if (rule === 'none') return FIXED
-    return rule === 'next' ? this.blob.own : findRange(this.blob.covered, this.#anchors.get(i)!)
+  /** From the base to an address. */
+  #distance(low: number, high: number): number {
+    return (high - this.#baseHigh) * 2 ** 32 + (low - this.#baseLow)
   }
 
   /** The absolute sites with targets in the blob's own range and address evidence of at least `level`, as offsets. */
   pointers(level: number): { readonly offset: number; readonly target: number }[] {
     const found: { offset: number; target: number }[] = []
-    for (let i = 0; i < this.#count; i++) {
-      const word = this.#words[i]
-      if (KIND_ROWS[word & 0xff].anchor !== 'none' || addressLevel((word >>> 8) & 0xff) < level) continue
-      const target = (this.#high[i] - this.#baseHigh) * 2 ** 32 + (this.#low[i] - this.#baseLow)
-      if (target >= 0 && target < this.blob.length) found.push({ offset: this.#offsets[i], target })
+    for (const { kind, columns } of this.#groups.values()) {
+      if (KIND_ROWS[kind].anchor !== 'none') continue
+      for (let i = 0; i < columns.count; i++) {
+        if (addressLevel(columns.evidence(i)) < level) continue
+        const target = this.#distance(columns.low(i), columns.high(i))
+        if (target >= 0 && target < this.blob.length) found.push({ offset: columns.offset(i), target })
+      }
     }
     return found.sort((a, b) => a.offset - b.offset)
   }
@@ -249,33 +251,18 @@ export class TableBuilder {
     problems: readonly Problem[] = [],
     codeAt?: (offset: number) => number,
   ): RelocationTable {
-    const known = (evidence: number, offset: number): number =>
-      codeAt === undefined ? evidence : packEvidence(codeAt(offset), addressLevel(evidence))
-    const members = new Map<number, number[]>()
-    const places = this.blob.covered.length + 1
-    for (let i = 0; i < this.#count; i++) {
-      const kind = this.#words[i] & 0xff
-      const target = this.#place(i)
-      const anchor = this.#anchorPlace(i, kind)
-      if (target === anchor && kind !== EIP32) continue
-      const key = (kind * places + target + 1) * places + anchor + 1
-      const list = members.get(key)
-      if (list === undefined) members.set(key, [i])
-      else list.push(i)
-    }
-    const view = viewOf(this.#code)
-    const groups: SiteGroup[] = []
-    for (const key of [...members.keys()].sort((a, b) => a - b)) {
-      const kind = Math.floor(key / places / places)
-      const target = (Math.floor(key / places) % places) - 1
-      const group = this.#group(view, kind, target, (key % places) - 1, members.get(key)!)
-      group.evidence.forEach((evidence, i) => {
-        group.evidence[i] = known(evidence, group.offsets[i])
-      })
-      groups.push(group)
-    }
+    const groups = [...this.#groups]
+      .sort(([a], [b]) => a - b)
+      .map(([, group]) => this.#finishGroup(group, codeAt))
     const splits = this.#splits
-      .map((split) => ({ ...split, evidence: known(split.evidence, split.pieces[0].offset) }))
+      .map((split) =>
+        codeAt === undefined
+          ? split
+          : {
+              ...split,
+              evidence: packEvidence(codeAt(split.pieces[0].offset), addressLevel(split.evidence)),
+            },
+      )
       .sort((a, b) => a.pieces[0].offset - b.pieces[0].offset)
     checkFields(this.blob, groups, splits)
     return RelocationTable.create({
@@ -288,61 +275,49 @@ export class TableBuilder {
     })
   }
 
-  #group(view: DataView, kind: number, target: Place, anchor: Place, members: number[]): SiteGroup {
-    const all = this.#offsets
-    members.sort((a, b) => all[a] - all[b])
-    const offsets = new Uint32Array(members.length)
-    const tails = new Uint8Array(members.length)
-    const evidence = new Uint8Array(members.length)
-    const targets = new BigUint64Array(members.length)
-    const halves = new Uint32Array(targets.buffer)
-    const differences = KIND_ROWS[kind].anchor === 'address'
-    const anchors = differences ? new BigUint64Array(members.length) : undefined
-    members.forEach((member, i) => {
-      offsets[i] = all[member]
-      tails[i] = (this.#words[member] >>> 16) & 0xff
-      evidence[i] = (this.#words[member] >>> 8) & 0xff
-      halves[2 * i] = this.#low[member]
-      halves[2 * i + 1] = this.#high[member]
-      if (anchors !== undefined) anchors[i] = this.#anchors.get(member)!
-    })
+  #finishGroup(
+    { kind, target, anchor, columns }: BuiltGroup,
+    codeAt: ((offset: number) => number) | undefined,
+  ): SiteGroup {
+    const finished = columns.finish()
+    const { offsets, targets, tails, evidence } = finished
     const last = offsets.length - 1
     if (offsets[last] + KIND_ROWS[kind].width + tails[last] > this.blob.length)
       throw pastEnd(this.blob, kind, offsets[last])
-    return {
-      kind,
-      target,
-      anchor,
-      offsets,
-      targets,
-      tails,
-      anchors,
-      evidence,
-      bounds: groupBounds(view, kind, offsets, targets, 0n),
-      sum: groupSum(view, kind, offsets),
-    }
+    if (codeAt !== undefined)
+      for (let i = 0; i < offsets.length; i++)
+        evidence[i] = packEvidence(codeAt(offsets[i]), addressLevel(evidence[i]))
+    return { kind, target, anchor, ...finished, ...measureGroup(viewOf(this.#code), kind, offsets, targets) }
   }
 }
 
 /** Every field lies in the blob, and no byte belongs to two. */
 export function checkFields(blob: Blob, groups: readonly SiteGroup[], splits: readonly SplitSite[]): void {
-  const taken = new Uint8Array(Math.ceil(blob.length / 8))
-  const take = (offset: number, width: number, kind: number): void => {
+  // One bit a byte, and a word more: a field may lie in two words.
+  const taken = new Uint32Array((blob.length >>> 5) + 2)
+  const take = (kind: number, offset: number, width: number): void => {
     if (offset + width > blob.length) throw pastEnd(blob, kind, offset)
-    for (let i = offset; i < offset + width; i++) {
-      if ((taken[i >>> 3] & (1 << (i & 7))) !== 0)
-        throw new RelocError(
-          'bad-argument',
-          `The ${KIND_ROWS[kind].name} site at offset ${hex(offset)} (address ${hex((blob.base + BigInt(offset)) % ADDRESS_LIMIT)}) overlaps another site: a byte can belong to one field only.`,
-        )
-      taken[i >>> 3] |= 1 << (i & 7)
-    }
+    const word = offset >>> 5
+    const bit = offset & 31
+    const bits = (1 << width) - 1
+    const low = bits << bit
+    const high = bit + width > 32 ? bits >>> (32 - bit) : 0
+    if (((taken[word] & low) | (taken[word + 1] & high)) !== 0) throw overlap(blob, kind, offset)
+    taken[word] |= low
+    taken[word + 1] |= high
   }
-  for (const group of groups)
-    for (let i = 0; i < group.offsets.length; i++)
-      take(group.offsets[i], KIND_ROWS[group.kind].width, group.kind)
-  for (const split of splits) for (const piece of split.pieces) take(piece.offset, piece.width, SPLIT)
+  for (const { kind, offsets } of groups) {
+    const { width } = KIND_ROWS[kind]
+    for (let i = 0; i < offsets.length; i++) take(kind, offsets[i], width)
+  }
+  for (const { pieces } of splits) for (const { offset, width } of pieces) take(SPLIT, offset, width)
 }
+
+const overlap = (blob: Blob, kind: number, offset: number): RelocError =>
+  new RelocError(
+    'bad-argument',
+    `The ${KIND_ROWS[kind].name} site at offset ${hex(offset)} (address ${hex((blob.base + BigInt(offset)) % ADDRESS_LIMIT)}) overlaps another site: a byte can belong to one field only.`,
+  )
 
 const pastEnd = (blob: Blob, kind: number, offset: number): RelocError =>
   new RelocError(

@@ -69,26 +69,31 @@ export function groupBounds(
     }
     return { min: min + shift, max: max + shift }
   }
-  const row = KIND_ROWS[kind]
-  let min = Number.POSITIVE_INFINITY
-  let max = Number.NEGATIVE_INFINITY
-  for (let i = 0; i < offsets.length; i++) {
-    const value = readSmall(view, offsets[i], row.width, row.signed)
-    if (value < min) min = value
-    if (value > max) max = value
-  }
-  return { min: BigInt(min), max: BigInt(max) }
+  const { width, signed } = KIND_ROWS[kind]
+  return boundsOf(measure(view, offsets, 0, width, signed))
 }
 
 /** `SiteGroup.sum` of a group's sites in `code`. */
 export function groupSum(view: DataView, kind: number, offsets: Uint32Array): bigint {
   const { width, signed } = KIND_ROWS[kind]
-  if (width === 8)
-    return reduceSum(
-      kind,
-      sumSmall(view, offsets, 0, 4, false) + (sumSmall(view, offsets, 4, 4, false) << 32n),
-    )
-  return reduceSum(kind, sumSmall(view, offsets, 0, width, signed))
+  if (width < 8) return reduceSum(kind, sumOf(measure(view, offsets, 0, width, signed)))
+  const low = measure(view, offsets, 0, 4, false)
+  const high = measure(view, offsets, 4, 4, false)
+  return reduceSum(kind, sumOf(low) + (sumOf(high) << 32n))
+}
+
+/** Both of a group that has sites, with one pass over fields that are small. */
+export function measureGroup(
+  view: DataView,
+  kind: number,
+  offsets: Uint32Array,
+  targets: BigUint64Array,
+): Pick<SiteGroup, 'bounds' | 'sum'> {
+  const { width, signed } = KIND_ROWS[kind]
+  if (width === 8 || kind === EIP32)
+    return { bounds: groupBounds(view, kind, offsets, targets, 0n), sum: groupSum(view, kind, offsets) }
+  const measured = measure(view, offsets, 0, width, signed)
+  return { bounds: boundsOf(measured), sum: reduceSum(kind, sumOf(measured)) }
 }
 
 /** The sum after a move that changes each of a group's sites by `change`. */
@@ -98,15 +103,34 @@ export const movedSum = ({ kind, sum, offsets }: SiteGroup, change: bigint): big
 /** Values never leave their range, so their sum changes by exactly that; those of `eip32` are known modulo 2^32 only. */
 const reduceSum = (kind: number, sum: bigint): bigint => BigInt.asUintN(kind === EIP32 ? 32 : 64, sum)
 
-/** Exact: values below 2^32 in fields that do not overlap, halved so that the sums of 2^30 of them stay below 2^53. */
-function sumSmall(view: DataView, offsets: Uint32Array, at: number, width: number, signed: boolean): bigint {
+/** Least and greatest of small fields, and the sums of their low 16 bits and of the bits above: exact, since fewer than 2^32 values stay below 2^53. */
+interface Measured {
+  readonly min: number
+  readonly max: number
+  readonly low: number
+  readonly high: number
+}
+
+const boundsOf = ({ min, max }: Measured): Bounds => ({ min: BigInt(min), max: BigInt(max) })
+const sumOf = ({ low, high }: Measured): bigint => BigInt(low) + (BigInt(high) << 16n)
+
+function measure(
+  view: DataView,
+  offsets: Uint16Array | Uint32Array,
+  at: number,
+  width: number,
+  signed: boolean,
+): Measured {
+  let [min, max] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]
   let [low, high] = [0, 0]
   for (let i = 0; i < offsets.length; i++) {
     const value = readSmall(view, offsets[i] + at, width, signed)
+    if (value < min) min = value
+    if (value > max) max = value
     low += value & 0xffff
     high += Math.floor(value / 0x1_0000)
   }
-  return BigInt(low) + (BigInt(high) << 16n)
+  return { min, max, low, high }
 }
 
 /** A field of 1, 2 or 4 bytes as a number. */

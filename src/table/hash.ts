@@ -4,32 +4,67 @@
  * tell whether bytes are its own. Without the fields' places a table that has lost a site whose bytes are zero would hash the same.
  */
 
+import { viewOf } from '../core/bytes.ts'
 import type { SiteGroup, SplitSite } from './groups.ts'
 import { KIND_ROWS, SPLIT } from './kinds.ts'
+
+/** Fields of one width, by ascending offset, and which of them is the first that may reach into the bytes to come. */
+interface Fields {
+  readonly width: number
+  readonly offsets: Uint32Array
+  next: number
+}
+
+/** The canonical form is made and hashed piece by piece, in memory that stays in the cache. */
+const CHUNK = 1 << 15
+/** Bytes of a field that may lie before or behind the chunk. */
+const MARGIN = 8
 
 export function canonicalHash(
   code: Uint8Array,
   groups: readonly SiteGroup[],
   splits: readonly SplitSite[],
 ): string {
-  const canonical = new Uint8Array((code.length + 7) & ~7)
-  canonical.set(code)
   const lanes = new Lanes()
-  for (const { kind, offsets } of groups) {
-    const { width } = KIND_ROWS[kind]
-    for (const offset of offsets) {
-      canonical.fill(0, offset, offset + width)
-      lanes.add(kind, offset)
-    }
+  for (const { kind, offsets } of groups) lanes.addSites(kind, offsets)
+  const pieces = splits.flatMap((split) => split.pieces)
+  for (const { offset, width } of pieces) lanes.add(SPLIT | (width << 8), offset)
+  const fields: Fields[] = groups.map(({ kind, offsets }) => ({
+    width: KIND_ROWS[kind].width,
+    offsets,
+    next: 0,
+  }))
+  for (const width of new Set(pieces.map((piece) => piece.width))) {
+    const same = pieces.filter((piece) => piece.width === width)
+    fields.push({ width, offsets: Uint32Array.from(same, (piece) => piece.offset).sort(), next: 0 })
   }
-  for (const { pieces } of splits)
-    for (const { offset, width } of pieces) {
-      canonical.fill(0, offset, offset + width)
-      lanes.add(SPLIT | (width << 8), offset)
-    }
-  const words = new Uint32Array(canonical.buffer)
-  lanes.addAll(words)
+  const room = (Math.min(code.length, CHUNK) + 7) & ~7
+  const bytes = new Uint8Array(MARGIN + room + MARGIN)
+  const view = viewOf(bytes)
+  const words = new Uint32Array(bytes.buffer, MARGIN, room / 4)
+  for (let start = 0; start < code.length; start += CHUNK) {
+    const chunk = code.subarray(start, start + CHUNK)
+    bytes.set(chunk, MARGIN)
+    // What the last chunk has too little, up to the next pair of words, is 0.
+    bytes.fill(0, MARGIN + chunk.length)
+    for (const column of fields) zeroFields(view, column, start, start + chunk.length)
+    lanes.addPairs(words, (chunk.length + 7) >>> 3)
+  }
   return lanes.finish(code.length)
+}
+
+/** Zeroes the fields that begin or end in [start, end), which is at `MARGIN` of the view. */
+function zeroFields(view: DataView, fields: Fields, start: number, end: number): void {
+  const { width, offsets } = fields
+  let i = fields.next
+  for (; i < offsets.length && offsets[i] < end; i++) {
+    const at = offsets[i] - start + MARGIN
+    if (width === 4) view.setUint32(at, 0)
+    else if (width === 8) view.setFloat64(at, 0)
+    else if (width === 2) view.setUint16(at, 0)
+    else view.setUint8(at, 0)
+  }
+  fields.next = i > 0 && offsets[i - 1] + width > end ? i - 1 : i
 }
 
 /** The same of bytes that have no sites. */
@@ -55,11 +90,16 @@ class Lanes {
     this.#b = (((b << 13) | (b >>> 19)) + this.#a) | 0
   }
 
-  /** The same for pair after pair; what the lanes hold stays in registers. */
-  addAll(words: Uint32Array): void {
+  /** `add(kind, offset)` for each offset. */
+  addSites(kind: number, offsets: Uint32Array): void {
+    for (let i = 0; i < offsets.length; i++) this.add(kind, offsets[i])
+  }
+
+  /** The same for `count` pairs of words; what the lanes hold stays in registers. */
+  addPairs(words: Uint32Array, count: number): void {
     let a = this.#a
     let b = this.#b
-    for (let i = 0; i < words.length; i += 2) {
+    for (let i = 0; i < 2 * count; i += 2) {
       const even = Math.imul(a ^ words[i], 0xcc9e_2d51)
       a = (even << 15) | (even >>> 17)
       const odd = Math.imul(b ^ words[i + 1], 0x1b87_3593)
