@@ -4,6 +4,7 @@
  */
 
 import { lowerBound } from '../core/search.ts'
+import { sortIntegers } from '../core/sort.ts'
 
 /** Half of the neighbourhood's width, in bytes. */
 const NEAR = 1 << 16
@@ -17,13 +18,17 @@ export class OutsideTargets {
 
   /** @param targets distances from the base, one for each relative field that points outside */
   constructor(targets: ArrayLike<number>) {
-    this.#sorted = new Float64Array(targets).sort()
-    const { length } = this.#sorted
+    const sorted = sortIntegers(targets)
+    const { length } = sorted
     let alone = 0
+    // Far from the one before, that is; and when the next is far too, it was alone.
+    let isFar = true
     for (let i = 0; i < length; i++) {
-      const before = i === 0 || this.#sorted[i] - this.#sorted[i - 1] >= NEAR
-      if (before && (i === length - 1 || this.#sorted[i + 1] - this.#sorted[i] >= NEAR)) alone++
+      const wasFar = isFar
+      isFar = i === length - 1 || sorted[i + 1] - sorted[i] >= NEAR
+      if (wasFar && isFar) alone++
     }
+    this.#sorted = sorted
     this.#lonely = -Math.log(1 + length / (1 + alone))
   }
 
@@ -54,11 +59,21 @@ export class OutsideTargets {
   below(least: number): Set<number> {
     const sorted = this.#sorted
     const found = new Set<number>()
+    const enough = this.#enough(least)
+    const isLonelyBelow = this.#lonely < least
     for (let i = 0, first = 0, end = 0; i < sorted.length; i++) {
       while (sorted[first] < sorted[i] - NEAR) first++
       while (end < sorted.length && sorted[end] < sorted[i] + NEAR) end++
-      if (this.#scoreOf(end - first - 1) < least) found.add(sorted[i])
+      const others = end - first - 1
+      if (others === 0 ? isLonelyBelow : others < enough) found.add(sorted[i])
     }
     return found
+  }
+
+  /** The least number of others, 1 or more, with which a target scores `least`: they score the more the more they are. */
+  #enough(least: number): number {
+    let others = 1
+    while (others < this.#sorted.length && this.#scoreOf(others) < least) others++
+    return others
   }
 }
