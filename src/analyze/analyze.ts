@@ -4,7 +4,8 @@ import { hexBytes, viewOf } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type Blob, type BlobOptions, TableBuilder, toBlob } from '../table/builder.ts'
-import { ADDRESS_FLOW, CODE_FLOW, CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
+import { PC8, PC32 } from '../table/kinds.ts'
+import { ADDRESS_FLOW, ADDRESS_NONE, CODE_FLOW, CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { createIcedDecoder } from '../x86/iced.ts'
 import {
@@ -16,10 +17,12 @@ import {
   type InstructionDecoder,
   Prefix,
 } from '../x86/instruction.ts'
+import { Outside } from '../x86/notable-rows.ts'
 import { createLayoutDecoder, createTableDecoder } from '../x86/scanner.ts'
+import { relativeTarget } from '../x86/target.ts'
 import { Background } from './background.ts'
 import { Candidates } from './candidates.ts'
-import { type CodeMap, mapCode, targetOf } from './code-map.ts'
+import { type CodeMap, mapCode } from './code-map.ts'
 import { addExceptionTables, findFrames, findLanguageData, hintsOf } from './frames.ts'
 import { type CheckedHints, checkHints, type Hints } from './hints.ts'
 import { Judge } from './judge.ts'
@@ -206,7 +209,8 @@ class Analysis {
     )
     const instruction = new Instruction()
     let report = PROGRESS_STEP
-    for (const at of map.operands) {
+    this.#collectOutside(map.notable.outside)
+    for (const at of map.notable.operands.starts) {
       this.#decoder.decode(at, instruction)
       operands.collect(instruction)
       if (instruction.branchSize !== 0) this.#checkPrefix(instruction)
@@ -218,12 +222,24 @@ class Analysis {
     for (let i = 0; i < map.data.length; i += 2) operands.collectPointers(map.data[i], map.data[i + 1])
   }
 
+  /** Sites of the relative operands that leave the moved range, but for those that are left to the decoder. */
+  #collectOutside({ distances, fields, shapes, count }: Outside): void {
+    for (let i = 0; i < count; i++) {
+      if (fields[i] === 0) continue
+      const shape = shapes[i]
+      const isLea = (shape & Outside.lea) !== 0
+      const kind = (shape & Outside.size) === 1 ? PC8 : PC32
+      const tail = (shape >> Outside.tailShift) & Outside.tailMask
+      this.#builder.addRelative(fields[i], kind, distances[i], ADDRESS_NONE, tail, isLea)
+    }
+  }
+
   /** Sites of an instruction that shares bytes with others, unless its operand lies in theirs: then a move would change them. */
   #collectShared({ bits }: CodeMap, at: number, operands: OperandCollector): void {
     const instruction = new Instruction()
     const length = this.#decoder.decode(at, instruction)
     const { start, end } = fieldsOf(instruction)
-    const target = targetOf(viewOf(this.#code), instruction)
+    const target = relativeTarget(viewOf(this.#code), instruction)
     if (start === end || (target !== undefined && target >= 0 && target < this.#blob.span)) return
     const other = new Instruction()
     for (let near = Math.max(0, at - 14); near < end; near++) {
@@ -298,17 +314,17 @@ class Analysis {
   }
 
   /** Warns where execution can run past the last byte. */
-  #checkEnd({ starts, runs }: CodeMap): void {
+  #checkEnd({ bits, runs }: CodeMap): void {
     const { length } = this.#code
     if (runs.length === 0 || runs[runs.length - 1] !== length) return
     const instruction = new Instruction()
-    let i = starts.length - 1
-    for (; i >= 0; i--) {
-      this.#decoder.decode(starts[i], instruction)
+    let at = bits.lastUpTo(length - 1)
+    for (; at >= 0; at = bits.lastUpTo(at - 1)) {
+      this.#decoder.decode(at, instruction)
       if (!isPadding(instruction)) break
     }
     if (
-      i < 0 ||
+      at < 0 ||
       endsFlow(instruction.flow) ||
       instruction.flow === Flow.int3 ||
       instruction.flow === Flow.halt

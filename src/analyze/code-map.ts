@@ -7,21 +7,22 @@
  * second reading decides. A short blob is one zone.
  */
 
-import { readSigned } from '../core/bytes.ts'
 import { type ProgressOptions, reportProgress } from '../core/progress.ts'
-import type { Cpu, DecoderKind } from '../x86/instruction.ts'
-import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
+import { lowerBound } from '../core/search.ts'
+import type { Cpu, DecoderKind, InstructionDecoder } from '../x86/instruction.ts'
+import { Flow, Instruction } from '../x86/instruction.ts'
+import type { Notable } from '../x86/notable.ts'
+import { Ends } from '../x86/notable-rows.ts'
 import { createLayoutDecoder } from '../x86/scanner.ts'
-import { readForms } from './forms.ts'
+import { Form, Forms, flowOf } from './forms.ts'
 import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
-import { alignZones, joinReadings, startsOf, zoneTest } from './join-readings.ts'
-import { findJumpTables, type JumpTable } from './jump-tables.ts'
-import { EMPTY, sweepCode, type ToDo } from './linear.ts'
+import { alignZones, joinReadings, zoneTest } from './join-readings.ts'
+import { findJumpTables, isIndirectJump, type JumpTable } from './jump-tables.ts'
+import { nothingSwept, type Swept, sweepCode } from './linear.ts'
 import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
 import { followOverlaps, placeOverlaps } from './overlap.ts'
-import { isIndirectJump, type References } from './references.ts'
 import { passRejected, type Rejected } from './rejected.ts'
 import { type SegmentContext, segment } from './segment.ts'
 import { StartBits } from './start-bits.ts'
@@ -29,14 +30,14 @@ import { dropStrange, ISLAND, withoutSpecks } from './strange.ts'
 import type { Window } from './window.ts'
 import { findZones } from './zones.ts'
 
-export interface CodeMap extends ToDo {
+export interface CodeMap {
   /** Pairs of offsets, ascending: each run decodes linearly from its start to exactly its end. */
   readonly runs: Uint32Array
   /** Pairs of offsets of what is not code. */
   readonly data: Uint32Array
-  /** Where each instruction starts, ascending, and as bits. */
-  readonly starts: Uint32Array
+  /** Where each instruction starts. */
   readonly bits: StartBits
+  readonly notable: Notable
   /** Where instructions start that share bytes with those: branches lead into their middle. */
   readonly shared: readonly number[]
   /** What given code runs into, and is no instruction. */
@@ -74,93 +75,136 @@ const SHORT = 512
 
 /** Maps a blob. */
 export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
+  const { code, decoder } = input
+  const { length } = code
   const marks = markHints(input)
-  const { length } = input.code
-  const swept = length > SHORT ? sweepCode(input, options) : EMPTY
+  const swept = length > SHORT ? sweepCode(input, options) : nothingSwept(input)
   reportProgress(options, length >> 1, length, 'code map')
   const bits = new StartBits(length)
   bits.add(swept.starts)
-  const entries = input.hints.entries
-  const linear = new OutsideTargets(swept.references.outsideTargets)
-  const zones =
-    length > SHORT
-      ? alignZones(
-          findZones({ ...swept, bits, length, decoder: input.decoder, entries }, linear),
-          bits,
-          length,
-        )
-      : [0, length]
-  const inZone = zoneTest(zones)
-  const { outsideSources, outsideTargets } = swept.references
-  const outside: number[] = []
-  for (let i = 0; i < outsideTargets.length; i++)
-    if (!inZone(outsideSources[i])) outside.push(outsideTargets[i])
-  markReferences(swept.references, marks, inZone)
+  const linear = new OutsideTargets(swept.notable.outside.distances)
+  const found = findZones({ ...swept, bits, length, decoder, entries: input.hints.entries }, linear)
+  const zones = length > SHORT ? alignZones(found, bits, length) : [0, length]
+  markSolid(swept.notable.ends, marks, zones)
   for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
-  const context = contextOf(input, marks, undefined, () => -4)
-  const forms = zoneForms(context, zones)
+  const context = contextOf(input, marks)
+  const forms = new Forms(context, zones)
   const first = readZones(context, forms, zones, input.alignment)
-  const inside = startsOf(first, input.decoder)
+  const inside = forms.startsOf(first)
   bits.add(inside)
+  const outside: number[] = []
+  let selfLabels = countSelfLabels(input, swept.notable.ends)
   const likely = withoutSpecks({ ...input, marks, goesOnTo: new Set(zones) }, first)
-  const likelyStarts = new Set(startsOf(likely, input.decoder))
-  const doubted = inside.filter((start) => !likelyStarts.has(start))
-  const selfLabels =
-    swept.references.selfLabels +
-    collect(input, context.view, [...likelyStarts], marks, outside) +
-    collect(input, context.view, doubted, marks, [])
-  followOverlaps({ ...input, view: context.view, bits, marks }, certain(first, inside, marks))
-  // A few targets more or less do not change where they cluster.
-  const same = Math.abs(outside.length - outsideTargets.length) * 100 < outsideTargets.length
-  const targets = same ? linear : new OutsideTargets(outside)
-  const score = (distance: number): number =>
-    Math.max(-64, Math.min(64, Math.round(16 * targets.score(distance))))
-  const jumps = [
-    ...swept.references.jumps.filter((at) => !inZone(at)),
-    ...inside.filter((at) => isIndirectJump(input.code, at)),
-  ]
+  selfLabels += collect(input, forms, likely, marks, outside)
+  selfLabels += collect(input, forms, runsWithout(first, likely), marks, [])
+  followOverlaps({ ...context, forms, bits }, certain(first, inside, marks))
+  const targets = clusters(swept, zones, outside, linear)
+  const jumps = indirectJumps(input, swept, zones, inside, forms)
   const tables = findJumpTables({ ...input, bits, marks, outside: targets }, jumps)
   const doubtful = withTables(zones, tables, bits, length)
-  const again = doubtful === zones ? forms : zoneForms(context, doubtful)
+  const again = doubtful === zones ? forms : new Forms(context, doubtful)
+  const score = (distance: number): number =>
+    Math.max(-64, Math.min(64, Math.round(16 * targets.score(distance))))
   const read = readZones({ ...context, earlier: bits, outside: score }, again, doubtful, input.alignment)
-  collect(input, context.view, startsOf(read, input.decoder), marks, [])
-  const isStrange = (instruction: Instruction): boolean => {
-    const target = targetOf(context.view, instruction)
+  collect(input, again, read, marks, [])
+  const isStrange = (offset: number): boolean => {
+    const target = again.target(offset)
     return target !== undefined && (target < 0 || target > input.span) && targets.score(target) < 0
   }
   // In a few hundred bytes nothing clusters, so nothing is strange.
   const second =
-    length <= SHORT ? read : dropStrange({ ...input, marks, goesOnTo: new Set(doubtful), isStrange }, read)
-  const layouts = createLayoutDecoder(input.code, { cpu: input.cpu })
-  const passed = passRejected({ ...input, layouts, marks, zones: doubtful }, second)
-  const { runs, shared } = withOverlaps(input, context.view, doubtful, passed.runs, marks, bits)
-  const map = joinReadings(input, marks, swept, bits, doubtful, runs)
-  return {
-    ...map,
-    shared,
-    rejected: passed.rejected,
-    selfLabels,
-    outside: targets,
-    tables,
-    marks,
-    zones: doubtful,
+    length <= SHORT
+      ? read
+      : dropStrange({ ...input, forms: again, marks, goesOnTo: new Set(doubtful), isStrange }, read)
+  const layouts = createLayoutDecoder(code, { cpu: input.cpu })
+  const { runs: passed, rejected } = passRejected({ ...input, layouts, marks, zones: doubtful }, second)
+  const { runs, shared } = withOverlaps(context, again, doubtful, passed, bits)
+  const joined = joinReadings(input, marks, swept, bits, doubtful, runs, again)
+  return { ...joined, shared, rejected, selfLabels, outside: targets, tables, marks, zones: doubtful }
+}
+
+/** Where outside targets cluster: of the linear reading around the zones, and of likely code in them. */
+function clusters(
+  { notable }: Swept,
+  zones: readonly number[],
+  inZones: readonly number[],
+  linear: OutsideTargets,
+): OutsideTargets {
+  const { starts, distances, count } = notable.outside
+  const solid: Float64Array[] = []
+  let sum = inZones.length
+  forSolid(starts, zones, (from, to) => {
+    solid.push(distances.subarray(from, to))
+    sum += to - from
+  })
+  // A few targets more or less do not change where they cluster.
+  if (Math.abs(sum - count) * 100 < count) return linear
+  const all = new Float64Array(sum)
+  all.set(inZones)
+  let at = inZones.length
+  for (const part of solid) {
+    all.set(part, at)
+    at += part.length
   }
+  return new OutsideTargets(all)
+}
+
+/** Calls `use` with the indices [from, to) of each stretch of `starts`, ascending, that lies in no zone. */
+function forSolid(
+  starts: Uint32Array,
+  zones: readonly number[],
+  use: (from: number, to: number) => void,
+): void {
+  let from = 0
+  for (let i = 0; i < zones.length; i += 2) {
+    use(from, lowerBound(starts, zones[i]))
+    from = lowerBound(starts, zones[i + 1])
+  }
+  use(from, starts.length)
+}
+
+/** The indirect jumps of the linear reading around the zones, then those of the first reading in them. */
+function indirectJumps(
+  { code }: MapInput,
+  { notable: { ends } }: Swept,
+  zones: readonly number[],
+  inside: readonly number[],
+  forms: Forms,
+): number[] {
+  const jumps: number[] = []
+  const add = (start: number): void => {
+    if (isIndirectJump(code, start)) jumps.push(start)
+  }
+  forSolid(ends.starts, zones, (from, to) => {
+    for (let i = from; i < to; i++) if ((ends.kinds[i] & Ends.flow) === Flow.indirectJump) add(ends.starts[i])
+  })
+  for (const at of inside) if (flowOf(forms.at(at)) === Flow.indirectJump) add(at)
+  return jumps
+}
+
+/** The runs of `all` that are not in `some`, which are of them. */
+function runsWithout(all: readonly number[], some: readonly number[]): number[] {
+  const rest: number[] = []
+  for (let i = 0, k = 0; i < all.length; i += 2) {
+    if (some[k] === all[i]) k += 2
+    else rest.push(all[i], all[i + 1])
+  }
+  return rest
 }
 
 /** The runs of the zones, and what their branches reach in the middle of them. */
 function withOverlaps(
-  input: MapInput,
-  view: DataView,
+  context: SegmentContext,
+  forms: Forms,
   zones: readonly number[],
   runs: readonly number[],
-  marks: Uint8Array,
   bits: StartBits,
 ): { readonly runs: readonly number[]; readonly shared: readonly number[] } {
   for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
-  const starts = startsOf(runs, input.decoder)
+  const starts = forms.startsOf(runs)
   bits.add(starts)
-  const sources = certain(runs, starts, marks)
-  return placeOverlaps(followOverlaps({ ...input, view, bits, marks }, sources), runs, input.decoder)
+  const sources = certain(runs, starts, context.marks)
+  return placeOverlaps(followOverlaps({ ...context, forms, bits }, sources), runs, context.decoder)
 }
 
 /** The starts that are code by hint, or by the length of their run. */
@@ -200,14 +244,6 @@ function withTables(
   return merged
 }
 
-/** Distance from the base of what the relative operand points at; undefined without one. */
-export function targetOf(view: DataView, instruction: Instruction): number | undefined {
-  const size = instruction.branchSize
-  if (size === 0 && instruction.memory !== Memory.rip) return undefined
-  const field = instruction.offset + (size === 0 ? instruction.displacementOffset : instruction.branchOffset)
-  return instruction.offset + instruction.length + readSigned(view, field, size || 4)
-}
-
 /** What the hints say of each offset. */
 function markHints({ code, hints }: MapInput): Uint8Array {
   const marks = new Uint8Array(code.length)
@@ -221,82 +257,77 @@ function markHints({ code, hints }: MapInput): Uint8Array {
   return marks
 }
 
-function contextOf(
-  input: MapInput,
-  marks: Uint8Array,
-  earlier: StartBits | undefined,
-  outside: (distance: number) => number,
-): SegmentContext {
-  const { code, decoder, span, window } = input
+function contextOf({ code, decoder, span, window }: MapInput, marks: Uint8Array): SegmentContext {
   return {
     code,
     view: new DataView(code.buffer, code.byteOffset, code.length),
     decoder,
     marks,
     span,
-    outside,
+    outside: () => -4,
     window,
-    earlier,
+    earlier: undefined,
     given: code.length <= SHORT ? SHORT_CODE : GIVEN_CODE,
   }
 }
 
-function markReferences(
-  references: References,
-  marks: Uint8Array,
-  inZone: (offset: number) => boolean,
-): void {
-  for (let i = 0; i < references.count; i++) {
-    if (inZone(references.sources[i])) continue
-    const target = references.targets[i]
-    if (target >= 0) marks[target] |= Mark.target
-    else marks[-1 - target] |= Mark.data
-  }
+/** Marks what the linear reading around the zones refers to. */
+function markSolid({ starts, kinds, targets }: Ends, marks: Uint8Array, zones: readonly number[]): void {
+  forSolid(starts, zones, (from, to) => {
+    for (let i = from; i < to; i++) {
+      const kind = kinds[i]
+      if (targets[i] >= 0 && (kind & Ends.lea) === 0)
+        marks[targets[i]] |= (kind & Ends.rip) === 0 ? Mark.target : Mark.data
+    }
+  })
 }
 
-/** The forms of each zone. */
-const zoneForms = (context: SegmentContext, zones: readonly number[]): Int32Array[] =>
-  Array.from({ length: zones.length / 2 }, (_, i) => readForms(context, zones[2 * i], zones[2 * i + 1]))
+/** The number of instructions of the linear reading that take the address of the code they are in, before a movabs. */
+function countSelfLabels({ code, decoder }: MapInput, { starts, kinds, targets, count }: Ends): number {
+  const instruction = new Instruction()
+  let labels = 0
+  for (let i = 0; i < count; i++) {
+    const [start, target] = [starts[i], targets[i]]
+    if ((kinds[i] & Ends.lea) === 0 || target < 0 || target > start) continue
+    if (isSelfLabelAt(code, start, start + decoder.decode(start, instruction), target)) labels++
+  }
+  return labels
+}
 
 function readZones(
   context: SegmentContext,
-  forms: readonly Int32Array[],
+  forms: Forms,
   zones: readonly number[],
   alignment: number,
 ): number[] {
   const runs: number[] = []
   for (let i = 0; i < zones.length; i += 2) {
-    const [start, end] = [zones[i], zones[i + 1]]
-    for (const offset of segment(context, forms[i / 2], start, alignment, {
-      before: start > 0,
-      behind: end < context.code.length,
-    }))
-      runs.push(offset)
+    const edges = { before: zones[i] > 0, behind: zones[i + 1] < context.code.length }
+    for (const offset of segment(context, forms.zone(i / 2), zones[i], alignment, edges)) runs.push(offset)
   }
   return runs
 }
 
-/** Marks what the instructions at `starts` point at inside the blob, and lists what they point at outside. Returns the number of self labels. */
+/** Marks what the instructions of `runs` point at inside the blob, and lists what they point at outside. Returns the number of self labels. */
 function collect(
-  input: MapInput,
-  view: DataView,
-  starts: readonly number[],
+  { code, span }: MapInput,
+  forms: Forms,
+  runs: readonly number[],
   marks: Uint8Array,
   outside: number[],
 ): number {
-  const instruction = new Instruction()
-  const { length } = input.code
   let selfLabels = 0
-  for (const at of starts) {
-    input.decoder.decode(at, instruction)
-    const target = targetOf(view, instruction)
+  for (const at of forms.startsOf(runs)) {
+    const target = forms.target(at)
     if (target === undefined) continue
-    if (target < 0 || target > input.span) outside.push(target)
-    else if (target < length) {
+    const form = forms.at(at)
+    const next = at + (form & Form.lengthMask)
+    if (target < 0 || target > span) outside.push(target)
+    else if (target < code.length) {
       // `call $+5` says nothing of what it is followed by.
-      if (instruction.branchSize !== 0) marks[target] |= target === at + instruction.length ? 0 : Mark.target
-      else if (instruction.opcode !== 0x8d || instruction.map !== 0) marks[target] |= Mark.data
-      else if (isSelfLabelAt(input.code, at, at + instruction.length, target)) selfLabels++
+      if ((form & Form.rip) === 0) marks[target] |= target === next ? 0 : Mark.target
+      else if ((form & Form.lea) === 0) marks[target] |= Mark.data
+      else if (isSelfLabelAt(code, at, next, target)) selfLabels++
     }
   }
   return selfLabels

@@ -9,7 +9,7 @@ import type { Findings } from './analyze.ts'
 import { Carrier } from './candidates.ts'
 import type { Reading } from './explain-reading.ts'
 import type { Reason, Verdict } from './judge.ts'
-import { type JumpTable, targetOf } from './jump-tables.ts'
+import { entryTarget, type JumpTable } from './jump-tables.ts'
 import { displacementCarrier, immediateCarrier, isSegmented } from './operands.ts'
 
 /** One field, and what was decided about it. */
@@ -211,7 +211,7 @@ function explainEntry(
   const at = offset - ((offset - start) % width)
   if (isIndex)
     return { offset: at, width, verdict: 'number', why: "the number of another table's entry", reasons: [] }
-  const target = wrapAddress(base + BigInt(targetOf(view, at, table, window)))
+  const target = wrapAddress(base + BigInt(entryTarget(view, at, table, window)))
   const place = { offset: at, width, target, reasons: [] }
   if (site !== undefined)
     return { ...place, verdict: 'site', why: 'an entry of a jump table', kind: site.kind, site }

@@ -16,8 +16,9 @@ export const Form = {
   fieldMask: 15,
   sizeShift: 12,
   sizeMask: 7,
-  /** The relative field is a RIP operand's. */
+  /** The relative field is a RIP operand's; of a lea. */
   rip: 0x8000,
+  lea: 0x8_0000,
   /** A displacement, an immediate of 4 bytes, of 8, that lies in a covered range. */
   displacement: 0x1_0000,
   immediate32: 0x2_0000,
@@ -41,9 +42,10 @@ function formOf(view: DataView, window: Window, scores: Int8Array, instruction: 
     (instruction.flow << Form.flowShift) |
     (scores[opcodeSlot(instruction)] << Form.scoreShift)
   if (branchSize !== 0) form |= (instruction.branchOffset << Form.fieldShift) | (branchSize << Form.sizeShift)
-  else if (instruction.memory === Memory.rip)
+  else if (instruction.memory === Memory.rip) {
     form |= (instruction.displacementOffset << Form.fieldShift) | (4 << Form.sizeShift) | Form.rip
-  else if (
+    if (instruction.opcode === 0x8d && instruction.map === 0) form |= Form.lea
+  } else if (
     displacementSize >= 4 &&
     holdsAddress(view, window, offset + instruction.displacementOffset, displacementSize)
   )
@@ -59,18 +61,75 @@ export interface FormInput {
   readonly window: Window
 }
 
-/** The form at each offset of the stretch [start, end). */
-export function readForms({ view, decoder, window }: FormInput, start: number, end: number): Int32Array {
-  const forms = new Int32Array(end - start)
-  const scores = opcodeScores()
-  const instruction = new Instruction()
-  for (let i = 0; i < forms.length; i++)
-    if (decoder.decode(start + i, instruction) !== 0) forms[i] = formOf(view, window, scores, instruction)
-  return forms
+/** The forms of the instructions at every offset of some zones, and of others where they are asked for. */
+export class Forms {
+  readonly #in: FormInput
+  readonly #scores = opcodeScores()
+  readonly #instruction = new Instruction()
+  readonly #zones: readonly number[]
+  readonly #words: readonly Int32Array[]
+  /** The zone that was asked for last, as an index into `#words`. */
+  #last = 0
+
+  /** @param zones pairs of offsets, ascending */
+  constructor(input: FormInput, zones: readonly number[]) {
+    this.#in = input
+    this.#zones = zones
+    this.#words = Array.from({ length: zones.length / 2 }, (_, i) =>
+      this.#read(zones[2 * i], zones[2 * i + 1]),
+    )
+  }
+
+  #read(start: number, end: number): Int32Array {
+    const forms = new Int32Array(end - start)
+    for (let i = 0; i < forms.length; i++) forms[i] = this.#decode(start + i)
+    return forms
+  }
+
+  #decode(offset: number): number {
+    const { view, decoder, window } = this.#in
+    const instruction = this.#instruction
+    return decoder.decode(offset, instruction) === 0 ? 0 : formOf(view, window, this.#scores, instruction)
+  }
+
+  /** Of the zone with number `i`, by offset from its start. */
+  zone(i: number): Int32Array {
+    return this.#words[i]
+  }
+
+  /** The form at an offset. */
+  at(offset: number): number {
+    const zones = this.#zones
+    let i = this.#last
+    while (i > 0 && offset < zones[2 * i]) i--
+    while (2 * i + 2 < zones.length && offset >= zones[2 * i + 2]) i++
+    this.#last = i
+    if (offset < zones[2 * i] || !(offset < zones[2 * i + 1])) return this.#decode(offset)
+    return this.#words[i][offset - zones[2 * i]]
+  }
+
+  /** Bytes of the instruction at `offset`; 0: none. */
+  length(offset: number): number {
+    return this.at(offset) & Form.lengthMask
+  }
+
+  /** Distance from the base of what the relative operand at `offset` points at; undefined without one. */
+  target(offset: number): number | undefined {
+    const form = this.at(offset)
+    return isRelative(form) ? formTarget(this.#in.view, form, offset) : undefined
+  }
+
+  /** Every instruction start of some runs (pairs of offsets). */
+  startsOf(runs: readonly number[]): number[] {
+    const starts: number[] = []
+    for (let run = 0; run < runs.length; run += 2)
+      for (let at = runs[run]; at < runs[run + 1]; at += this.length(at)) starts.push(at)
+    return starts
+  }
 }
 
 /** Distance from the base of what the relative field of an instruction of `form` at `offset` points at. */
-export function targetOf(view: DataView, form: number, offset: number): number {
+export function formTarget(view: DataView, form: number, offset: number): number {
   const size = (form >> Form.sizeShift) & Form.sizeMask
   const at = offset + ((form >> Form.fieldShift) & Form.fieldMask)
   return offset + (form & Form.lengthMask) + readSigned(view, at, size)

@@ -1,20 +1,12 @@
 /** Two readings of a blob as one: the linear one around the zones of doubt, the careful one in them. */
 import { lowerBound } from '../core/search.ts'
-import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import { findNotable } from '../x86/notable.ts'
 import type { CodeMap, MapInput } from './code-map.ts'
+import type { Forms } from './forms.ts'
 import type { CheckedHints } from './hints.ts'
-import { concat, type Swept, toDo } from './linear.ts'
+import { notableOptions, type Swept } from './linear.ts'
 import { Mark } from './marks.ts'
 import type { StartBits } from './start-bits.ts'
-
-/** Every instruction start of some runs. */
-export function startsOf(runs: readonly number[], decoder: InstructionDecoder): number[] {
-  const instruction = new Instruction()
-  const starts: number[] = []
-  for (let run = 0; run < runs.length; run += 2)
-    for (let at = runs[run]; at < runs[run + 1]; at += decoder.decode(at, instruction)) starts.push(at)
-  return starts
-}
 
 /** Zones whose ends are starts of the linear reading, so that what lies around them can be kept. */
 export function alignZones(zones: readonly number[], bits: StartBits, length: number): number[] {
@@ -40,49 +32,47 @@ export function zoneTest(zones: readonly number[]): (offset: number) => boolean 
   }
 }
 
-/** Joins the linear reading around the zones with the careful one in them; `bits` has the starts of the former. */
+/** Joins the linear reading around the zones with the careful one in them; `bits` gets the starts of both. */
 export function joinReadings(
   input: MapInput,
   marks: Uint8Array,
-  swept: Swept,
+  { starts, notable }: Swept,
   bits: StartBits,
   zones: readonly number[],
   inside: readonly number[],
-): Omit<CodeMap, 'shared' | 'rejected' | 'selfLabels' | 'outside' | 'tables' | 'marks' | 'zones'> {
-  const { code, hints, decoder } = input
-  const parts: Uint32Array[] = []
-  const careful: number[] = []
+  forms: Forms,
+): Pick<CodeMap, 'runs' | 'data' | 'bits' | 'notable'> {
+  const { code, hints } = input
   const runs: number[] = []
   const addRun = (start: number, end: number): void => {
     if (runs.length > 0 && runs[runs.length - 1] === start) runs[runs.length - 1] = end
     else if (end > start) runs.push(start, end)
   }
   const addSolid = (start: number, end: number): void => {
-    const first = lowerBound(swept.starts, start)
-    const last = lowerBound(swept.starts, end)
-    if (last === first) return
-    parts.push(swept.starts.subarray(first, last))
-    for (const [begin, stop] of splitAtData(hints, swept.starts[first], end, marks)) addRun(begin, stop)
+    const first = lowerBound(starts, start)
+    if (first === starts.length || starts[first] >= end) return
+    for (const [begin, stop] of splitAtData(hints, starts[first], end, marks)) addRun(begin, stop)
   }
   let from = 0
   let run = 0
   for (let zone = 0; zone < zones.length; zone += 2) {
     addSolid(from, zones[zone])
-    const begin = run
     for (; run < inside.length && inside[run] < zones[zone + 1]; run += 2)
       addRun(inside[run], inside[run + 1])
-    const starts = startsOf(inside.slice(begin, run), decoder)
-    parts.push(Uint32Array.from(starts))
-    for (const start of starts) careful.push(start)
     from = zones[zone + 1]
   }
   addSolid(from, code.length)
-  const starts = concat(parts)
+  const careful = Uint32Array.from(forms.startsOf(inside))
   for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
   bits.add(careful)
+  const found = findNotable(code, careful, notableOptions(input))
+  notable.operands.replace(zones, found.operands)
+  notable.ends.replace(zones, found.ends)
+  notable.outside.replace(zones, found.outside)
+  notable.joins.replace(zones, found.joins)
+  notable.ends.markLasts(runs.flatMap((end, i) => ((i & 1) === 0 ? [] : [bits.lastUpTo(end - 1)])))
   const packed = Uint32Array.from(runs)
-  const todo = toDo(input, swept, starts, careful, zoneTest(zones))
-  return { runs: packed, data: gapsBetween(packed, code.length), starts, bits, ...todo }
+  return { runs: packed, data: gapsBetween(packed, code.length), bits, notable }
 }
 
 /** [start, end) without the ranges that are data by hint. */

@@ -45,6 +45,14 @@ const BESIDE = 512
 /** Bytes between two parts of the outside. */
 const NEAR = 1 << 16
 
+/** Whether FF /4 is at `start`, with up to two prefixes (REX, notrack, bnd) before it or not. */
+export function isIndirectJump(code: Uint8Array, start: number): boolean {
+  let at = start
+  for (const last = start + 2; at < last && code[at] !== 0xff; at++)
+    if ((code[at] & 0xf0) !== 0x40 && code[at] !== 0x3e && code[at] !== 0xf2) return false
+  return code[at] === 0xff && (code[at + 1] & 0x38) === 0x20
+}
+
 /** The tables of the indirect jumps at `jumps`, ascending by start. Marks their bytes as no code, and what they lead to as targets. */
 export function findJumpTables(context: TableContext, jumps: readonly number[]): JumpTable[] {
   const { code, bits, decoder, marks, window } = context
@@ -86,7 +94,7 @@ const endAtNext = (tables: readonly JumpTable[]): JumpTable[] =>
   })
 
 /** Where entry `at` leads, as a distance from the base. */
-export function targetOf(
+export function entryTarget(
   view: DataView,
   at: number,
   { width, signed, anchor }: Pick<JumpTable, 'width' | 'signed' | 'anchor'>,
@@ -107,7 +115,7 @@ export function targetsOf(view: DataView, table: JumpTable, window: Window): num
   const { start, end, width, isIndex } = table
   if (isIndex) return []
   return Array.from({ length: (end - start) / width }, (_, i) =>
-    targetOf(view, start + i * width, table, window),
+    entryTarget(view, start + i * width, table, window),
   )
 }
 
@@ -146,7 +154,7 @@ function confirm(
   while (end >= 0 && end + width <= limit && end - table < most * width) {
     if (hasMark(marks, end, width, Mark.entry)) break
     if (end > table && count === undefined && (marks[end] & (Mark.target | Mark.data)) !== 0) break
-    const target = targetOf(view, end, { width, signed, anchor }, window)
+    const target = entryTarget(view, end, { width, signed, anchor }, window)
     if (target >= 0 && target < code.length) {
       if (target >= table && target < end + width) break
       // The first reading does not know all that only this table leads to: it is near the rest. A pointer there, or an entry that a
@@ -199,7 +207,7 @@ export function addJumpTables(
         if (!window.has(low, high)) continue
         builder.addAbsolute(at, width === 8 ? ABS64 : ABS32, low, high, ADDRESS_FLOW)
       } else if (anchor !== undefined && width >= 4) {
-        const target = targetOf(view, at, table, window)
+        const target = entryTarget(view, at, table, window)
         if (isInside(target) !== isInside(anchor))
           builder.addDifference(
             at,

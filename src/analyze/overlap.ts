@@ -5,8 +5,9 @@
  *
  * Behind a conditional branch an instruction that spans a place where branches land is not followed: the branch is always taken.
  */
-import { readSigned } from '../core/bytes.ts'
 import { endsFlow, Flow, Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import { branchTarget } from '../x86/target.ts'
+import { Form, type Forms } from './forms.ts'
 import { Mark, markedInside } from './marks.ts'
 import type { StartBits } from './start-bits.ts'
 
@@ -16,6 +17,7 @@ const LONGEST = 32
 export interface OverlapInput {
   readonly view: DataView
   readonly decoder: InstructionDecoder
+  readonly forms: Forms
   /** Where instructions start. */
   readonly bits: StartBits
   readonly marks: Uint8Array
@@ -23,35 +25,28 @@ export interface OverlapInput {
 
 /** Where the instructions start that the branches at `sources` reach outside the reading; ascending. Marks what their branches reach. */
 export function followOverlaps(input: OverlapInput, sources: readonly number[]): number[] {
+  const { forms, bits, marks } = input
   const found = new Set<number>()
-  const instruction = new Instruction()
   const queue: number[] = []
-  const enqueue = (start: number): void => {
-    input.decoder.decode(start, instruction)
-    const target = branchTarget(input.view, instruction)
-    if (target >= 0 && target < input.marks.length && !input.bits.has(target)) queue.push(target)
+  const targetOf = (start: number): number => {
+    const target = (forms.at(start) & Form.rip) === 0 ? forms.target(start) : undefined
+    return target !== undefined && target >= 0 && target < marks.length ? target : -1
   }
-  sources.forEach(enqueue)
+  const enqueue = (target: number): void => {
+    if (target >= 0 && !bits.has(target)) queue.push(target)
+  }
+  for (const start of sources) enqueue(targetOf(start))
   for (let target = queue.pop(); target !== undefined; target = queue.pop()) {
     if (found.has(target)) continue
     const way = follow(input, target, found)
     for (const start of way) found.add(start)
     for (const start of way) {
-      input.decoder.decode(start, instruction)
-      const next = branchTarget(input.view, instruction)
-      if (next >= 0 && next < input.marks.length) input.marks[next] |= Mark.target
-      enqueue(start)
+      const next = targetOf(start)
+      if (next >= 0) marks[next] |= Mark.target
+      enqueue(next)
     }
   }
   return [...found].sort((a, b) => a - b)
-}
-
-/** Offset that a direct branch leads to, or -1. */
-export function branchTarget(view: DataView, instruction: Instruction): number {
-  const size = instruction.branchSize
-  if (size === 0) return -1
-  const at = instruction.offset + instruction.branchOffset
-  return instruction.offset + instruction.length + readSigned(view, at, size)
 }
 
 /** The instructions from `start` until known code or the end of the flow; none where the way leads nowhere. */

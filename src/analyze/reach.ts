@@ -3,21 +3,16 @@
  * certain code takes or that stand in data. It finds no code; it says how sure the map's code is. The rest is a guess.
  *
  * The instructions that divert the flow, or take addresses, end blocks: what reaches one byte of a block reaches the rest of it. So a block
- * needs two numbers, the lowest offset that is reached and where from, and each end is decoded once.
+ * needs two numbers, the lowest offset that is reached and where from. Block i ends with row i of the map's `ends`, and the block
+ * that it goes on to is i + 1; only instructions that share bytes with others are decoded.
  */
-import { readSigned, viewOf } from '../core/bytes.ts'
+import { viewOf } from '../core/bytes.ts'
 import { lowerBound } from '../core/search.ts'
-import {
-  endsFlow,
-  Flow,
-  Instruction,
-  type InstructionDecoder,
-  isRelativeBranch,
-  Memory,
-} from '../x86/instruction.ts'
+import { endsFlow, Flow, Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
+import { Ends } from '../x86/notable-rows.ts'
+import { relativeTarget } from '../x86/target.ts'
 import type { CodeMap } from './code-map.ts'
 import { type JumpTable, targetsOf } from './jump-tables.ts'
-import { mergeAscending } from './linear.ts'
 import { isPadding, Place, type Places } from './places.ts'
 import { StartBits } from './start-bits.ts'
 import type { Window } from './window.ts'
@@ -44,16 +39,17 @@ const NOT_REACHED = 0xffff_ffff
 /** In place of the instruction that leads to a block; of one that shares bytes and was not reached. */
 export const FROM_ENTRY = -1
 const NOWHERE = -2
-/** Blocks passed over one by one before they are searched. */
-const NEARBY = 16
+/** Where a block is looked for: the first one that ends behind each multiple of 64 is known. */
+const STRETCH_BITS = 6
 
 /** All that certain code leads to. */
 export class Reach {
   readonly #in: ReachInput
   readonly #view: DataView
   readonly #instruction = new Instruction()
-  /** The last instruction of each block. */
-  readonly #ends: Uint32Array
+  /** The last instruction of each block, and the first block of each stretch. */
+  readonly #ends: Ends
+  readonly #stretches: Uint32Array
   /** The lowest offset of each block that is reached. */
   readonly #from: Uint32Array
   /** Where each block was reached first, and the instruction (or word of data) that led there. */
@@ -61,12 +57,10 @@ export class Reach {
   readonly #via: Int32Array
   /** What led to the lowest offset of a block that was reached further on before. */
   readonly #lowered = new Map<number, number>()
-  /** Instructions that end what is reached, to be followed. */
+  /** Blocks whose ends are to be followed; instructions that share bytes with others, as -1 - start. */
   readonly #open: number[] = []
   /** Instructions that share bytes with others, and whether they are reached: where from. */
   readonly #shared: Map<number, number>
-  /** The block that was asked for last. */
-  #last = 0
   /** Data that certain code names. */
   readonly #used: StartBits
   readonly #tables = new Map<number, JumpTable[]>()
@@ -75,10 +69,12 @@ export class Reach {
     const { code, map, entries } = input
     this.#in = input
     this.#view = viewOf(code)
-    this.#ends = blockEnds(map)
-    this.#from = new Uint32Array(this.#ends.length).fill(NOT_REACHED)
-    this.#first = new Uint32Array(this.#ends.length)
-    this.#via = new Int32Array(this.#ends.length)
+    this.#ends = map.notable.ends
+    this.#stretches = firstOfStretches(this.#ends, code.length)
+    const { count } = this.#ends
+    this.#from = new Uint32Array(count).fill(NOT_REACHED)
+    this.#first = new Uint32Array(count)
+    this.#via = new Int32Array(count)
     this.#used = new StartBits(code.length)
     for (const table of map.tables)
       for (const jump of table.jumps) this.#tables.set(jump, [...(this.#tables.get(jump) ?? []), table])
@@ -92,14 +88,11 @@ export class Reach {
     return this.#from[this.#blockOf(start)] <= start
   }
 
-  /** The block of the instruction that starts at `start`. Who asks in ascending order is answered at once. */
+  /** The block of the instruction that starts at `start`. */
   #blockOf(start: number): number {
-    const ends = this.#ends
-    let block = this.#last
-    if (block > 0 && ends[block - 1] >= start) block = lowerBound(ends, start)
-    for (let steps = 0; ends[block] < start; block++)
-      if (steps++ === NEARBY) block = lowerBound(ends, start) - 1
-    this.#last = block
+    const { starts } = this.#ends
+    let block = this.#stretches[start >>> STRETCH_BITS]
+    while (starts[block] < start) block++
     return block
   }
 
@@ -136,10 +129,13 @@ export class Reach {
     if (!this.#in.map.bits.has(target)) {
       if (this.#shared.get(target) !== NOWHERE) return
       this.#shared.set(target, via)
-      this.#open.push(target)
+      this.#open.push(-1 - target)
       return
     }
-    const block = this.#blockOf(target)
+    this.#enter(this.#blockOf(target), target, via)
+  }
+
+  #enter(block: number, target: number, via: number): void {
     const from = this.#from[block]
     if (from <= target) return
     this.#from[block] = target
@@ -147,27 +143,43 @@ export class Reach {
     else {
       this.#first[block] = target
       this.#via[block] = via
-      this.#open.push(this.#ends[block])
+      this.#open.push(block)
     }
   }
 
   #drain(): void {
-    for (let at = this.#open.pop(); at !== undefined; at = this.#open.pop()) this.#follow(at)
+    for (let open = this.#open.pop(); open !== undefined; open = this.#open.pop())
+      if (open < 0) this.#followShared(-1 - open)
+      else this.#followEnd(open)
   }
 
-  /** Where the instruction `at`, which ends a block, leads. */
-  #follow(at: number): void {
+  /** Where the end of a block leads. */
+  #followEnd(block: number): void {
+    const { starts, kinds, targets } = this.#ends
+    const [at, kind, target] = [starts[block], kinds[block], targets[block]]
+    const flow = kind & Ends.flow
+    this.#leads(at, flow, (kind & Ends.rip) !== 0, target)
+    if ((kind & Ends.last) !== 0) return
+    const next = this.#in.map.bits.next(at + 1)
+    if (this.#goesOn(flow, next)) this.#enter(block + 1, next, at)
+  }
+
+  /** Where an instruction leads that shares bytes with others. */
+  #followShared(at: number): void {
     const instruction = this.#instruction
     const next = at + this.#in.decoder.decode(at, instruction)
-    const { flow } = instruction
-    if (flow === Flow.indirectJump) for (const table of this.#tables.get(at) ?? []) this.#dispatch(table, at)
-    if (isRelativeBranch(flow)) {
-      const field = at + instruction.branchOffset
-      if (instruction.branch16 === 0)
-        this.#reach(next + readSigned(this.#view, field, instruction.branchSize), at)
-    } else if (instruction.memory === Memory.rip)
-      this.#name(next + this.#view.getInt32(at + instruction.displacementOffset, true), at)
+    const { flow, memory } = instruction
+    const target = instruction.branch16 === 0 ? relativeTarget(this.#view, instruction) : undefined
+    this.#leads(at, flow, memory === Memory.rip, target ?? -1)
     if (this.#goesOn(flow, next)) this.#reach(next, at)
+  }
+
+  /** Goes where the instruction at `at` leads, but for what follows it. */
+  #leads(at: number, flow: number, isRip: boolean, target: number): void {
+    if (flow === Flow.indirectJump) for (const table of this.#tables.get(at) ?? []) this.#dispatch(table, at)
+    if (target < 0) return
+    if (isRip) this.#name(target, at)
+    else this.#reach(target, at)
   }
 
   /** Whether what follows is executed too. Behind a call that never comes back there may be padding that traps. */
@@ -226,10 +238,12 @@ function isInRuns(runs: Uint32Array, offset: number): boolean {
   return (lowerBound(runs, offset + 1) & 1) === 1
 }
 
-/** The instructions that divert the flow or take addresses, and the last of each run. */
-function blockEnds({ runs, ends, bits }: CodeMap): Uint32Array {
-  const lasts = Uint32Array.from({ length: runs.length / 2 }, (_, run) =>
-    bits.lastUpTo(runs[2 * run + 1] - 1),
-  )
-  return mergeAscending(ends, lasts)
+/** The first block that ends at or behind each multiple of 64. */
+function firstOfStretches({ starts, count }: Ends, length: number): Uint32Array {
+  const first = new Uint32Array((length >>> STRETCH_BITS) + 1)
+  for (let stretch = 0, block = 0; stretch < first.length; stretch++) {
+    while (block < count && starts[block] < stretch << STRETCH_BITS) block++
+    first[stretch] = block
+  }
+  return first
 }

@@ -11,7 +11,7 @@
  * lead into the same code share its score. Scores are in sixteenths of a natural logarithm.
  */
 import { endsFlow, Flow, type InstructionDecoder } from '../x86/instruction.ts'
-import { Form, flowOf, holdsAddress, isRelative, targetOf } from './forms.ts'
+import { Form, flowOf, formTarget, holdsAddress, isRelative } from './forms.ts'
 import { Mark } from './marks.ts'
 import type { StartBits } from './start-bits.ts'
 import type { Window } from './window.ts'
@@ -99,7 +99,7 @@ function scoreForm(context: SegmentContext, form: number, offset: number, marked
     if ((inner & Mark.target) !== 0 && !isBehindLock(context.code, offset, i)) score += WEIGHTS.through
     if ((inner & Mark.data) !== 0) score += WEIGHTS.data
   }
-  if (isRelative(form)) score += scoreTarget(context, form, targetOf(context.view, form, offset))
+  if (isRelative(form)) score += scoreTarget(context, form, formTarget(context.view, form, offset))
   if ((form & (Form.displacement | Form.immediate32 | Form.immediate64)) !== 0) {
     if ((form & Form.displacement) !== 0) score += WEIGHTS.inRange32
     if ((form & Form.immediate32) !== 0) score += WEIGHTS.inRange32

@@ -8,7 +8,7 @@
  */
 import { baseRegister, indexRegister, writtenRegisters } from '../x86/effects.ts'
 import { Encoding, endsFlow, Flow, Instruction, Memory, Prefix } from '../x86/instruction.ts'
-import { branchTarget } from './overlap.ts'
+import { branchTarget } from '../x86/target.ts'
 import { CALLER_SAVED } from './slice-values.ts'
 import type { WalkContext } from './slice-walk.ts'
 

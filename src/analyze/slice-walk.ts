@@ -1,6 +1,6 @@
 /** Follows the constants of a slice of code, and of the branches in it, forwards. */
 import { endsFlow, Flow, Instruction, type InstructionDecoder } from '../x86/instruction.ts'
-import { branchTarget } from './overlap.ts'
+import { branchTarget } from '../x86/target.ts'
 import type { Places } from './places.ts'
 import { SliceState, type Value } from './slice-values.ts'
 

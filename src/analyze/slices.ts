@@ -14,9 +14,10 @@ import { ABS32, ABS32S, ABS64 } from '../table/kinds.ts'
 import { ADDRESS_FLOW } from '../table/site.ts'
 import { baseRegister, indexRegister } from '../x86/effects.ts'
 import { Encoding, Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
+import { Ends } from '../x86/notable-rows.ts'
+import { branchTarget } from '../x86/target.ts'
 import { type JumpTable, targetsOf } from './jump-tables.ts'
 import { isTaken, Mark, take } from './marks.ts'
-import { branchTarget } from './overlap.ts'
 import { Place, type Places } from './places.ts'
 import { SliceScreen } from './slice-screen.ts'
 import { nameOf, type Value } from './slice-values.ts'
@@ -43,7 +44,7 @@ type Sources = ReadonlyMap<number, readonly number[]>
 
 export interface SliceContext {
   /** Instructions that divert the flow, and the tables that they go by. */
-  readonly ends: Uint32Array
+  readonly ends: Ends
   readonly shared: readonly number[]
   readonly tables: readonly JumpTable[]
   /** Instructions that give registers constants, and others. */
@@ -78,11 +79,12 @@ function findSources(
     if (wanted.has(target)) sources.set(target, [...(sources.get(target) ?? []), source])
   }
   const instruction = new Instruction()
-  for (const list of [ends, shared])
-    for (const at of list) {
-      decoder.decode(at, instruction)
-      add(branchTarget(view, instruction), at)
-    }
+  for (let i = 0; i < ends.count; i++)
+    if ((ends.kinds[i] & Ends.rip) === 0) add(ends.targets[i], ends.starts[i])
+  for (const at of shared) {
+    decoder.decode(at, instruction)
+    add(branchTarget(view, instruction), at)
+  }
   for (const table of tables) for (const target of targetsOf(view, table, window)) add(target, table.jumps[0])
   return sources
 }

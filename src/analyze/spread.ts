@@ -9,17 +9,21 @@ import type { CodeMap } from './code-map.ts'
 import { GotWatcher } from './got.ts'
 import { type LabelContext, LabelWatcher } from './label-operands.ts'
 import { type SliceContext, SliceWatcher } from './slices.ts'
+import { watchedOf } from './watched.ts'
 
-type SpreadContext = LabelContext & SliceContext & Pick<CodeMap, 'starts' | 'selfLabels'>
+type SpreadContext = LabelContext &
+  Omit<SliceContext, 'ends' | 'watched'> &
+  Pick<CodeMap, 'bits' | 'notable' | 'selfLabels'>
 
 /** Adds the sites of spread addresses, and of differences in code that is position-independent by them. */
 export function collectSpread(code: Uint8Array, builder: TableBuilder, context: SpreadContext): void {
-  const { decoder, marks, starts, watched, selfLabels } = context
+  const { decoder, marks, bits, notable, selfLabels } = context
+  const watched = watchedOf(code, notable.joins)
   const got = selfLabels > 0 ? new GotWatcher(code) : undefined
   const labels = new LabelWatcher(code, builder)
   const slices = new SliceWatcher(code, builder)
   const instruction = new Instruction()
-  for (const at of got === undefined ? watched : starts) {
+  for (const at of got === undefined ? watched : bits.all()) {
     if (got === undefined && isPlain(code, at, labels, slices)) continue
     decoder.decode(at, instruction)
     got?.watch(instruction)
@@ -27,7 +31,7 @@ export function collectSpread(code: Uint8Array, builder: TableBuilder, context: 
     slices.watch(instruction)
   }
   labels.finish(context)
-  slices.finish(context)
+  slices.finish({ ...context, ends: notable.ends, watched })
   got?.finish(builder, marks)
 }
 

@@ -36,6 +36,28 @@ export class StartBits {
     return ((this.#words[offset >>> 5] >>> (offset & 31)) & 1) !== 0
   }
 
+  /** All starts, ascending. */
+  all(): number[] {
+    const starts: number[] = []
+    const words = this.#words
+    for (let i = 0; i < words.length; i++)
+      for (let word = words[i]; word !== 0; word &= word - 1)
+        starts.push((i << 5) + 31 - Math.clz32(word & -word))
+    return starts
+  }
+
+  /** The first start at or behind `offset`; -1 without one. */
+  next(offset: number): number {
+    const words = this.#words
+    let index = offset >>> 5
+    let word = words[index] & (-1 << (offset & 31))
+    while (word === 0) {
+      if (++index >= words.length) return -1
+      word = words[index]
+    }
+    return (index << 5) + 31 - Math.clz32(word & -word)
+  }
+
   /** The last start at or before `offset`, within 31 bytes; -1 without one. */
   lastUpTo(offset: number): number {
     if (offset < 0) return -1

@@ -3,6 +3,7 @@
  * a lonely import too), so it counts where nothing else speaks for the reading: no branch leads there, or one leads into the middle.
  */
 import { Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
+import type { Forms } from './forms.ts'
 import { Mark, markedInside } from './marks.ts'
 
 /** Bytes of a run that can be chance, and of one that is. */
@@ -18,8 +19,9 @@ export interface StrangeInput {
   readonly alignment: number
   /** Offsets that the code before them goes on to: where zones of doubt begin. */
   readonly goesOnTo: ReadonlySet<number>
-  /** Whether the decoded instruction has a relative operand that points to a strange place. */
-  readonly isStrange: (instruction: Instruction) => boolean
+  readonly forms: Forms
+  /** Whether the instruction at an offset has a relative operand that points to a strange place. */
+  readonly isStrange: (offset: number) => boolean
 }
 
 /** The runs without what only reads like code. */
@@ -67,7 +69,7 @@ function isSpeck(
 
 /** Adds what stays of the run [start, end) to `kept`. */
 function checkRun(
-  { decoder, marks, goesOnTo, isStrange }: StrangeInput,
+  { decoder, forms, marks, goesOnTo, isStrange }: StrangeInput,
   start: number,
   end: number,
   kept: number[],
@@ -77,10 +79,9 @@ function checkRun(
   let from = start
   // A blob begins with code if that reads like code.
   let led = start === 0 || goesOnTo.has(start)
-  for (let at = start; at < end; at += instruction.length) {
-    decoder.decode(at, instruction)
+  for (let at = start; at < end; at += forms.length(at)) {
     if ((marks[at] & LED) !== 0) led = true
-    if (!isStrange(instruction)) continue
+    if (!isStrange(at)) continue
     if (isChance) return
     if (!led) {
       // Nothing leads to the start of this run: it begins where something does.
@@ -88,16 +89,15 @@ function checkRun(
       if (begin < 0) continue
       from = at = begin
       led = true
-      decoder.decode(at, instruction)
       continue
     }
+    decoder.decode(at, instruction)
     const middle = markedInside(marks, at, instruction.length)
     // Behind a lock prefix it is the same instruction.
     if (middle === at + 1 && (instruction.prefixes & Prefix.lock) !== 0) continue
     if (middle < 0 || !meet(decoder, at + instruction.length, middle, end)) continue
     if (at > from) kept.push(from, at)
     from = at = middle
-    decoder.decode(at, instruction)
   }
   if (end > from) kept.push(from, end)
 }

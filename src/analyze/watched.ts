@@ -4,14 +4,32 @@
  * seen than too few.
  */
 import { viewOf } from '../core/bytes.ts'
-import type { Watch } from '../x86/notable.ts'
+import { Joins } from '../x86/notable-rows.ts'
 import { LABEL_REACH } from './label-operands.ts'
 import { CONSTANT_REACH } from './slices.ts'
+
+/** Of the instructions that may join constants or use a label those that have something to join or use: offsets, ascending. */
+export function watchedOf(code: Uint8Array, { starts, shapes, count }: Joins): Uint32Array {
+  const registers = new WatchedRegisters(code)
+  const watched = new Uint32Array(count)
+  let found = 0
+  for (let i = 0; i < count; i++) {
+    const start = starts[i] | 0
+    const shape = shapes[i]
+    const opcode = start + (shape & Joins.opcode)
+    if (
+      ((shape & Joins.joins) !== 0 && registers.joins(start, opcode)) ||
+      ((shape & Joins.displaces) !== 0 && registers.displaces(start, opcode))
+    )
+      watched[found++] = start
+  }
+  return watched.subarray(0, found)
+}
 
 /** No instruction is longer. */
 const LONGEST = 15
 
-export class WatchedRegisters implements Watch {
+class WatchedRegisters {
   readonly #view: DataView
   /** Where a register got a constant last, and a label. */
   readonly #constants = new Int32Array(8).fill(-CONSTANT_REACH)

@@ -4,10 +4,11 @@
  * zone that is read with all care; the rest is taken as it was swept.
  */
 import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import type { Notable } from '../x86/notable.ts'
+import { Ends, Outside } from '../x86/notable-rows.ts'
 import { opcodeSlot } from './opcode-key.ts'
 import { opcodeScores } from './opcode-stats.ts'
 import type { OutsideTargets } from './outside.ts'
-import type { References } from './references.ts'
 import type { StartBits } from './start-bits.ts'
 
 const BLOCK_BITS = 8
@@ -23,7 +24,7 @@ export interface SweptCode {
   /** Instruction starts of the linear reading, ascending, and as bits. */
   readonly starts: Uint32Array
   readonly bits: StartBits
-  readonly references: References
+  readonly notable: Notable
   /** Offsets where nothing decodes. */
   readonly rejected: readonly number[]
   readonly entries: readonly number[]
@@ -36,10 +37,10 @@ export function findZones(swept: SweptCode, outside: OutsideTargets): number[] {
     blocks[offset >>> BLOCK_BITS] = 1
   }
   swept.rejected.forEach(flag)
-  swept.references.shortOutside.forEach(flag)
   for (const entry of swept.entries) if (entry < swept.length && !swept.bits.has(entry)) flag(entry)
   sampleForms(swept, flag)
-  checkReferences(swept, outside, blocks)
+  checkEnds(swept, blocks)
+  checkOutside(swept, outside, blocks)
   return mergeBlocks(blocks, swept.length)
 }
 
@@ -64,21 +65,26 @@ function sampleForms(swept: SweptCode, flag: (offset: number) => void): void {
   }
 }
 
-/** Flags both ends of what points into the middle of instructions, code that is read as data, and the sources of strange outside targets. */
-function checkReferences({ references, bits }: SweptCode, outside: OutsideTargets, blocks: Uint8Array): void {
-  const { count, sources, targets } = references
+/** Flags both ends of what points into the middle of instructions, and code that is read as data. */
+function checkEnds({ notable: { ends }, bits }: SweptCode, blocks: Uint8Array): void {
+  const { count, starts, kinds, targets } = ends
   for (let i = 0; i < count; i++) {
     const target = targets[i]
-    if (target >= 0) {
+    if (target < 0) continue
+    if ((kinds[i] & Ends.rip) === 0) {
       if (bits.has(target)) continue
-      blocks[sources[i] >>> BLOCK_BITS] = 1
+      blocks[starts[i] >>> BLOCK_BITS] = 1
       blocks[target >>> BLOCK_BITS] = 1
-    } else if (bits.lastUpTo(-1 - target) >= 0) blocks[(-1 - target) >>> BLOCK_BITS] = 1
+    } else if ((kinds[i] & Ends.lea) === 0 && bits.lastUpTo(target) >= 0) blocks[target >>> BLOCK_BITS] = 1
   }
-  const strange = outside.below(STRANGE)
-  const { outsideSources, outsideTargets } = references
-  for (let i = 0; i < outsideTargets.length; i++)
-    if (strange.has(outsideTargets[i])) blocks[outsideSources[i] >>> BLOCK_BITS] = 1
+}
+
+/** Flags what points to strange places outside, or by a field of one byte: compiled code does not leave a blob by a short branch. */
+function checkOutside({ notable }: SweptCode, targets: OutsideTargets, blocks: Uint8Array): void {
+  const { count, starts, distances, shapes } = notable.outside
+  const strange = targets.below(STRANGE)
+  for (let i = 0; i < count; i++)
+    if ((shapes[i] & Outside.size) === 1 || strange.has(distances[i])) blocks[starts[i] >>> BLOCK_BITS] = 1
 }
 
 /** Flagged blocks with one more on each side, as ranges of offsets. */

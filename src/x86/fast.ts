@@ -13,13 +13,15 @@ import { type Tables, tablesFor } from './tables.ts'
 /**
  * One array, because each array that the loop touches costs a register:
  *   0        entries, by page, opcode and ModRM. 0: ask the decoder. Else bits 0-3 the length from the opcode on;
- *            bits 4-5 where the relative field is, from the opcode (0: none); bit 6: a SIB byte without base adds 4
+ *            bits 4-5 where the relative field is, from the opcode (0: none); bit 6: a SIB byte without base adds 4;
+ *            bit 7 (LOOK): its note has more than that it is known
  *   HEADS    by the first two bytes, big-endian: bits of prefixes and escapes (0, 8, 16) | page << 5
  *   NO_BASE  by SIB byte: 4 where it has no base (with mod = 0), else 0
  */
 export type FastTables = Uint8Array
 export const HEADS = 0x80000
 export const NO_BASE = 0x90000
+export const LOOK = 0x80
 
 /** Pages of entries: map, W, bits p66, f3, f2. The second is for W and no W; one more is empty. */
 const PAGES = [
@@ -44,14 +46,16 @@ export const isWorthFastTables = (cpu: Cpu, bytes: number): boolean =>
 
 /** The fast tables of `cpu`. */
 export function fastTablesFor(cpu: Cpu): FastTables {
-  let tables = cache.get(cpu)
-  if (tables === undefined) {
-    tables = new Uint8Array(NO_BASE + 256)
-    fillPages(tablesFor(cpu), tables, entryPatterns())
-    buildHeads(tables.subarray(HEADS, NO_BASE))
-    for (let sib = 5; sib < 256; sib += 8) tables[NO_BASE + sib] = 4
-    cache.set(cpu, tables)
-  }
+  const known = cache.get(cpu)
+  if (known !== undefined) return known
+  const tables = new Uint8Array(NO_BASE + 256)
+  fillPages(tablesFor(cpu), tables, entryPatterns())
+  forJoining((at) => {
+    if (tables[at] !== 0) tables[at] |= LOOK
+  })
+  buildHeads(tables.subarray(HEADS, NO_BASE))
+  for (let sib = 5; sib < 256; sib += 8) tables[NO_BASE + sib] = 4
+  cache.set(cpu, tables)
   return tables
 }
 
@@ -151,17 +155,20 @@ function remember<List>(make: (key: number) => List): (key: number) => List {
 /** The entries of an instruction with ModRM and nothing behind it but SIB and displacement. */
 const modrmEntry = (modrm: number): number => {
   if (modrm >= 0xc0) return 2
-  if ((modrm & 0xc7) === 5) return 6 | (2 << 4)
+  if ((modrm & 0xc7) === 5) return LOOK | 6 | (2 << 4)
   const sib = (modrm & 7) === 4 ? 1 : 0
-  const displacement = modrm < 0x40 ? 0 : modrm < 0x80 ? 1 : 4
-  return (2 + sib + displacement) | (sib === 1 && modrm < 0x40 ? 0x40 : 0)
+  if (modrm >= 0x80) return LOOK | (6 + sib)
+  if (modrm >= 0x40) return 3 + sib
+  return sib === 0 ? 2 : LOOK | 3 | 0x40
 }
 
 /** The entries of layouts. */
 function entryPatterns(): (layout: number) => Uint8Array {
-  const withModrm = remember((tail) => {
+  const withModrm = remember((more) => {
     const list = new Uint8Array(256)
-    for (let modrm = 0; modrm < 256; modrm++) list[modrm] = modrmEntry(modrm) + tail
+    const look = more & LOOK
+    const tail = more ^ look
+    for (let modrm = 0; modrm < 256; modrm++) list[modrm] = (modrmEntry(modrm) + tail) | look
     return list
   })
   const alike = remember((entry) => new Uint8Array(256).fill(entry))
@@ -169,8 +176,9 @@ function entryPatterns(): (layout: number) => Uint8Array {
     const tail = layout & Layout.tailMask
     const opcode = (layout & Layout.hasModrm) === 0 ? 1 : 2
     if ((layout & Layout.suffix) !== 0) return alike(0)
-    if (((layout >> Layout.branchShift) & 7) !== 0) return alike((opcode + tail) | (opcode << 4))
-    return (layout & Layout.memory) === 0 ? alike(opcode + tail) : withModrm(tail)
+    if (((layout >> Layout.branchShift) & 7) !== 0) return alike(LOOK | (opcode + tail) | (opcode << 4))
+    const look = noteOf(layout) === Note.known ? 0 : LOOK
+    return (layout & Layout.memory) === 0 ? alike(opcode + tail + look) : withModrm(tail + look)
   }
 }
 
@@ -195,10 +203,10 @@ export const Note = {
   joins: 0x1000,
 } as const
 
-/** The opcodes of the one-byte map that load, join, shift and store constants, take labels, call and pop. */
+/** The opcodes of the one-byte map that load, join, shift and store constants, take labels, and call. */
 export const JOINING: readonly number[] = [
-  0x01, 0x03, 0x05, 0x09, 0x0b, 0x0d, 0x29, 0x2b, 0x2d, 0x31, 0x33, 0x35, 0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d,
-  0x5e, 0x5f, 0x68, 0x81, 0x83, 0x8d, 0xb8, 0xb9, 0xba, 0xbb, 0xbc, 0xbd, 0xbe, 0xbf, 0xc1, 0xc7, 0xe8,
+  0x01, 0x03, 0x05, 0x09, 0x0b, 0x0d, 0x29, 0x2b, 0x2d, 0x31, 0x33, 0x35, 0x68, 0x81, 0x83, 0x8d, 0xb8, 0xb9,
+  0xba, 0xbb, 0xbc, 0xbd, 0xbe, 0xbf, 0xc1, 0xc7, 0xe8,
 ]
 
 /**
@@ -212,23 +220,26 @@ export function joinsWith(opcode: number, next: number, isWide: boolean): boolea
   return (opcode !== 0x81 && opcode !== 0x83 && opcode !== 0xc1) || (isWide && next >= 0xc0)
 }
 
+/** Calls `use` with the index of every entry of an instruction that joins addresses. */
+function forJoining(use: (at: number) => void): void {
+  for (const page of [ONE, ONE_66, ONE_W])
+    for (const opcode of JOINING)
+      for (let next = 0; next < 256; next++)
+        if (joinsWith(opcode, next, page === ONE_W)) use((page << 16) | (opcode << 8) | next)
+}
+
 const noteCache = new Map<Cpu, Uint16Array>()
 
 /** By page, opcode and ModRM like the entries: bits of {@link Note}. */
 export function notesFor(cpu: Cpu): Uint16Array {
-  let notes = noteCache.get(cpu)
-  if (notes === undefined) {
-    notes = new Uint16Array(HEADS)
-    fillPages(tablesFor(cpu), notes, notePatterns())
-    for (const page of [ONE, ONE_66, ONE_W])
-      for (const opcode of JOINING) {
-        const at = (page << 16) | (opcode << 8)
-        for (let next = 0; next < 256; next++)
-          if (notes[at | next] !== 0 && joinsWith(opcode, next, page === ONE_W))
-            notes[at | next] |= Note.joins
-      }
-    noteCache.set(cpu, notes)
-  }
+  const known = noteCache.get(cpu)
+  if (known !== undefined) return known
+  const notes = new Uint16Array(HEADS)
+  fillPages(tablesFor(cpu), notes, notePatterns())
+  forJoining((at) => {
+    if (notes[at] !== 0) notes[at] |= Note.joins
+  })
+  noteCache.set(cpu, notes)
   return notes
 }
 
@@ -250,13 +261,18 @@ function notePatterns(): (layout: number) => Uint16Array {
   })
   const alike = remember((note) => new Uint16Array(256).fill(note))
   return (layout) => {
-    if ((layout & Layout.rare) !== 0) return alike(0)
-    const size = (layout >> Layout.immediateShift) & 15
-    const signed = ((layout >> Layout.widthShift) & 7) === 4
-    const flow = (layout >> Layout.flowShift) & Note.flowMask
-    const immediate =
-      size === 8 ? Note.immediate64 : size < 4 ? 0 : signed ? Note.immediate32s : Note.immediate32
-    const bits = Note.known | flow | immediate
-    return (layout & Layout.memory) === 0 ? alike(bits) : withMemory(bits)
+    const bits = noteOf(layout)
+    return bits === 0 || (layout & Layout.memory) === 0 ? alike(bits) : withMemory(bits)
   }
+}
+
+/** The note of a layout, without what its ModRM byte says. */
+function noteOf(layout: number): number {
+  if ((layout & Layout.rare) !== 0) return 0
+  const size = (layout >> Layout.immediateShift) & 15
+  const signed = ((layout >> Layout.widthShift) & 7) === 4
+  const flow = (layout >> Layout.flowShift) & Note.flowMask
+  const immediate =
+    size === 8 ? Note.immediate64 : size < 4 ? 0 : signed ? Note.immediate32s : Note.immediate32
+  return Note.known | flow | immediate
 }

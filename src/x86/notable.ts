@@ -1,10 +1,11 @@
 /**
- * Which of many instructions an analysis has to look at: those that divert the flow or have a relative operand, those with a constant in a
- * window of addresses, those that may join constants. Most of compiled code is none of these, and is passed over for
- * a few loads each; as the starts are known, none waits for another's length.
+ * What an analysis has to know of many instructions, in columns: where control leaves the line and where it goes, which relative operands
+ * leave the blob, which constants lie in a window of addresses, which instructions may join constants. Most of compiled code is none of these: the
+ * sweep has left it out, and what it has left in is told apart here by a few loads each. As the starts are known, none waits for
+ * another's length.
  */
 import { ADDRESS_LIMIT } from '../core/address.ts'
-import { viewOf } from '../core/bytes.ts'
+import { readSigned, viewOf } from '../core/bytes.ts'
 import type { AddressRange } from '../core/range.ts'
 import {
   type FastTables,
@@ -19,30 +20,28 @@ import {
 } from './fast.ts'
 import type { DecoderOptions } from './iced.ts'
 import { Encoding, Flow, Instruction, type InstructionDecoder, Memory, Prefix } from './instruction.ts'
+import { Ends, Joins, Outside, Rows } from './notable-rows.ts'
 import { createTableDecoder } from './scanner.ts'
-
-/** Chooses among the instructions that may join constants; asked in ascending order. `opcode` is the offset of the opcode byte. */
-export interface Watch {
-  /** Whether to watch one of the one-byte map with a `JOINING` opcode that `joinsWith` what follows. */
-  joins(start: number, opcode: number): boolean
-  /** Whether to watch one with a 4-byte displacement beside a base register. */
-  displaces(start: number, opcode: number): boolean
-}
 
 export interface NotableOptions extends DecoderOptions {
   /** Immediates and displacements of 4 and 8 bytes whose 64-bit value lies here or at its end make an instruction notable. */
   readonly window: AddressRange
-  readonly watch: Watch
+  /** Bytes of the moved range: relative operands that leave it are outside. */
+  readonly span: number
+  /** Asked in place of the tables. */
+  readonly decoder?: InstructionDecoder | undefined
 }
 
-/** Offsets of instructions, ascending. */
+/** Rows ascend by start. */
 export interface Notable {
-  /** With a constant in the window. */
-  readonly constants: Uint32Array
-  /** With a flow that is not to go on, or a RIP- or EIP-relative operand. */
-  readonly ends: Uint32Array
-  /** Wanted by `watch`. */
-  readonly watched: Uint32Array
+  /** Instructions with operands to be decoded: with a constant in the window; prefixed branches, EIP operands and others that are rare. */
+  readonly operands: Rows
+  /** Instructions that divert the flow or have a RIP- or EIP-relative operand. */
+  readonly ends: Ends
+  /** Those of them whose relative operand leaves the moved range. */
+  readonly outside: Outside
+  /** Instructions that may join constants, or use a label. */
+  readonly joins: Joins
 }
 
 // See the scanner: constants of this module are constants of the machine code.
@@ -57,21 +56,20 @@ const {
   joins: JOINS,
 } = Note
 const CONSTANTS = DISPLACEMENT | NO_BASE_NOTE | IMMEDIATE_32S | IMMEDIATE_32 | IMMEDIATE_64
-/** Every flow but going on. */
-const DIVERTS = 0x1fff & ~(1 << Flow.next)
+const [LEA, CALL] = [0x8d, 0xe8]
 /** For code that the tables do not pay for: then the decoder is asked for every instruction. */
 const NO_TABLES = new Uint8Array(0)
 const NO_NOTES = new Uint16Array(0)
 /** No load of a known instruction passes the end from here. */
 const MARGIN = 32
 
-/** What is notable of the instructions in `code` that start at `starts`. */
+/** What is notable of the instructions in `code` that start at `starts`, ascending. */
 export function findNotable(code: Uint8Array, starts: Uint32Array, options: NotableOptions): Notable {
   const cpu = options.cpu ?? 'intel'
-  // Four bytes are an instruction, near enough.
-  const isFast = isWorthFastTables(cpu, 4 * starts.length)
+  // Eight bytes an instruction that the sweep leaves in, near enough.
+  const isFast = options.decoder === undefined && isWorthFastTables(cpu, 8 * starts.length)
   const [fast, notes] = isFast ? [fastTablesFor(cpu), notesFor(cpu)] : [NO_TABLES, NO_NOTES]
-  return new Finder(code, fast, notes, options).find(starts)
+  return new Finder(code, fast, notes, starts.length, options).find(starts)
 }
 
 class Finder {
@@ -81,66 +79,111 @@ class Finder {
   readonly #decoder: InstructionDecoder
   readonly #instruction = new Instruction()
   readonly #window: ValueWindow
-  readonly #watch: Watch
+  readonly #span: number
+  readonly #operands: Rows
+  readonly #ends: Ends
+  readonly #outside: Outside
+  readonly #joins: Joins
 
-  constructor(code: Uint8Array, fast: FastTables, notes: Uint16Array, options: NotableOptions) {
+  constructor(code: Uint8Array, fast: FastTables, notes: Uint16Array, room: number, options: NotableOptions) {
     this.#view = viewOf(code)
     this.#fast = fast
     this.#notes = notes
-    this.#decoder = createTableDecoder(code, options)
+    this.#decoder = options.decoder ?? createTableDecoder(code, options)
     this.#window = new ValueWindow(options.window)
-    this.#watch = options.watch
+    this.#span = options.span
+    this.#operands = new Rows(room)
+    this.#ends = new Ends(room)
+    this.#outside = new Outside(room)
+    // A call of the next instruction makes two.
+    this.#joins = new Joins(2 * room)
   }
 
   find(starts: Uint32Array): Notable {
     const view = this.#view
     const fast = this.#fast
     const notes = this.#notes
-    const watch = this.#watch
     // What of a note asks for a closer look. No 32-bit constant lies in a high window.
     const constants = this.#window.has32 ? CONSTANTS : IMMEDIATE_64
-    const look = constants | DISPLACEMENT | JOINS
     const end = fast.length === 0 ? 0 : view.byteLength - MARGIN
-    const found = new Uint32Array(starts.length)
-    const ends = new Uint32Array(starts.length)
-    const watched = new Uint32Array(starts.length)
-    let [count, endCount, watchedCount] = [0, 0, 0]
     for (let i = 0; i < starts.length; i++) {
       // Below 2^31, and the compiler is to know it.
       const start = starts[i] | 0
-      let isKnown = start < end
-      if (isKnown) {
-        const word = view.getInt32(start, false)
-        const head = fast[H | (word >>> 16)]
-        const skip = head & 0x18
-        const index = ((head >> 5) << 16) | ((word << skip) >>> 16)
-        const note = notes[index]
-        ends[endCount] = start
-        endCount += ((DIVERTS >>> (note & FLOW)) | ((note & IP) >> 4)) & 1
-        if (((note & look) | (~note & KNOWN)) === 0) continue
-        isKnown = (note & KNOWN) !== 0
-        if (isKnown) {
-          const opcode = start + (skip >> 3)
-          if ((note & constants) !== 0 && this.#hasValue(note, opcode, fast[index])) found[count++] = start
-          if (
-            ((note & JOINS) !== 0 && watch.joins(start, opcode)) ||
-            ((note & DISPLACEMENT) !== 0 && watch.displaces(start, opcode))
-          )
-            watched[watchedCount++] = start
-        }
+      if (start >= end) {
+        this.#ask(start)
+        continue
       }
-      if (isKnown) continue
-      const instruction = this.#instruction
-      if (this.#decoder.decode(start, instruction) === 0) continue
-      if (instruction.flow !== Flow.next || instruction.memory >= Memory.rip) ends[endCount++] = start
-      if (this.#holdsValue(instruction)) found[count++] = start
-      if (this.#isWatched(instruction)) watched[watchedCount++] = start
+      const word = view.getInt32(start, false)
+      const head = fast[H | (word >>> 16)]
+      const skip = head & 0x18
+      const index = ((head >> 5) << 16) | ((word << skip) >>> 16)
+      const note = notes[index]
+      if ((note & KNOWN) === 0) {
+        this.#ask(start)
+        continue
+      }
+      const opcode = start + (skip >> 3)
+      const entry = fast[index]
+      const isRare = (note & (FLOW | IP)) !== 0 && this.#diverts(start, opcode, note, entry)
+      if (isRare || ((note & constants) !== 0 && this.#hasValue(note, opcode, entry))) this.#toDecode(start)
+      if ((note & (JOINS | DISPLACEMENT)) !== 0)
+        this.#mayJoin(start, opcode, (note & JOINS) !== 0, (note & DISPLACEMENT) !== 0)
     }
-    return {
-      constants: found.subarray(0, count),
-      ends: ends.subarray(0, endCount),
-      watched: watched.subarray(0, watchedCount),
+    const [operands, ends, outside, joins] = [this.#operands, this.#ends, this.#outside, this.#joins]
+    for (const rows of [operands, ends, outside, joins]) rows.trim()
+    return { operands, ends, outside, joins }
+  }
+
+  /** Takes a known instruction that diverts the flow or has a RIP operand. Returns whether it has to be decoded: a branch with prefix 66. */
+  #diverts(start: number, opcode: number, note: number, entry: number): boolean {
+    const view = this.#view
+    const field = (entry >> 4) & 3
+    if (field === 0) {
+      this.#ends.add(start, note & FLOW, -1)
+      return false
     }
+    const at = opcode + field
+    const next = opcode + (entry & 15)
+    if ((note & IP) !== 0) {
+      const isLea = view.getUint8(opcode) === LEA
+      this.#relative(start, note & FLOW, at, 4, next, true, isLea)
+      return false
+    }
+    this.#relative(start, note & FLOW, at, next - at, next, false, false)
+    return opcode > start && view.getUint8(start) === 0x66
+  }
+
+  /** Takes an instruction whose relative field of `size` bytes is at `at`. */
+  #relative(
+    start: number,
+    flow: number,
+    at: number,
+    size: number,
+    next: number,
+    isRip: boolean,
+    isLea: boolean,
+  ): void {
+    const distance = next + readSigned(this.#view, at, size)
+    const isInside = distance >= 0 && distance < this.#view.byteLength
+    this.#ends.add(start, flow | (isRip ? Ends.rip : 0) | (isLea ? Ends.lea : 0), isInside ? distance : -1)
+    if (!isInside && (distance < 0 || distance >= this.#span))
+      this.#outside.add(start, distance, at, size, next - at - size, isLea)
+  }
+
+  /** The operands of the instruction are to be decoded. */
+  #toDecode(start: number): void {
+    this.#operands.push(start)
+    this.#outside.leaveToDecoder(start)
+  }
+
+  #mayJoin(start: number, opcode: number, joins: boolean, displaces: boolean): void {
+    this.#joins.add(start, opcode, joins, displaces)
+    const view = this.#view
+    if (!joins || view.getUint8(opcode) !== CALL || view.getInt32(opcode + 1, true) !== 0) return
+    // A call of the next instruction: that pops the label, perhaps.
+    const next = opcode + 5
+    const pop = next + 1 < view.byteLength && (view.getUint8(next) & 0xf0) === 0x40 ? next + 1 : next
+    if (pop < view.byteLength && (view.getUint8(pop) & 0xf8) === 0x58) this.#joins.add(next, pop, true, false)
   }
 
   /** Whether a constant of a known instruction lies in the window; its entry tells where they are. */
@@ -158,6 +201,39 @@ class Finder {
     return window.hasHalves(view.getUint32(end - 8, true), view.getUint32(end - 4, true))
   }
 
+  /** Takes an instruction that the tables do not know. */
+  #ask(start: number): void {
+    const instruction = this.#instruction
+    if (this.#decoder.decode(start, instruction) === 0) return
+    const { flow, memory, prefixes, branchSize } = instruction
+    const isGeneral = instruction.encoding === Encoding.legacy && instruction.map === 0
+    // A target cut to 16 bits is no distance.
+    if (memory === Memory.rip || (branchSize !== 0 && instruction.branch16 === 0)) {
+      const isRip = branchSize === 0
+      const at = start + (isRip ? instruction.displacementOffset : instruction.branchOffset)
+      const isLea = isGeneral && instruction.opcode === LEA
+      this.#relative(start, flow, at, branchSize || 4, start + instruction.length, isRip, isLea)
+    } else if (flow !== Flow.next || memory === Memory.eip) this.#ends.add(start, flow, -1)
+    // Offsets into segments stay what they are, wherever they seem to point; 66 cuts branches.
+    const isOdd =
+      memory === Memory.eip ||
+      (memory === Memory.rip && (prefixes & (Prefix.fs | Prefix.gs)) !== 0) ||
+      (branchSize !== 0 && (prefixes & Prefix.p66) !== 0)
+    if (isOdd || this.#holdsValue(instruction)) this.#toDecode(start)
+    this.#askForJoins(instruction, isGeneral)
+  }
+
+  #askForJoins(instruction: Instruction, isGeneral: boolean): void {
+    const { offset, opcode, modrmOffset, immediateOffset, branchOffset, length } = instruction
+    // In the one-byte map, whatever comes first behind the opcode.
+    const at = offset + (modrmOffset || immediateOffset || branchOffset || length) - 1
+    const next = at + 1 < this.#view.byteLength ? this.#view.getUint8(at + 1) : 0
+    const isWide = (instruction.prefixes & Prefix.w) !== 0
+    const joins = isGeneral && JOINING.includes(opcode) && joinsWith(opcode, next, isWide)
+    const displaces = instruction.memory === Memory.base && instruction.displacementSize === 4
+    if (joins || displaces) this.#mayJoin(offset, at, joins, displaces)
+  }
+
   /** Whether a constant of an instruction that the tables do not know lies in the window. */
   #holdsValue(instruction: Instruction): boolean {
     const { offset, displacementSize, immediateSize } = instruction
@@ -171,27 +247,6 @@ class Finder {
       immediateSize,
       instruction.immediateWidth > immediateSize,
     )
-  }
-
-  /** Whether an instruction is watched that the tables do not know. */
-  #isWatched(instruction: Instruction): boolean {
-    const { offset, encoding, map } = instruction
-    const { modrmOffset, immediateOffset, branchOffset, length } = instruction
-    // In the one-byte map, whatever comes first behind the opcode.
-    const opcode = offset + (modrmOffset || immediateOffset || branchOffset || length) - 1
-    const isWide = (instruction.prefixes & Prefix.w) !== 0
-    const joins =
-      encoding === Encoding.legacy &&
-      map === 0 &&
-      JOINING.includes(instruction.opcode) &&
-      joinsWith(
-        instruction.opcode,
-        opcode + 1 < this.#view.byteLength ? this.#view.getUint8(opcode + 1) : 0,
-        isWide,
-      )
-    if (joins && this.#watch.joins(offset, opcode)) return true
-    const isDisplaced = instruction.memory === Memory.base && instruction.displacementSize === 4
-    return isDisplaced && this.#watch.displaces(offset, opcode)
   }
 
   #has(at: number, size: number, signed: boolean): boolean {

@@ -12,7 +12,7 @@ import { type AddressLike, toAddress, toOffset } from '../core/address.ts'
 import { toBytes, viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
-import { type FastTables, fastTablesFor, HEADS, isWorthFastTables, NO_BASE } from './fast.ts'
+import { type FastTables, fastTablesFor, HEADS, isWorthFastTables, LOOK, NO_BASE } from './fast.ts'
 import { type DecoderOptions, IcedCursor } from './iced.ts'
 import { type DecoderKind, Instruction, type InstructionDecoder, Memory } from './instruction.ts'
 import { createTableDecoder } from './scanner.ts'
@@ -45,6 +45,27 @@ export interface SweepResult {
  * `bad-argument` where the range is not in the blob, or `base` is no address, `stopped` where the caller stops it.
  */
 export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult {
+  const found = new Found()
+  sweepInto(found, code, options)
+  const { count, siteCount } = found
+  return { count, starts: found.starts.subarray(0, count), sites: found.sites.subarray(0, siteCount) }
+}
+
+/**
+ * The same for who wants to see everything: in place of the sites it gives the starts of all instructions that have more than registers, short
+ * displacements and short immediates, and go on to the next; all whose form the tables do not know, and with iced all.
+ */
+export function sweepForLooks(
+  code: Uint8Array,
+  options: SweepOptions = {},
+): { readonly starts: Uint32Array; readonly looks: Uint32Array } {
+  const found = new FoundLooks()
+  sweepInto(found, code, options, LOOK)
+  const starts = found.starts.subarray(0, found.count)
+  return { starts, looks: options.decoder === 'iced' ? starts : found.looks.subarray(0, found.lookCount) }
+}
+
+function sweepInto(found: Found, code: Uint8Array, options: SweepOptions, look = 0): void {
   toBytes(code, 'code')
   if (options.base !== undefined) toAddress(options.base, 'base')
   const end = toOffset(options.end ?? code.length, 'end', code.length)
@@ -52,11 +73,9 @@ export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult
   if (code.length > 0x7fffffff)
     throw new RelocError('bad-argument', `The blob has ${code.length} bytes; at most 2^31 - 1 can be swept.`)
   const bytes = new Uint8Array(code.buffer, code.byteOffset, end)
-  const found = new Found(end - start)
+  found.begin(end - start)
   if (options.decoder === 'iced') sweepWithIced(bytes, start, found, options)
-  else new TableSweeper(bytes, start, options).sweep(start, found, options)
-  const { count, siteCount } = found
-  return { count, starts: found.starts.subarray(0, count), sites: found.sites.subarray(0, siteCount) }
+  else new TableSweeper(bytes, start, options, look).sweep(start, found, options)
 }
 
 /** Bytes that each of the two streams runs ahead before they are joined. */
@@ -64,20 +83,24 @@ const BLOCK = 1 << 14
 const FIRST_BLOCK = 1 << 8
 /** Starts that two blocks may have. */
 const ROOM = 2 * BLOCK + 64
+/** The bits of a start in `scratch`: the one above says whether to look at it. */
+const OFFSET = 0x7fffffff
 /** A fast entry may be used this far from the end: no load passes it, and the longest instruction fits. */
 const MARGIN = 32
 const H = HEADS
 const N = NO_BASE
 
+const EMPTY = new Uint32Array(0)
+
 /** The lists that grow. */
 class Found {
   count = 0
   siteCount = 0
-  starts: Uint32Array
-  sites: Uint32Array
+  starts: Uint32Array = EMPTY
+  sites: Uint32Array = EMPTY
 
   /** For `length` bytes of code. */
-  constructor(length: number) {
+  begin(length: number): void {
     this.starts = new Uint32Array(Math.min(length, (length >> 2) + ROOM))
     this.sites = new Uint32Array(Math.min(length, (length >> 4) + ROOM))
   }
@@ -94,6 +117,36 @@ class Found {
     this.sites.set(sites, this.siteCount)
     this.count += starts.length
     this.siteCount += sites.length
+  }
+}
+
+/** Takes the starts apart into all of them and those to look at. */
+class FoundLooks extends Found {
+  lookCount = 0
+  looks: Uint32Array = EMPTY
+
+  override begin(length: number): void {
+    super.begin(length)
+    this.looks = new Uint32Array(Math.min(length, (length >> 3) + ROOM))
+  }
+
+  override reserve(left: number): void {
+    super.reserve(left)
+    if (this.lookCount + Math.min(left, ROOM) > this.looks.length) this.looks = larger(this.looks)
+  }
+
+  override append(marked: Uint32Array): void {
+    const { starts, looks } = this
+    let [count, lookCount] = [this.count, this.lookCount]
+    for (let i = 0; i < marked.length; i++) {
+      const word = marked[i] | 0
+      const start = word & OFFSET
+      starts[count++] = start
+      looks[lookCount] = start
+      lookCount += word >>> 31
+    }
+    this.count = count
+    this.lookCount = lookCount
   }
 }
 
@@ -159,9 +212,12 @@ class TableSweeper {
   readonly #instruction = new Instruction()
   readonly #fast: FastTables | undefined
   readonly #rejected: number[] | undefined
+  /** LOOK, or 0 if nobody wants to know. */
+  readonly #look: number
 
-  constructor(bytes: Uint8Array, start: number, options: SweepOptions) {
+  constructor(bytes: Uint8Array, start: number, options: SweepOptions, look: number) {
     this.#rejected = options.rejected
+    this.#look = look
     const cpu = options.cpu ?? 'intel'
     this.#view = viewOf(bytes)
     this.#decoder = createTableDecoder(bytes, options)
@@ -208,7 +264,7 @@ class TableSweeper {
   #askFor(stream: Stream): void {
     const { position } = stream
     const packed = this.#ask(position)
-    if (packed > 0) scratch[stream.start++] = position
+    if (packed > 0) scratch[stream.start++] = position | (this.#look << 24)
     if (packed > 15) scratch[stream.site++] = position + (packed >> 4)
     stream.position += packed & 15 || 1
   }
@@ -216,6 +272,7 @@ class TableSweeper {
   /** Runs one stream until `end` or past it. */
   #run(fast: FastTables, stream: Stream, end: number): void {
     const view = this.#view
+    const look = this.#look
     let { position, start, site } = stream
     while (position < end) {
       const word = view.getInt32(position, false)
@@ -226,13 +283,13 @@ class TableSweeper {
       const more = (entry >> 4) & fast[N | view.getUint8(opcode + 2)]
       if (entry !== 0) {
         const field = (entry >> 4) & 3
-        scratch[start++] = position
+        scratch[start++] = position | ((entry & look) << 24)
         scratch[site] = opcode + field
         site += (field + 3) >> 2
         position = opcode + (entry & 15) + more
       } else {
         const packed = this.#ask(position)
-        scratch[start] = position
+        scratch[start] = position | (look << 24)
         scratch[site] = position + (packed >> 4)
         if (packed > 0) start++
         if (packed > 15) site++
@@ -247,6 +304,7 @@ class TableSweeper {
   /** Runs both streams in turn until one is at its end: the body of `#run` twice, to have both chains in flight. */
   #runBoth(fast: FastTables, endA: number, endB: number): void {
     const view = this.#view
+    const look = this.#look
     let { position: positionA, start: startA, site: siteA } = first
     let { position: positionB, start: startB, site: siteB } = second
     while (positionA < endA && positionB < endB) {
@@ -258,13 +316,13 @@ class TableSweeper {
       const moreA = (entryA >> 4) & fast[N | view.getUint8(opcodeA + 2)]
       if (entryA !== 0) {
         const field = (entryA >> 4) & 3
-        scratch[startA++] = positionA
+        scratch[startA++] = positionA | ((entryA & look) << 24)
         scratch[siteA] = opcodeA + field
         siteA += (field + 3) >> 2
         positionA = opcodeA + (entryA & 15) + moreA
       } else {
         const packed = this.#ask(positionA)
-        scratch[startA] = positionA
+        scratch[startA] = positionA | (look << 24)
         scratch[siteA] = positionA + (packed >> 4)
         if (packed > 0) startA++
         if (packed > 15) siteA++
@@ -278,13 +336,13 @@ class TableSweeper {
       const moreB = (entryB >> 4) & fast[N | view.getUint8(opcodeB + 2)]
       if (entryB !== 0) {
         const field = (entryB >> 4) & 3
-        scratch[startB++] = positionB
+        scratch[startB++] = positionB | ((entryB & look) << 24)
         scratch[siteB] = opcodeB + field
         siteB += (field + 3) >> 2
         positionB = opcodeB + (entryB & 15) + moreB
       } else {
         const packed = this.#ask(positionB)
-        scratch[startB] = positionB
+        scratch[startB] = positionB | (look << 24)
         scratch[siteB] = positionB + (packed >> 4)
         if (packed > 0) startB++
         if (packed > 15) siteB++
@@ -303,8 +361,8 @@ class TableSweeper {
   #join(found: Found): void {
     let start = second.firstStart
     while (first.position < second.position) {
-      while (start < second.start && scratch[start] < first.position) start++
-      if (start < second.start && scratch[start] === first.position) break
+      while (start < second.start && (scratch[start] & OFFSET) < first.position) start++
+      if (start < second.start && (scratch[start] & OFFSET) === first.position) break
       this.#askFor(first)
     }
     append(found, first, first.firstStart, first.firstSite)

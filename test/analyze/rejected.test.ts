@@ -20,7 +20,7 @@ describe.each([
   it('ends where its layout says, and what follows moves', () => {
     withAnalysis(code, { base, hints }, ({ map }) => {
       expect(map.rejected).toEqual([{ start: 7, end: 7 + rejected.length }])
-      expect([...map.starts]).toEqual([0, 5, 7 + rejected.length, 12 + rejected.length])
+      expect(map.bits.all()).toEqual([0, 5, 7 + rejected.length, 12 + rejected.length])
     })
   })
 
