@@ -7,6 +7,7 @@
 import { viewOf } from '../core/bytes.ts'
 import type { SiteGroup, SplitSite } from './groups.ts'
 import { KIND_ROWS, SPLIT } from './kinds.ts'
+import type { SplitPiece } from './site.ts'
 
 /** Fields of one width, by ascending offset, and which of them is the first that may reach into the bytes to come. */
 interface Fields {
@@ -26,18 +27,10 @@ export function canonicalHash(
   splits: readonly SplitSite[],
 ): string {
   const lanes = new Lanes()
-  for (const { kind, offsets } of groups) lanes.addSites(kind, offsets)
   const pieces = splits.flatMap((split) => split.pieces)
-  for (const { offset, width } of pieces) lanes.add(SPLIT | (width << 8), offset)
-  const fields: Fields[] = groups.map(({ kind, offsets }) => ({
-    width: KIND_ROWS[kind].width,
-    offsets,
-    next: 0,
-  }))
-  for (const width of new Set(pieces.map((piece) => piece.width))) {
-    const same = pieces.filter((piece) => piece.width === width)
-    fields.push({ width, offsets: Uint32Array.from(same, (piece) => piece.offset).sort(), next: 0 })
-  }
+  const sites = sitePairs(groups, pieces)
+  lanes.addPairs(sites, sites.length / 2)
+  const fields = fieldsOf(groups, pieces)
   const room = (Math.min(code.length, CHUNK) + 7) & ~7
   const bytes = new Uint8Array(MARGIN + room + MARGIN)
   const view = viewOf(bytes)
@@ -51,6 +44,32 @@ export function canonicalHash(
     lanes.addPairs(words, (chunk.length + 7) >>> 3)
   }
   return lanes.finish(code.length)
+}
+
+/** Kind and offset of each site, kind with width and offset of each piece. */
+function sitePairs(groups: readonly SiteGroup[], pieces: readonly SplitPiece[]): Uint32Array {
+  const count = groups.reduce((sum, { offsets }) => sum + offsets.length, pieces.length)
+  const pairs = new Uint32Array(2 * count)
+  let at = 0
+  for (const { kind, offsets } of groups)
+    for (let i = 0; i < offsets.length; i++) {
+      pairs[at++] = kind
+      pairs[at++] = offsets[i]
+    }
+  for (const { offset, width } of pieces) {
+    pairs[at++] = SPLIT | (width << 8)
+    pairs[at++] = offset
+  }
+  return pairs
+}
+
+function fieldsOf(groups: readonly SiteGroup[], pieces: readonly SplitPiece[]): Fields[] {
+  const fields = groups.map(({ kind, offsets }) => ({ width: KIND_ROWS[kind].width, offsets, next: 0 }))
+  for (const width of new Set(pieces.map((piece) => piece.width))) {
+    const same = pieces.filter((piece) => piece.width === width)
+    fields.push({ width, offsets: Uint32Array.from(same, (piece) => piece.offset).sort(), next: 0 })
+  }
+  return fields
 }
 
 /** Zeroes the fields that begin or end in [start, end), which is at `MARGIN` of the view. */
@@ -83,19 +102,7 @@ class Lanes {
   #a = 0x9747_b28c
   #b = 0x3c6e_f372
 
-  add(even: number, odd: number): void {
-    const a = Math.imul(this.#a ^ even, 0xcc9e_2d51)
-    this.#a = (a << 15) | (a >>> 17)
-    const b = Math.imul(this.#b ^ odd, 0x1b87_3593)
-    this.#b = (((b << 13) | (b >>> 19)) + this.#a) | 0
-  }
-
-  /** `add(kind, offset)` for each offset. */
-  addSites(kind: number, offsets: Uint32Array): void {
-    for (let i = 0; i < offsets.length; i++) this.add(kind, offsets[i])
-  }
-
-  /** The same for `count` pairs of words; what the lanes hold stays in registers. */
+  /** Takes in `count` pairs of words; what the lanes hold stays in registers. */
   addPairs(words: Uint32Array, count: number): void {
     let a = this.#a
     let b = this.#b
