@@ -15,6 +15,7 @@ import {
   VERSION_WITH_VENEERS,
 } from './binary.ts'
 import { type Blob, checkFields, checkShifts, placeBlob } from './builder.ts'
+import { sortColumns } from './columns.ts'
 import { packRuns } from './from-sites.ts'
 import { canMoveWith, FIXED, type Place, type SiteGroup, type SplitSite } from './groups.ts'
 import { EIP32, KIND_ROWS, SPLIT } from './kinds.ts'
@@ -269,18 +270,9 @@ function joinStreams(streams: readonly StreamSites[]): Omit<SiteGroup, 'sum'> {
     evidence.fill(stream.evidence, at, end)
     at = end
   }
-  const order = new Uint32Array(count).map((_, i) => i).sort((a, b) => offsets[a] - offsets[b])
-  return {
-    kind,
-    target,
-    anchor,
-    offsets: Uint32Array.from(order, (i) => offsets[i]),
-    targets: BigUint64Array.from(order, (i) => targets[i]),
-    tails: Uint8Array.from(order, (i) => tails[i]),
-    anchors: anchors && BigUint64Array.from(order, (i) => anchors[i]),
-    evidence: Uint8Array.from(order, (i) => evidence[i]),
-    bounds: undefined,
-  }
+  const columns = { offsets, targets, tails, anchors, evidence }
+  const ascending = streams.length === 1 ? columns : sortColumns(columns)
+  return { kind, target, anchor, ...ascending, bounds: undefined }
 }
 
 function readSplit(input: ByteReader, blob: Blob): SplitSite {

@@ -79,11 +79,12 @@ export class ColumnBuilder {
       evidence: this.#evidence.slice(0, count),
       anchors: this.#anchors.length === 0 ? undefined : BigUint64Array.from(this.#anchors),
     }
-    return this.#isAscending ? columns : sorted(columns)
+    return this.#isAscending ? columns : sortColumns(columns)
   }
 }
 
-function sorted({ offsets, targets, tails, evidence, anchors }: Columns): Columns {
+/** The same rows by ascending offset. */
+export function sortColumns({ offsets, targets, tails, evidence, anchors }: Columns): Columns {
   const order = orderOf(offsets)
   return {
     offsets: Uint32Array.from(order, (i) => offsets[i]),
