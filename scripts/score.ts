@@ -58,14 +58,15 @@ export interface ScoreOptions {
 }
 
 export function tableFor(pair: Pair, mode: Mode, { decoder }: ScoreOptions = {}): RelocationTable {
-  const options = { base: pair.from, span: pair.span, decoder }
+  const { from: base, span, before: code } = pair
   if (mode === 'table')
     return RelocationTable.fromSites(
       pair.relocs.filter((reloc) => reloc.changes).map((reloc) => siteOf(reloc, pair)),
-      { ...options, code: pair.before },
+      { code, base, span },
     )
+  const options = { base, span, decoder }
   return analyze(
-    pair.before,
+    code,
     mode === 'bare'
       ? options
       : {

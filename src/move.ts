@@ -1,15 +1,21 @@
 /** move: analyze, relocate and verify in one call; what comes back is right, or nothing does. */
 import { type AnalyzeOptions, analyze } from './analyze/analyze.ts'
 import { type AddressLike, toAddress } from './core/address.ts'
+import { toBytes } from './core/bytes.ts'
 import { formatProblem, type Problem, RelocError } from './core/errors.ts'
+import { checkedLater, checkFlag, oneOf, optional, optionsRule } from './core/options.ts'
+import { PROGRESS_RULES } from './core/progress.ts'
 import type { Move } from './core/range.ts'
+import { DESTINATION_RULES } from './relocate/plan.ts'
 import { checkInto, type Relocation, refusal, relocate } from './relocate/relocate.ts'
 import type { VeneerOptions } from './relocate/veneers.ts'
 import { keepEvidence } from './table/filter.ts'
+import { BLOB_RULES } from './table/rules.ts'
 import { type AddressEvidence, addressLevelOf } from './table/site.ts'
-import type { RelocationTable } from './table/table.ts'
+import { type RelocationTable, toTable } from './table/table.ts'
 import type { AheadWords } from './verify/ahead.ts'
 import { type Verdict, verifyAhead } from './verify/verify.ts'
+import { DECODING_RULES } from './x86/instruction.ts'
 import { withText } from './x86/locate.ts'
 
 export interface MoveOptions extends Omit<AnalyzeOptions, 'base' | 'moved'> {
@@ -30,6 +36,20 @@ export interface MoveOptions extends Omit<AnalyzeOptions, 'base' | 'moved'> {
   readonly verify?: boolean | undefined
 }
 
+const checkOptions = optionsRule<MoveOptions>('move', {
+  from: toAddress,
+  ...DESTINATION_RULES,
+  to: toAddress,
+  table: optional(toTable),
+  evidence: optional(oneOf('exact', 'encoding', 'flow', 'range')),
+  into: optional(toBytes),
+  verify: optional(checkFlag),
+  span: BLOB_RULES.span,
+  hints: checkedLater,
+  ...DECODING_RULES,
+  ...PROGRESS_RULES,
+})
+
 export interface MoveResult extends Relocation {
   /** What was checked; undefined with `verify: false`. */
   readonly verdict: Verdict | undefined
@@ -40,13 +60,15 @@ export interface MoveResult extends Relocation {
  * served (before a byte is written), `not-verified` where the result does not pass, and what analyze and relocate throw.
  */
 export const move = (code: Uint8Array, options: MoveOptions): MoveResult =>
-  moveAhead(code, options, undefined)
+  moveAhead(code, checkOptions(options), undefined)
 
 /** @internal The same, with what is known of the instructions of `code` already, for verification. */
 export function moveAhead(code: Uint8Array, options: MoveOptions, ahead: AheadWords | undefined): MoveResult {
   const from = toAddress(options.from, 'from')
   const moved = (options.also ?? []).map((other) => ({ start: other.from, length: other.length }))
-  const whole = options.table ?? analyze(code, { ...options, base: from, moved })
+  const { span, hints, decoder, cpu, onProgress, signal } = options
+  const whole =
+    options.table ?? analyze(code, { base: from, span, moved, hints, decoder, cpu, onProgress, signal })
   if (options.table !== undefined) {
     whole.check(code)
     if (whole.base !== from)
@@ -65,7 +87,6 @@ export function moveAhead(code: Uint8Array, options: MoveOptions, ahead: AheadWo
   checkInto(code, options.into)
   const result = named(code, table, () => relocate(code, table, destination))
   const moves = [{ from, to: options.to, length: BigInt(table.span) }, ...(options.also ?? [])]
-  const { cpu, onProgress, signal } = options
   const veneers = result.veneers && { ...veneerRules(options.veneers), ...result.veneers }
   const claimed = { moves, claim: table, veneers, cpu, onProgress, signal }
   const verdict = verifyAhead(code, result.bytes, claimed, ahead)
@@ -102,13 +123,7 @@ export function filterTable(
   level: AddressEvidence | undefined,
 ): { table: RelocationTable; withheld: Problem[] } {
   if (level === undefined) return { table, withheld: [] }
-  const weakest = addressLevelOf(level)
-  if (weakest < 1)
-    throw new RelocError(
-      'bad-argument',
-      `evidence is ${JSON.stringify(level)}: exact, encoding, flow or range.`,
-    )
-  const kept = keepEvidence(table, code, weakest)
+  const kept = keepEvidence(table, code, addressLevelOf(level))
   if (kept === table) return { table, withheld: [] }
   const withheld: Problem = {
     severity: 'warning',

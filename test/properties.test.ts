@@ -50,7 +50,7 @@ const moving = fc
 const movable = moving.filter(({ made, by }) => canMove(made, by))
 const moved = movable.map((one) => {
   const table = tableOf(one.made)
-  return { ...one, table, result: relocate(one.made.code, table, one) }
+  return { ...one, table, result: relocate(one.made.code, table, { to: one.to, also: one.also }) }
 })
 
 const check = <T>(arbitrary: fc.Arbitrary<T>, property: (value: T) => void, numRuns = 300): void =>

@@ -1,7 +1,8 @@
 /** Closures: data that names an entry of code, and code that holds pointers to data and to other code. What each returns, and how it is made. */
+
+import type { MovedRange } from '../../src/core/range.ts'
 import type { CodeInput } from '../../src/heap/admit.ts'
 import type { CodeHeap } from '../../src/heap/heap.ts'
-import type { MovedRange } from '../../src/table/builder.ts'
 import type { SiteInput } from '../../src/table/from-sites.ts'
 import { RelocationTable } from '../../src/table/table.ts'
 

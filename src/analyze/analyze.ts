@@ -1,15 +1,18 @@
 /** analyze: unannotated bytes in, a relocation table out. */
 import { hex, wrapAddress } from '../core/address.ts'
 import { hexBytes, viewOf } from '../core/bytes.ts'
-import { type Problem, RelocError } from '../core/errors.ts'
-import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
+import type { Problem } from '../core/errors.ts'
+import { checkedLater, optionsRule } from '../core/options.ts'
+import { PROGRESS_RULES, PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type Blob, type BlobOptions, TableBuilder, toBlob } from '../table/builder.ts'
 import { PC8, PC32 } from '../table/kinds.ts'
+import { BLOB_RULES } from '../table/rules.ts'
 import { ADDRESS_FLOW, ADDRESS_NONE, CODE_FLOW, CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { createIcedDecoder } from '../x86/iced.ts'
 import {
   type Cpu,
+  DECODING_RULES,
   type DecoderKind,
   endsFlow,
   Flow,
@@ -44,6 +47,13 @@ export interface AnalyzeOptions extends BlobOptions, ProgressOptions {
   readonly cpu?: Cpu | undefined
 }
 
+const checkOptions = optionsRule<AnalyzeOptions>('analyze', {
+  ...BLOB_RULES,
+  hints: checkedLater,
+  ...DECODING_RULES,
+  ...PROGRESS_RULES,
+})
+
 /**
  * Finds every field of `code` that holds an address which moves of the covered ranges could change. `table.problems` has
  * the warnings. `code` is not written. Throws `bad-argument`, `bad-hints`, `stopped`.
@@ -71,7 +81,7 @@ export interface Findings {
 
 /** Analyses `code` as `analyze` does, and hands what it found to `use`; none of it may be used later. */
 export function withAnalysis<T>(code: Uint8Array, options: AnalyzeOptions, use: (found: Findings) => T): T {
-  const analysis = new Analysis(code, options)
+  const analysis = new Analysis(code, checkOptions(options))
   try {
     return use(analysis.run())
   } finally {
@@ -118,8 +128,6 @@ class Analysis {
     this.#options = options
     this.#blob = toBlob(code, options)
     const { cpu } = options
-    if (cpu !== undefined && cpu !== 'intel' && cpu !== 'amd')
-      throw new RelocError('bad-argument', `cpu is ${String(cpu)}; it is 'intel' or 'amd'.`)
     const create = options.decoder === 'iced' ? createIcedDecoder : createTableDecoder
     this.#decoder = create(code, { cpu })
     this.#window = new Window(this.#blob)

@@ -5,6 +5,7 @@
 import { toOffset, wrapAddress } from '../core/address.ts'
 import { toBytes } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
+import { listOf } from '../core/options.ts'
 import { type AnalyzeOptions, withAnalysis } from './analyze.ts'
 import { explainFields, type FieldReading } from './explain-field.ts'
 import { explainReading, type Reading } from './explain-reading.ts'
@@ -21,6 +22,8 @@ export interface Explanation {
   readonly problems: readonly Problem[]
 }
 
+const checkOffsets = listOf('offsets', toOffset)
+
 /**
  * Analyses `code` and says of each of `offsets` (bytes from its start) how the byte was read, why, and what came of the fields there. Throws
  * `bad-argument`, `bad-hints`, `stopped`.
@@ -31,8 +34,9 @@ export function explain(
   options: AnalyzeOptions,
 ): Explanation[] {
   const { length } = toBytes(code, 'code')
+  checkOffsets(offsets, 'offsets')
   offsets.forEach((offset, i) => {
-    if (toOffset(offset, `offsets[${i}]`) >= length)
+    if (offset >= length)
       throw new RelocError('bad-argument', `offsets[${i}] is ${offset}: the blob has ${length} bytes.`)
   })
   return withAnalysis(code, options, (found) => {

@@ -2,7 +2,7 @@
  * Addresses: unsigned 64-bit, `bigint` at the public edge. Differences of addresses (deltas, displacements)
  * are signed 64-bit: the CPU computes modulo 2^64, so a move across the wrap is a short one.
  */
-import { RelocError } from './errors.ts'
+import { given, RelocError } from './errors.ts'
 
 /** Addresses are accepted as bigint, or as a number where that is exact. */
 export type AddressLike = bigint | number
@@ -21,7 +21,10 @@ export function toAddress(value: AddressLike, what: string): bigint {
     return BigInt(value)
   }
   if (typeof value !== 'bigint' || value < 0n || value >= ADDRESS_LIMIT)
-    throw new RelocError('bad-argument', `${what} is ${String(value)}: an address lies in [0, 2^64).`)
+    throw new RelocError(
+      'bad-argument',
+      `${what} is ${given(value)}: an address is a bigint in [0, 2^64), or a whole number up to 2^53.`,
+    )
   return value
 }
 
@@ -30,7 +33,7 @@ export function toOffset(value: number, what: string, limit: number = Number.MAX
   if (!Number.isSafeInteger(value) || value < 0 || value > limit)
     throw new RelocError(
       'bad-argument',
-      `${what} is ${String(value)}: a whole number from 0 to ${limit} is needed.`,
+      `${what} is ${given(value)}: a whole number from 0 to ${limit} is needed.`,
     )
   return value
 }

@@ -1,10 +1,10 @@
 /** Little-endian fields of any alignment in a byte array, and hex text. */
-import { RelocError } from './errors.ts'
+import { given, RelocError } from './errors.ts'
 
 /** `value` as bytes; throws `bad-argument` unless it is a Uint8Array (a Buffer is one). */
 export function toBytes(value: unknown, what: string): Uint8Array {
   if (value instanceof Uint8Array) return value
-  throw new RelocError('bad-argument', `${what} is to be a Uint8Array.`)
+  throw new RelocError('bad-argument', `${what} is ${given(value)}: a Uint8Array (or Buffer) is needed.`)
 }
 
 /** A view of exactly these bytes. */

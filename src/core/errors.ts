@@ -62,8 +62,18 @@ export class RelocError extends Error {
   }
 }
 
+/** What was given in place of what is wanted, for messages: short, whatever it is. */
+export function given(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 39)}…` : value)
+  if (typeof value === 'function') return 'a function'
+  if (Array.isArray(value)) return `a list of ${value.length}`
+  return typeof value === 'object' && value !== null ? 'an object' : String(value)
+}
+
 /** One line for a person: severity, place, what, remedy. */
 export function formatProblem(problem: Problem): string {
+  if (typeof problem?.offset !== 'number' || typeof problem.address !== 'bigint')
+    throw new RelocError('bad-argument', `problem is ${given(problem)}: one of a list of problems is needed.`)
   const where = `+0x${problem.offset.toString(16)} (0x${problem.address.toString(16)})`
   const text = problem.text === undefined ? '' : `  ${problem.text}`
   const bytes = problem.bytes === '' ? '' : ` [${problem.bytes}]`

@@ -1,5 +1,6 @@
 /** Progress of long calls, and how a caller stops one. */
 import { RelocError } from './errors.ts'
+import { checkFunction, type OptionRules, optional, record } from './options.ts'
 
 export interface ProgressOptions {
   /**
@@ -9,6 +10,11 @@ export interface ProgressOptions {
   readonly onProgress?: ((done: number, total: number, phase: string) => unknown) | undefined
   /** Stops the call likewise; looked at as often as `onProgress` is called. */
   readonly signal?: { readonly aborted: boolean } | undefined
+}
+
+export const PROGRESS_RULES: OptionRules<ProgressOptions> = {
+  onProgress: optional(checkFunction),
+  signal: optional(record('an AbortSignal')),
 }
 
 /** Bytes between two looks at `signal` and calls of `onProgress`. */

@@ -1,6 +1,7 @@
 /** Address ranges and sets of moves: which address moves with what, and how far. */
 import { ADDRESS_LIMIT, type AddressLike, hex, signedDelta, toAddress } from './address.ts'
 import { RelocError } from './errors.ts'
+import { type Rule, recordsOf } from './options.ts'
 
 /** `[start, end)`, `end` exclusive; `end` may be 2^64. */
 export interface AddressRange {
@@ -15,6 +16,23 @@ export interface Move {
   /** Bytes, at least 1. */
   readonly length: AddressLike
 }
+
+/** A range as callers give it. */
+export interface MovedRange {
+  readonly start: AddressLike
+  readonly length: AddressLike
+}
+
+export const checkMoveList: Rule<readonly Move[]> = recordsOf<Move>('{ from, to, length }', {
+  from: toAddress,
+  to: toAddress,
+  length: toAddress,
+})
+
+export const checkRangeList: Rule<readonly MovedRange[]> = recordsOf<MovedRange>('{ start, length }', {
+  start: toAddress,
+  length: toAddress,
+})
 
 /** A move, checked: `delta` is signed 64-bit. */
 export interface CheckedMove extends AddressRange {

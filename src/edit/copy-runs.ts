@@ -9,7 +9,8 @@
 import { type AddressLike, hex, signedDelta, toAddress, wrapAddress } from '../core/address.ts'
 import { hexBytes, toBytes, viewOf } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
-import type { Cpu } from '../x86/instruction.ts'
+import { checkedLater, optionsRule } from '../core/options.ts'
+import { type Cpu, DECODING_RULES } from '../x86/instruction.ts'
 import { Lane, LaneDecoder } from './lanes.ts'
 
 export interface CopyRunsOptions {
@@ -27,6 +28,15 @@ export interface CopyRunsOptions {
   readonly cpu?: Cpu | undefined
 }
 
+const checkOptions = optionsRule<CopyRunsOptions>('copyRuns', {
+  base: toAddress,
+  runs: checkedLater,
+  into: toBytes,
+  to: toAddress,
+  places: checkedLater,
+  cpu: DECODING_RULES.cpu,
+})
+
 export interface CopiedRuns {
   /** Where each run ended, as an offset into the code; its start where it could not be copied: then nothing was written for it. */
   readonly ends: Uint32Array
@@ -42,8 +52,8 @@ export interface CopiedRuns {
  * Throws `bad-argument`.
  */
 export function copyRuns(code: Uint8Array, options: CopyRunsOptions): CopiedRuns {
+  checkArguments(code, checkOptions(options))
   const { runs, places } = options
-  checkArguments(code, options)
   const copier = new RunCopier(code, options)
   let total = 0
   for (let i = 0; i < places.length; i++) total += runs[2 * i + 1] - runs[2 * i]
@@ -62,11 +72,8 @@ export function copyRuns(code: Uint8Array, options: CopyRunsOptions): CopiedRuns
   return { ends, refused: copier.refused, problems: copier.problems }
 }
 
-function checkArguments(code: Uint8Array, { base, runs, into, to, places }: CopyRunsOptions): void {
+function checkArguments(code: Uint8Array, { runs, into, places }: CopyRunsOptions): void {
   toBytes(code, 'code')
-  toBytes(into, 'into')
-  toAddress(base, 'base')
-  toAddress(to, 'to')
   if (code.length > 0x7fffffff || into.length > 0x7fffffff)
     throw new RelocError('bad-argument', 'The code and `into` have at most 2^31 - 1 bytes.')
   if (into.buffer === code.buffer && overlap(into, code))

@@ -1,7 +1,7 @@
 /** From an ELF file to a blob: its bytes, where code and data are, where execution starts, and the sites that are known. */
 import { ADDRESS_LIMIT, hex } from '../core/address.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
-import type { MovedRange } from '../table/builder.ts'
+import type { MovedRange } from '../core/range.ts'
 import type { SiteInput } from '../table/from-sites.ts'
 import { type CodeRun, RelocationTable } from '../table/table.ts'
 import type { ElfFile } from './file.ts'

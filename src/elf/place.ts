@@ -8,7 +8,8 @@
 import { type AddressLike, hex, toAddress, wrapAddress } from '../core/address.ts'
 import { viewOf, writeField } from '../core/bytes.ts'
 import { formatProblem, type Problem, RelocError } from '../core/errors.ts'
-import type { MovedRange } from '../table/builder.ts'
+import { checkedLater, oneOf, optional, optionsRule } from '../core/options.ts'
+import type { MovedRange } from '../core/range.ts'
 import type { SiteInput } from '../table/from-sites.ts'
 import { RelocationTable } from '../table/table.ts'
 import type { ElfBlob } from './blob.ts'
@@ -41,6 +42,13 @@ export interface PlaceOptions {
   readonly stubs?: 'far' | 'all' | undefined
 }
 
+const checkOptions = optionsRule<PlaceOptions>('placeObject', {
+  base: toAddress,
+  writable: optional(toAddress),
+  symbols: checkedLater,
+  stubs: optional(oneOf('far', 'all')),
+})
+
 /** Sections that lie together. */
 export interface PlacedPart extends Omit<ElfBlob, 'sites'> {
   /** Of its address, a power of two; every move should keep it. */
@@ -68,9 +76,7 @@ export interface PlacedObject {
  */
 export function placeObject(bytes: Uint8Array, options: PlaceOptions): PlacedObject {
   const object = readObject(bytes)
-  const { stubs = 'far' } = options
-  if (stubs !== 'far' && stubs !== 'all')
-    throw new RelocError('bad-argument', `stubs is ${JSON.stringify(stubs)}: far or all.`)
+  const { stubs = 'far' } = checkOptions(options)
   const definitions = new Definitions(object, options.symbols)
   const bases = {
     base: toAddress(options.base, 'base'),

@@ -3,13 +3,15 @@
  * them, and all is published in one write scope. What fails before that has changed nothing.
  */
 import { type AnalyzeOptions, analyze } from '../analyze/analyze.ts'
-import { type AddressLike, hex, toOffset } from '../core/address.ts'
+import { checkHints } from '../analyze/hints.ts'
+import { type AddressLike, hex, toAddress, toOffset } from '../core/address.ts'
 import { toBytes } from '../core/bytes.ts'
 import { formatProblem, RelocError } from '../core/errors.ts'
+import { checkedLater, checkFlag, checkText, listOf, optional, optionsRule } from '../core/options.ts'
 import { type AddressRange, sortDisjoint, toRange } from '../core/range.ts'
 import { relocate } from '../relocate/relocate.ts'
 import { PC32 } from '../table/kinds.ts'
-import type { RelocationTable } from '../table/table.ts'
+import { type RelocationTable, toTable } from '../table/table.ts'
 import { checkCoverage, ownSites, placingTable, requiredCoverage, type Surroundings } from './build.ts'
 import { type Fields, LINK, measureFields, NO_FIELDS, SELF } from './fields.ts'
 import { POISON } from './memory.ts'
@@ -35,6 +37,19 @@ export interface CodeInput {
   readonly name?: string | undefined
 }
 
+const checkInput = optionsRule<CodeInput>('heap.add', {
+  bytes: toBytes,
+  base: toAddress,
+  table: optional(toTable),
+  hints: checkedLater,
+  entries: optional(listOf('offsets', toOffset)),
+  align: optional(toOffset),
+  framePointers: optional(checkFlag),
+  name: optional(checkText),
+})
+
+const checkInputs = listOf('{ bytes, base }', checkInput)
+
 /** A place that was taken from the free list. */
 interface Taken {
   readonly position: number
@@ -43,6 +58,7 @@ interface Taken {
 
 /** Adds objects that may refer to one another: all or none. */
 export function admit(state: HeapState, inputs: readonly CodeInput[]): CodeObject[] {
+  checkInputs(inputs, 'inputs')
   const objects = inputs.map((input) => newObject(state, input))
   const taken: Taken[] = []
   try {
@@ -56,7 +72,7 @@ export function admit(state: HeapState, inputs: readonly CodeInput[]): CodeObjec
 }
 
 function newObject(state: HeapState, input: CodeInput): CodeObject {
-  const { length } = toBytes(input.bytes, 'bytes')
+  const { length } = input.bytes
   const align = input.align ?? LEAST_ALIGN
   if (!Number.isSafeInteger(align) || align < 1 || align > 4096 || (align & (align - 1)) !== 0)
     throw new RelocError('bad-argument', `align is ${align}: a power of two up to 4096 is needed.`)
@@ -135,7 +151,8 @@ const OUT_OF_REACH =
 function tableOf(input: CodeInput, own: AddressRange, around: Surroundings): RelocationTable {
   const { table, bytes } = input
   if (table === undefined) {
-    const entries = [...new Set([...(input.hints?.entries ?? []), ...(input.entries ?? [0])])]
+    const known = checkHints(input.hints, bytes.length, own.start).entries
+    const entries = [...new Set([...known, ...(input.entries ?? [0])])]
     return movable(
       analyze(bytes, {
         base: own.start,

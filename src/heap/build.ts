@@ -6,8 +6,7 @@
  */
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
-import { type AddressRange, findRange, formatRange } from '../core/range.ts'
-import type { MovedRange } from '../table/builder.ts'
+import { type AddressRange, findRange, formatRange, type MovedRange } from '../core/range.ts'
 import { FIXED as FIXED_PLACE, type Place, type SiteGroup } from '../table/groups.ts'
 import { EIP32, KIND_ROWS, SPLIT } from '../table/kinds.ts'
 import { ADDRESS_RANGE, addressLevel } from '../table/site.ts'

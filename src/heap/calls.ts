@@ -2,7 +2,9 @@
  * What runs: calls into the heap and out of it, through stubs that leave a trail on the stack; what the stacks say of who may move now;
  * and when what was retired can be given back.
  */
+import { toOffset } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
+import { checkWord, eachOf, listOf } from '../core/options.ts'
 import { addFixed } from './admit.ts'
 import type { Drain } from './drain.ts'
 import type { Callee } from './memory.ts'
@@ -12,6 +14,8 @@ import type { CompactMode } from './plan.ts'
 import { type ReturnSlot, type StackScan, scanStack, stackWords } from './stack.ts'
 import type { HeapState } from './state.ts'
 import { entryStub, exitStub } from './stubs.ts'
+
+const checkArgs = listOf('bigints', checkWord)
 
 export class Calls {
   readonly #state: HeapState
@@ -34,10 +38,11 @@ export class Calls {
     const { memory } = this.#state
     if (memory.call === undefined)
       throw new RelocError('unsupported', 'This memory is simulated: code in it cannot be called.')
+    checkArgs(args, 'args')
     if (args.length > 6)
       throw new RelocError('bad-argument', `${args.length} arguments: the registers hold six integers.`)
     for (const arg of args)
-      if (typeof arg !== 'bigint' || arg < -(2n ** 63n) || arg >= 2n ** 64n)
+      if (arg < -(2n ** 63n) || arg >= 2n ** 64n)
         throw new RelocError(
           'bad-argument',
           `an argument is ${String(arg)}; a register holds a bigint of 64 bits.`,
@@ -62,8 +67,8 @@ export class Calls {
     const { memory } = this.#state
     if (memory.callback === undefined || memory.stack === undefined)
       throw new RelocError('unsupported', 'This memory is simulated: code in it calls nothing.')
-    if (!(arity >= 0 && arity <= 6))
-      throw new RelocError('bad-argument', `arity is ${arity}: the registers hold six integers.`)
+    // The registers hold six integers.
+    toOffset(arity, 'arity', 6)
     const guarded = (...args: bigint[]): bigint | undefined => {
       try {
         return callee(...args)
@@ -101,7 +106,9 @@ export class Calls {
   drain(words: Iterable<bigint> | undefined): void {
     if (!this.#state.busy) this.release()
     else if (words !== undefined)
-      this.#drain.except([...words].flatMap((word) => this.#state.blockAt(word) ?? []))
+      this.#drain.except(
+        [...eachOf(words, checkWord, 'a word')].flatMap((word) => this.#state.blockAt(word) ?? []),
+      )
     else {
       const scan = this.#scan()
       if (typeof scan !== 'string')
@@ -140,7 +147,8 @@ export class Calls {
 
   /** Positions where code may stand, by the stacks or by `words` in place of them; undefined: anywhere. */
   points(words: Iterable<bigint> | undefined): ReadonlySet<number> | undefined {
-    if (words !== undefined) return new Set([...words].map((word) => this.#state.position(word)))
+    if (words !== undefined)
+      return new Set([...eachOf(words, checkWord, 'a word')].map((word) => this.#state.position(word)))
     const scan = this.#state.busy ? this.#scan() : undefined
     return typeof scan === 'string' ? undefined : (scan?.points ?? new Set())
   }

@@ -6,22 +6,31 @@
  *
  * Addresses of objects are good until the next move; handles always; `stableEntry` for who cannot be told.
  */
-import { type AddressLike, toAddress } from '../core/address.ts'
+import { type AddressLike, toAddress, toOffset } from '../core/address.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
-import { type AddressRange, sortDisjoint, toRange } from '../core/range.ts'
-import type { MovedRange } from '../table/builder.ts'
+import {
+  checkFlag,
+  checkFunction,
+  checkWord,
+  eachOf,
+  iterableOf,
+  listOf,
+  optional,
+  optionsRule,
+} from '../core/options.ts'
+import { type AddressRange, checkRangeList, type MovedRange, sortDisjoint, toRange } from '../core/range.ts'
 import { addStub, admit, type CodeInput } from './admit.ts'
 import { subtract } from './build.ts'
 import { Calls } from './calls.ts'
 import { describeHeap } from './describe.ts'
 import { Drain } from './drain.ts'
 import { freeze } from './freeze.ts'
-import type { Callee, HeapMemory } from './memory.ts'
-import { type CompactOptions, type CompactReport, Mover } from './movement.ts'
+import { type Callee, checkMemory, type HeapMemory } from './memory.ts'
+import { type CompactOptions, type CompactReport, Mover, type ObjectMoveOptions } from './movement.ts'
 import type { Block, CodeHandle, CodeObject } from './object.ts'
 import { tornRoots } from './pieces.ts'
 import { changeRoots, type Root } from './roots.ts'
-import { type CodeMove, type SideTable, SideTables } from './side-tables.ts'
+import { type CodeMove, checkSideTable, type SideTable, SideTables } from './side-tables.ts'
 import { HeapState } from './state.ts'
 import { type Violation, verifyHeap } from './verify.ts'
 
@@ -37,6 +46,14 @@ export interface RootOptions {
   /** In place of a look at the stacks: every word that may be a return address or an instruction pointer, of all stacks, registers and signal contexts. */
   readonly words?: Iterable<bigint> | undefined
 }
+
+const checkHeapOptions = optionsRule<HeapOptions>('CodeHeap', {
+  managed: optional(checkRangeList),
+  verify: optional(checkFlag),
+  sideTables: optional(listOf('side tables', checkSideTable)),
+})
+const checkWords = iterableOf('words')
+const checkRootOptions = optionsRule<RootOptions>('forwardRoots', { words: optional(checkWords) })
 
 /** Where an address is. */
 export class CodePlace {
@@ -68,14 +85,15 @@ export class CodeHeap {
   readonly #sideTables: SideTables
 
   constructor(memory: HeapMemory<Block>, options: HeapOptions = {}) {
-    this.#state = new HeapState(memory, options.managed ?? [])
-    this.#sideTables = new SideTables([...(options.sideTables ?? [])])
+    const { managed = [], verify = true, sideTables = [] } = checkHeapOptions(options)
+    this.#state = new HeapState(checkMemory(memory), managed)
+    this.#sideTables = new SideTables([...sideTables])
     this.#drain = new Drain(this.#state, (objects) => {
       const handles = objects.filter(({ fixed }) => !fixed).map(({ handle }) => handle)
       this.#sideTables.tell(handles.map((handle) => (table) => table.onDealloc(handle)))
     })
     this.#calls = new Calls(this.#state, this.#drain)
-    this.#mover = new Mover(this.#state, this.#calls, this.#sideTables, options.verify ?? true)
+    this.#mover = new Mover(this.#state, this.#calls, this.#sideTables, verify)
   }
 
   /** The addresses of all places. */
@@ -85,7 +103,7 @@ export class CodeHeap {
 
   /** What a table for code at `base` has to cover beside the code itself: the options `moved` of `RelocationTable.fromSites` and `analyze`. */
   moved(base: AddressLike, length: number): MovedRange[] {
-    const own = toRange(base, Math.max(length, 1), 'the code')
+    const own = toRange(base, Math.max(toOffset(length, 'length'), 1), 'the code')
     const holes = sortDisjoint([own], 'the code')
     return [this.reservation, ...this.#state.managed]
       .flatMap((range) => subtract(range, holes))
@@ -142,7 +160,7 @@ export class CodeHeap {
   }
 
   #entryOffset(object: CodeObject, i: number): number {
-    const offset = object.entries[i]
+    const offset = object.entries[toOffset(i, 'the entry')]
     if (offset === undefined)
       throw new RelocError(
         'bad-argument',
@@ -183,6 +201,7 @@ export class CodeHeap {
    * the code gets 0 and goes on, and its `call` throws the error when it has returned.
    */
   callback(callee: Callee, arity: number): bigint {
+    checkFunction(callee, 'callee')
     return this.#calls.callback(callee, arity)
   }
 
@@ -197,11 +216,8 @@ export class CodeHeap {
   /**
    * Moves one object, to `to` (an address that is free and aligned) or to the lowest place that fits. Throws `refused` where it may not or cannot move.
    */
-  move(
-    handle: CodeHandle,
-    options: CompactOptions & { readonly to?: AddressLike | undefined } = {},
-  ): CodeMove {
-    return this.#mover.move(this.#state.object(handle), options, options.to)
+  move(handle: CodeHandle, options: ObjectMoveOptions = {}): CodeMove {
+    return this.#mover.move(this.#state.object(handle), options)
   }
 
   /** Moves what can move to the low end. Throws `refused` for a slide while code runs. */
@@ -216,6 +232,7 @@ export class CodeHeap {
 
   /** The object around an address of code, old copies included: return addresses, sampled PCs, interior pointers. O(log of the reservation). */
   translate(address: bigint): CodePlace | undefined {
+    checkWord(address, 'address')
     const { registry } = this.#state.memory
     const position = this.#state.position(address)
     const start = registry.startOf(position)
@@ -250,8 +267,9 @@ export class CodeHeap {
    */
   pinAmbiguous(words: Iterable<bigint>): number {
     const { met } = this.#state
+    checkWords(words, 'words')
     met.clear()
-    for (const word of words) {
+    for (const word of eachOf(words, checkWord, 'a word')) {
       const block = this.#state.blockAt(word)
       if (block !== undefined && word <= this.#state.address(block) + BigInt(block.object.length))
         met.add(block)
@@ -273,6 +291,7 @@ export class CodeHeap {
    * return address or a pointer into code, of all stacks and registers. Returns the number of blocks that still drain.
    */
   drain(words?: Iterable<bigint>): number {
+    optional(checkWords)(words, 'words')
     this.#calls.drain(words)
     return this.#state.retired.size
   }
@@ -291,9 +310,10 @@ export class CodeHeap {
    * Changes one root, and every field that holds it. Throws `refused` where a field cannot hold it, and where code that builds it from pieces stands
    * among them.
    */
-  patchRoot(handle: CodeHandle, i: number, to: AddressLike, { words }: RootOptions = {}): void {
+  patchRoot(handle: CodeHandle, i: number, to: AddressLike, options: RootOptions = {}): void {
+    const { words } = checkRootOptions(options)
     const object = this.#state.object(handle)
-    const root = object.roots[i]
+    const root = object.roots[toOffset(i, 'the root')]
     if (root === undefined)
       throw new RelocError(
         'bad-argument',
@@ -306,7 +326,9 @@ export class CodeHeap {
    * After the managed memory has moved: `forward` says where an address of it is now. All roots of all objects, or none, as `patchRoot` does one.
    * Returns the number that changed.
    */
-  forwardRoots(forward: (address: bigint) => bigint, { words }: RootOptions = {}): number {
+  forwardRoots(forward: (address: bigint) => bigint, options: RootOptions = {}): number {
+    checkFunction(forward, 'forward')
+    const { words } = checkRootOptions(options)
     const changes = new Map<Root, bigint>()
     const objects = new Set([...this.#state.memory.registry].map((block) => block.object))
     for (const { roots } of objects)
@@ -319,7 +341,8 @@ export class CodeHeap {
   }
 
   /** The managed addresses that cannot change now: code that builds one from pieces stands, or may stand, among them. What is there is to stay. */
-  heldRoots({ words }: RootOptions = {}): bigint[] {
+  heldRoots(options: RootOptions = {}): bigint[] {
+    const { words } = checkRootOptions(options)
     return [...new Set([...this.#tornRoots(words)].map(({ address }) => address))]
   }
 

@@ -4,6 +4,7 @@
  */
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
+import { isRecord, wrongArgument } from '../core/options.ts'
 import { type Extent, type Registry, sizeOf } from './registry.ts'
 import type { StackAccess } from './stack.ts'
 
@@ -48,6 +49,12 @@ export interface HeapMemory<T extends Extent = Extent> {
   /** The stack that calls run on; absent where they have none. */
   readonly stack?: StackAccess
   close(): void
+}
+
+/** `memory`, if it is one; throws `bad-argument`. */
+export function checkMemory<T extends Extent>(memory: HeapMemory<T>): HeapMemory<T> {
+  if (isRecord(memory) && typeof memory.write === 'function' && isRecord(memory.registry)) return memory
+  throw wrongArgument(memory, 'memory', 'what simulatedMemory or nativeMemory returns')
 }
 
 /** The greatest reservation: any two of its bytes, and the end of the last instruction, are within a signed 32-bit displacement. */

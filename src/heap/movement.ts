@@ -1,9 +1,10 @@
 /** Moves, from what the user asks to what the side tables are told: stacks are looked at, a plan is made, the transaction, the frames. */
 import { type AddressLike, hex, toAddress } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
+import { checkFunction, type OptionRules, oneOf, optional, optionsRule } from '../core/options.ts'
 import type { Calls } from './calls.ts'
 import type { CodeHandle, CodeObject } from './object.ts'
-import { type Budget, type CompactMode, planCompaction, planMove, reasonToStay } from './plan.ts'
+import { type Budget, type CompactMode, checkBudget, planCompaction, planMove, reasonToStay } from './plan.ts'
 import { CodeMove, type SideTables } from './side-tables.ts'
 import type { ReturnSlot } from './stack.ts'
 import type { HeapState } from './state.ts'
@@ -27,12 +28,22 @@ export interface CompactReport {
   readonly fragmentation: { readonly before: number; readonly after: number }
 }
 
-/** A plan that is made in one way and carried out in another need not come to an end, so what is no mode stops here. */
-function modeOf({ mode = 'slide' }: CompactOptions): CompactMode {
-  if (mode !== 'slide' && mode !== 'drain')
-    throw new RelocError('bad-argument', `mode is ${JSON.stringify(mode)}: slide or drain.`)
-  return mode
+/** Of `CodeHeap.move`. */
+export interface ObjectMoveOptions extends CompactOptions {
+  /** An address that is free and aligned; by default the lowest place that fits. */
+  readonly to?: AddressLike | undefined
 }
+
+const COMPACT_RULES: OptionRules<CompactOptions> = {
+  mode: optional(oneOf('slide', 'drain')),
+  budget: optional(checkBudget),
+  probe: optional(checkFunction),
+}
+const checkCompactOptions = optionsRule<CompactOptions>('heap.compact', COMPACT_RULES)
+const checkMoveOptions = optionsRule<ObjectMoveOptions>('heap.move', {
+  ...COMPACT_RULES,
+  to: optional(toAddress),
+})
 
 export class Mover {
   readonly #state: HeapState
@@ -48,9 +59,9 @@ export class Mover {
     this.#verify = verify
   }
 
-  move({ handle, block, align }: CodeObject, options: CompactOptions, to?: AddressLike): CodeMove {
+  move({ handle, block, align }: CodeObject, options: ObjectMoveOptions): CodeMove {
     const state = this.#state
-    const mode = modeOf(options)
+    const { mode = 'slide', to } = checkMoveOptions(options)
     const position = to === undefined ? undefined : this.#positionOf(toAddress(to, 'to'), align)
     // It is there: nothing changes, and nobody is told.
     if (position === block.position) return new CodeMove(block, position, state.memory.base)
@@ -72,7 +83,7 @@ export class Mover {
 
   compact(options: CompactOptions): CompactReport {
     const state = this.#state
-    const mode = modeOf(options)
+    const { mode = 'slide' } = checkCompactOptions(options)
     this.#calls.release()
     const returns = this.#calls.walk(mode)
     const before = state.fragmentation

@@ -4,6 +4,7 @@
  * Both modes walk the blocks by address and give each the lowest range that fits. Sliding, the old places count as free, so an object may
  * overlap its own old place; none goes up. Draining, old places stay taken until what runs there has left.
  */
+import { optional, optionsRule, type Rule, wrongArgument } from '../core/options.ts'
 import type { FreeList } from './free-list.ts'
 import type { Block } from './object.ts'
 import type { HeapState } from './state.ts'
@@ -17,6 +18,15 @@ export interface Budget {
   /** Objects moved. */
   readonly objects?: number | undefined
 }
+
+const checkAmount: Rule<number> = (value, what) => {
+  if (typeof value !== 'number' || !(value >= 0)) throw wrongArgument(value, what, 'a number from 0')
+}
+
+export const checkBudget: Rule<Budget> = optionsRule<Budget>('budget', {
+  bytes: optional(checkAmount),
+  objects: optional(checkAmount),
+})
 
 export interface PlannedMove {
   readonly block: Block

@@ -1,4 +1,5 @@
 /** What has to follow the code outside the heap, and how it is told. */
+import { isRecord, type Rule, wrongArgument } from '../core/options.ts'
 import type { Block, CodeHandle } from './object.ts'
 
 /** A move that was made; addresses. */
@@ -36,6 +37,13 @@ export interface SideTable {
   onMove(moves: readonly CodeMove[]): void
   /** Once for each object, when its last byte is given back. */
   onDealloc(handle: CodeHandle): void
+}
+
+const CALLS = ['onAdd', 'onMove', 'onDealloc'] as const
+
+export const checkSideTable: Rule<SideTable> = (value, what) => {
+  if (!isRecord(value) || CALLS.some((call) => typeof value[call] !== 'function'))
+    throw wrongArgument(value, what, `an object with the functions ${CALLS.join(', ')}`)
 }
 
 /** Tells all side tables. What is told has been done, whatever one of them throws; the first error is thrown when all were told. */

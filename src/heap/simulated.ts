@@ -1,6 +1,7 @@
 /** Memory at any address, as plain bytes: deterministic, nothing of the machine in it. */
-import { type AddressLike, toAddress } from '../core/address.ts'
+import { type AddressLike, toAddress, toOffset } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
+import { checkFunction, optional, optionsRule } from '../core/options.ts'
 import { CheckedWriter, type CodeWriter, checkReservation, type HeapMemory, POISON } from './memory.ts'
 import { type Extent, Registry } from './registry.ts'
 
@@ -13,9 +14,15 @@ export interface SimulatedOptions {
   readonly call?: ((address: bigint, args: readonly bigint[]) => bigint) | undefined
 }
 
+const checkOptions = optionsRule<SimulatedOptions>('simulatedMemory', {
+  base: toAddress,
+  size: toOffset,
+  call: optional(checkFunction),
+})
+
 /** A reservation that is an array. Throws `bad-argument`. */
 export function simulatedMemory<T extends Extent>(options: SimulatedOptions): HeapMemory<T> {
-  const base = toAddress(options.base, 'base')
+  const base = toAddress(checkOptions(options).base, 'base')
   checkReservation(base, options.size)
   const bytes = new Uint8Array(options.size).fill(POISON)
   const registry = new Registry<T>(options.size)

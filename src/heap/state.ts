@@ -1,8 +1,7 @@
 /** What a heap is made of: its memory, which ranges are free, its objects. The parts of the heap share it; users do not see it. */
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
-import { type AddressRange, sortDisjoint, toRange } from '../core/range.ts'
-import type { MovedRange } from '../table/builder.ts'
+import { type AddressRange, type MovedRange, sortDisjoint, toRange } from '../core/range.ts'
 import { canonicalForm } from './canonical.ts'
 import { FreeList } from './free-list.ts'
 import type { HeapMemory } from './memory.ts'

@@ -3,10 +3,12 @@
  * go, in what is free as well.
  */
 import { type AddressLike, toAddress } from '../core/address.ts'
+import { toBytes } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
-import { type AddressRange, toRange } from '../core/range.ts'
-import type { RelocationTable } from '../table/table.ts'
-import { moveDeltas } from './plan.ts'
+import { optional, optionsRule } from '../core/options.ts'
+import { type AddressRange, checkRangeList, toRange } from '../core/range.ts'
+import { type RelocationTable, toTable } from '../table/table.ts'
+import { DESTINATION_RULES, moveDeltas } from './plan.ts'
 import { BaseReach, type FarSite } from './reach.ts'
 import { originalOf, planRelocation, type RelocateOptions, type Relocation, relocate } from './relocate.ts'
 
@@ -16,6 +18,14 @@ export interface NearOptions extends Omit<RelocateOptions, 'to'> {
   /** What the new base is to be a multiple of; by default what the base is a multiple of now, up to 4096. */
   readonly align?: number | undefined
 }
+
+const checkOptions = optionsRule<NearOptions>('relocateNear', {
+  free: checkRangeList,
+  align: optional(toAddress),
+  also: DESTINATION_RULES.also,
+  veneers: DESTINATION_RULES.veneers,
+  into: optional(toBytes),
+})
 
 export interface NearPlace {
   readonly to: bigint
@@ -36,7 +46,7 @@ const TRIES = 64
  * Throws `bad-argument` where no range has room for the blob, and as `relocate` does for wrong moves.
  */
 export function nearestPlace(code: Uint8Array, table: RelocationTable, options: NearOptions): NearPlace {
-  const search = new PlaceSearch(code, table, options)
+  const search = new PlaceSearch(toBytes(code, 'code'), toTable(table, 'table'), checkOptions(options))
   const best = search.best()!
   let place: bigint | undefined = best
   for (let i = 0; i < TRIES && place !== undefined; i++, place = search.best()) {
@@ -53,10 +63,10 @@ export function relocateNear(
   options: NearOptions,
 ): Relocation & NearPlace {
   const place = nearestPlace(code, table, options)
-  const { veneers } = options
+  const { veneers, also, into } = options
   const at = place.room?.at
   const rules = typeof veneers === 'object' ? { ...veneers, at: at ?? veneers.at } : veneers && { at }
-  return { ...relocate(code, table, { ...options, to: place.to, veneers: rules }), ...place }
+  return { ...relocate(code, table, { to: place.to, also, veneers: rules, into }), ...place }
 }
 
 const distance = (a: bigint, b: bigint): bigint => (a < b ? b - a : a - b)

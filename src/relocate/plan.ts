@@ -6,7 +6,8 @@
 import { type AddressLike, hex, toAddress, wrapAddress } from '../core/address.ts'
 import { hexBytes, viewOf } from '../core/bytes.ts'
 import type { Problem } from '../core/errors.ts'
-import type { Move } from '../core/range.ts'
+import { type OptionRules, optional } from '../core/options.ts'
+import { checkMoveList, type Move } from '../core/range.ts'
 import {
   type Bounds,
   FIXED,
@@ -21,7 +22,7 @@ import { movedValue, solvePieces } from '../table/split.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { coveredDeltas } from './deltas.ts'
 import { type FarGroup, OutOfReach, targetShift } from './out-of-reach.ts'
-import { planVeneers, type VeneerOptions, type VeneerPlan } from './veneers.ts'
+import { checkVeneers, planVeneers, type VeneerOptions, type VeneerPlan } from './veneers.ts'
 
 /** Where the blob shall go, and what moves with it. */
 export interface Destination {
@@ -31,6 +32,12 @@ export interface Destination {
   readonly also?: readonly Move[] | undefined
   /** What to do where a field cannot hold its new value: by default the move is refused; with `true` or options, veneers serve it. */
   readonly veneers?: boolean | VeneerOptions | undefined
+}
+
+export const DESTINATION_RULES: OptionRules<Destination> = {
+  to: optional(toAddress),
+  also: optional(checkMoveList),
+  veneers: checkVeneers,
 }
 
 /** One group's part of a plan: add `change` to each site. */

@@ -2,11 +2,12 @@
 import { signedDelta } from '../core/address.ts'
 import { toBytes } from '../core/bytes.ts'
 import { formatProblem, type Problem, RelocError } from '../core/errors.ts'
+import { optional, optionsRule } from '../core/options.ts'
 import { movedSum, type SiteGroup } from '../table/groups.ts'
-import { RelocationTable } from '../table/table.ts'
+import { RelocationTable, toTable } from '../table/table.ts'
 import type { Veneered } from '../table/veneered.ts'
 import { applyPlan } from './apply.ts'
-import { type Destination, moveDeltas, type Plan, planDeltas, planMove } from './plan.ts'
+import { DESTINATION_RULES, type Destination, moveDeltas, type Plan, planDeltas, planMove } from './plan.ts'
 import { PositionMap } from './positions.ts'
 import type { VeneerBytes } from './veneers.ts'
 
@@ -14,6 +15,11 @@ export interface RelocateOptions extends Destination {
   /** Where to write, at least as long as the code; it may be the code itself. By default a new array. */
   readonly into?: Uint8Array | undefined
 }
+
+const checkOptions = optionsRule<RelocateOptions>('relocate', {
+  ...DESTINATION_RULES,
+  into: optional(toBytes),
+})
 
 export interface Relocation {
   /** The bytes at their new place; a view of `into` where that was given. */
@@ -32,12 +38,12 @@ export interface Relocation {
  * Throws `bad-table` when the lengths differ, `bad-argument`, `not-covered`, and `refused` when a site cannot be served; then nothing was written.
  */
 export function relocate(code: Uint8Array, table: RelocationTable, options: RelocateOptions): Relocation {
-  if (toBytes(code, 'code').length !== table.length)
+  if (toBytes(code, 'code').length !== toTable(table, 'table').length)
     throw new RelocError(
       'bad-table',
       `The table describes ${table.length} bytes, the code has ${code.length}: it belongs to another blob.`,
     )
-  checkInto(code, options.into)
+  checkInto(code, checkOptions(options).into)
   const plan = planRelocation(code, table, options)
   refuseErrors(plan.problems)
   const bytes =
@@ -101,7 +107,7 @@ function restoreOriginals(
 
 /** Throws `bad-argument` unless `code` fits `into`. */
 export function checkInto(code: Uint8Array, into: Uint8Array | undefined): void {
-  if (into !== undefined && toBytes(into, 'into').length < code.length)
+  if (into !== undefined && into.length < code.length)
     throw new RelocError(
       'bad-argument',
       `into has ${into.length} bytes, the code ${code.length}: it does not fit.`,

@@ -7,6 +7,15 @@
  */
 import { type AddressLike, hex, toAddress, toOffset, wrapAddress } from '../core/address.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
+import {
+  checkFlag,
+  isRecord,
+  oneOf,
+  optional,
+  optionsRule,
+  type Rule,
+  wrongArgument,
+} from '../core/options.ts'
 import type { Pieces } from '../table/pieces.ts'
 import type { RelocationTable } from '../table/table.ts'
 import type { AreaParts } from '../x86/emit-area-parts.ts'
@@ -23,6 +32,20 @@ export interface VeneerOptions {
   readonly redZone?: boolean | undefined
   /** A register that is free at every indirect call and jump; needed for those without a red zone. */
   readonly scratch?: 'r11' | undefined
+}
+
+const checkOptions = optionsRule<VeneerOptions>('veneers', {
+  at: optional(toAddress),
+  capacity: optional(toOffset),
+  redZone: optional(checkFlag),
+  scratch: optional(oneOf('r11')),
+})
+
+/** For the `veneers` of a move. */
+export const checkVeneers: Rule<boolean | VeneerOptions | undefined> = (value, what) => {
+  if (isRecord(value)) checkOptions(value, what)
+  else if (value !== undefined && typeof value !== 'boolean')
+    throw wrongArgument(value, what, 'true, false or an object { at, capacity, redZone, scratch }')
 }
 
 /** Veneers and literals, to be written at `at`, executable. */
@@ -71,8 +94,7 @@ function finishArea(
     wrong(`the veneers at ${hex(at)} are out of the blob's reach themselves.`)
     return new Uint8Array(0)
   }
-  if (bytes.length > toOffset(capacity, 'veneers.capacity'))
-    wrong(`the veneers need ${bytes.length} bytes, there are ${capacity}.`)
+  if (bytes.length > capacity) wrong(`the veneers need ${bytes.length} bytes, there are ${capacity}.`)
   const end = at + BigInt(bytes.length)
   for (const [i, range] of table.coverage.entries()) {
     const start = wrapAddress(range.start + deltas[i])

@@ -10,6 +10,7 @@ import {
   type AddressRange,
   findRange,
   formatRange,
+  type MovedRange,
   rangeOfTarget,
   sortDisjoint,
   toRange,
@@ -21,12 +22,6 @@ import { EIP32, KIND_ROWS, SPLIT } from './kinds.ts'
 import { addressLevel, packEvidence, type SplitPiece } from './site.ts'
 import { checkPieces, joinPieces } from './split.ts'
 import { RelocationTable } from './table.ts'
-
-/** A range that may move, as callers give it. */
-export interface MovedRange {
-  readonly start: AddressLike
-  readonly length: AddressLike
-}
 
 export interface BlobOptions {
   /** Address of byte 0. */

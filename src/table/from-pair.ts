@@ -11,10 +11,12 @@
 import { type AddressLike, hex, signedDelta, toAddress } from '../core/address.ts'
 import { hexBytes, readField, toBytes, viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
+import { optionsRule } from '../core/options.ts'
 import { type BlobOptions, TableBuilder, toBlob } from './builder.ts'
 import { packRuns } from './from-sites.ts'
 import { siteValue } from './groups.ts'
 import { ABS32, ABS32S, ABS64, DIFF64, fieldValue, KIND_ROWS, PC8, PC16, PC32 } from './kinds.ts'
+import { BLOB_RULES, RUNS_RULE } from './rules.ts'
 import { ADDRESS_EXACT, CODE_GIVEN, packEvidence } from './site.ts'
 import type { CodeRun, RelocationTable } from './table.ts'
 
@@ -24,6 +26,11 @@ export interface FromPairOptions extends Pick<BlobOptions, 'span'> {
   readonly runs?: readonly CodeRun[] | undefined
 }
 
+const checkOptions = optionsRule<FromPairOptions>('fromPair', {
+  span: BLOB_RULES.span,
+  runs: RUNS_RULE,
+})
+
 /** See `RelocationTable.fromPair`. */
 export function tableFromPair(
   a: Uint8Array,
@@ -32,7 +39,8 @@ export function tableFromPair(
   baseB: AddressLike,
   options: FromPairOptions,
 ): RelocationTable {
-  const blob = toBlob(a, { span: options.span, base: baseA })
+  const { span, runs = [] } = checkOptions(options)
+  const blob = toBlob(a, { span, base: toAddress(baseA, 'baseA') })
   const delta = signedDelta(blob.base, toAddress(baseB, 'baseB'))
   if (a.length !== toBytes(b, 'b').length)
     throw new RelocError(
@@ -58,7 +66,7 @@ export function tableFromPair(
     free = offset + KIND_ROWS[kind].width
     i = free - 1
   }
-  return builder.finish(packRuns(options.runs ?? [], a.length))
+  return builder.finish(packRuns(runs, a.length))
 }
 
 /** Index of the lowest non-zero byte. */

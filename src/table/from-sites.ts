@@ -1,10 +1,12 @@
 /** An exact table from sites that the caller knows. */
 import { type AddressLike, hex, signedDelta, toAddress, toOffset, wrapAddress } from '../core/address.ts'
-import { viewOf } from '../core/bytes.ts'
+import { toBytes, viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
+import { isRecord, iterableOf, optionsRule, wrongArgument } from '../core/options.ts'
 import { type BlobOptions, TableBuilder, toBlob } from './builder.ts'
 import { siteValue } from './groups.ts'
 import { KIND_ROWS, kindCode, type SiteKind, SPLIT } from './kinds.ts'
+import { BLOB_RULES, RUNS_RULE } from './rules.ts'
 import {
   ADDRESS_EXACT,
   ADDRESS_NONE,
@@ -44,6 +46,13 @@ export interface FromSitesOptions extends BlobOptions {
   readonly runs?: readonly CodeRun[] | undefined
 }
 
+const checkOptions = optionsRule<FromSitesOptions>('fromSites', {
+  code: toBytes,
+  ...BLOB_RULES,
+  runs: RUNS_RULE,
+})
+const checkSites = iterableOf('sites')
+
 /** Checks code runs against a blob of `length` bytes; pairs of offsets, ascending by start. Throws `bad-argument`. */
 export function packRuns(runs: readonly CodeRun[], length: number): Uint32Array {
   const sorted = [...runs].sort((a, b) => a.start - b.start || a.end - b.end)
@@ -61,7 +70,8 @@ export function packRuns(runs: readonly CodeRun[], length: number): Uint32Array 
 
 /** See `RelocationTable.fromSites`. */
 export function tableFromSites(sites: Iterable<SiteInput>, options: FromSitesOptions): RelocationTable {
-  const blob = toBlob(options.code, options)
+  checkSites(sites, 'sites')
+  const blob = toBlob(checkOptions(options).code, options)
   const builder = new TableBuilder(options.code, blob)
   const view = viewOf(options.code)
   let index = 0
@@ -136,6 +146,7 @@ function nextOffset(builder: TableBuilder, site: SiteInput, offset: number, what
 function siteEvidence(site: SiteInput, relative: boolean, what: string): number {
   if (site.evidence === undefined) return packEvidence(CODE_GIVEN, relative ? ADDRESS_NONE : ADDRESS_EXACT)
   // An absolute field is an address by somebody's word at least; only relative ones need none.
+  if (!isRecord(site.evidence)) throw wrongArgument(site.evidence, `${what}.evidence`, '{ code, address }')
   const address = site.evidence.address ?? (relative ? undefined : 'exact')
   const packed = evidenceByte({ code: site.evidence.code, ...(address === undefined ? {} : { address }) })
   if (packed < 0)

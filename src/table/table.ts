@@ -10,6 +10,7 @@
 import { type AddressLike, hex, wrapAddress } from '../core/address.ts'
 import { toBytes, viewOf } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
+import { wrongArgument } from '../core/options.ts'
 import type { AddressRange } from '../core/range.ts'
 import { readTable } from './binary-read.ts'
 import { writeTable } from './binary-write.ts'
@@ -140,7 +141,8 @@ export class RelocationTable {
   matches(code: Uint8Array): boolean {
     const { groups, splits, veneered } = this.parts
     return (
-      code.length === this.length && canonicalHash(withReplaced(code, veneered), groups, splits) === this.hash
+      toBytes(code, 'code').length === this.length &&
+      canonicalHash(withReplaced(code, veneered), groups, splits) === this.hash
     )
   }
 
@@ -230,4 +232,10 @@ export class RelocationTable {
   toString(): string {
     return `RelocationTable(${this.size} sites of ${hex(this.length)} bytes at ${hex(this.base)})`
   }
+}
+
+/** `value`, if it is a table; throws `bad-argument`. */
+export function toTable(value: RelocationTable, what: string): RelocationTable {
+  if (value instanceof RelocationTable) return value
+  throw wrongArgument(value, what, 'a RelocationTable (of analyze, fromSites, fromPair, fromJSON ...)')
 }

@@ -1,8 +1,9 @@
 /**
  * The part of verification that follows veneers: what the code in a replaced instruction's place does, down to its way out, is what the instruction did.
  */
-import { hex, wrapAddress } from '../core/address.ts'
-import { copyBytes, readField, viewOf, writeField } from '../core/bytes.ts'
+import { hex, toAddress, wrapAddress } from '../core/address.ts'
+import { copyBytes, readField, toBytes, viewOf, writeField } from '../core/bytes.ts'
+import { checkFlag, oneOf, optional, optionsRule, type Rule } from '../core/options.ts'
 import type { SiteGroup } from '../table/groups.ts'
 import { EIP32, fieldValue, KIND_ROWS } from '../table/kinds.ts'
 import type { CodeRun, RelocationTable } from '../table/table.ts'
@@ -20,6 +21,13 @@ export interface VerifyVeneers extends CodePiece {
   readonly redZone?: boolean | undefined
   readonly scratch?: 'r11' | undefined
 }
+
+export const checkVeneerOptions: Rule<VerifyVeneers> = optionsRule<VerifyVeneers>('veneers', {
+  at: toAddress,
+  bytes: toBytes,
+  redZone: optional(checkFlag),
+  scratch: optional(oneOf('r11')),
+})
 
 /** A field that cannot hold its new value, and what it shall stand for. */
 export interface FarField {

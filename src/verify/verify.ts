@@ -13,19 +13,20 @@
 import { hex, wrapAddress } from '../core/address.ts'
 import { hexBytes, readField, toBytes, viewOf, writeField } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
-import { type ProgressOptions, reportProgress } from '../core/progress.ts'
-import { type CheckedMove, checkMoves, formatRange, type Move } from '../core/range.ts'
+import { optional, optionsRule } from '../core/options.ts'
+import { PROGRESS_RULES, type ProgressOptions, reportProgress } from '../core/progress.ts'
+import { type CheckedMove, checkMoveList, checkMoves, formatRange, type Move } from '../core/range.ts'
 import type { SiteGroup, SplitSite } from '../table/groups.ts'
 import { fieldValue, KIND_ROWS } from '../table/kinds.ts'
 import { addressLevel, codeLevel } from '../table/site.ts'
 import { joinPieces, movedValue } from '../table/split.ts'
-import type { RelocationTable } from '../table/table.ts'
-import type { Cpu } from '../x86/instruction.ts'
+import { type RelocationTable, toTable } from '../table/table.ts'
+import { type Cpu, DECODING_RULES } from '../x86/instruction.ts'
 import type { AheadWords } from './ahead.ts'
 import { ClaimedFields, CoverageShifts } from './claims.ts'
 import { checkCode } from './code.ts'
 import { originalsOf } from './originals.ts'
-import { checkVeneers, type FarField, farTarget, type VerifyVeneers } from './veneers.ts'
+import { checkVeneerOptions, checkVeneers, type FarField, farTarget, type VerifyVeneers } from './veneers.ts'
 
 export interface VerifyOptions extends ProgressOptions {
   /** The moves that made `after` of `before`; one of them moves the blob itself, unless it stays. */
@@ -36,6 +37,14 @@ export interface VerifyOptions extends ProgressOptions {
   /** The veneers that the move made, and what it allowed them. */
   readonly veneers?: VerifyVeneers | undefined
 }
+
+const checkOptions = optionsRule<VerifyOptions>('verify', {
+  moves: checkMoveList,
+  claim: toTable,
+  cpu: DECODING_RULES.cpu,
+  veneers: optional(checkVeneerOptions),
+  ...PROGRESS_RULES,
+})
 
 export interface Verdict {
   /** No problem of severity `error`. */
@@ -126,7 +135,7 @@ export class Findings {
  * Throws `bad-argument` for moves or lengths that make no sense, `stopped`.
  */
 export const verify = (before: Uint8Array, after: Uint8Array, options: VerifyOptions): Verdict =>
-  verifyAhead(before, after, options, undefined)
+  verifyAhead(before, after, checkOptions(options), undefined)
 
 /** @internal The same, with what is known of the instructions of `before` already. */
 export function verifyAhead(

@@ -6,11 +6,19 @@
  * field is not there.
  */
 
+import { type OptionRules, oneOf, optional } from '../core/options.ts'
+
 /** Which decoder: `tables` is fast and loads nothing, `iced` is the reference. */
 export type DecoderKind = 'iced' | 'tables'
 
 /** The makers decode near branches with a 66h prefix differently: Intel ignores it, AMD truncates the target. */
 export type Cpu = 'intel' | 'amd'
+
+/** What options say about decoding. */
+export const DECODING_RULES: OptionRules<{ readonly decoder?: DecoderKind; readonly cpu?: Cpu }> = {
+  decoder: optional(oneOf('tables', 'iced')),
+  cpu: optional(oneOf('intel', 'amd')),
+}
 
 /** Where execution goes after an instruction. The values 1 to 4 have a relative branch field. */
 export const Flow = {

@@ -11,10 +11,17 @@
 import { type AddressLike, toAddress, toOffset } from '../core/address.ts'
 import { toBytes, viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
-import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
+import { optional, optionsRule, wrongArgument } from '../core/options.ts'
+import { PROGRESS_RULES, PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type FastTables, fastTablesFor, HEADS, isWorthFastTables, LOOK, NO_BASE } from './fast.ts'
 import { type DecoderOptions, IcedCursor } from './iced.ts'
-import { type DecoderKind, Instruction, type InstructionDecoder, Memory } from './instruction.ts'
+import {
+  DECODING_RULES,
+  type DecoderKind,
+  Instruction,
+  type InstructionDecoder,
+  Memory,
+} from './instruction.ts'
 import { createTableDecoder } from './scanner.ts'
 
 export interface SweepOptions extends DecoderOptions, ProgressOptions {
@@ -29,6 +36,17 @@ export interface SweepOptions extends DecoderOptions, ProgressOptions {
   /** Takes the offsets at which no instruction starts; some may lie inside of one, none is missing. */
   readonly rejected?: number[] | undefined
 }
+
+const checkOptions = optionsRule<SweepOptions>('sweep', {
+  base: optional(toAddress),
+  start: optional(toOffset),
+  end: optional(toOffset),
+  rejected: optional((value, what) => {
+    if (!Array.isArray(value)) throw wrongArgument(value, what, 'an array')
+  }),
+  ...DECODING_RULES,
+  ...PROGRESS_RULES,
+})
 
 /** What {@link sweep} found. Offsets count from the blob's start, ascending. */
 export interface SweepResult {
@@ -46,7 +64,7 @@ export interface SweepResult {
  */
 export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult {
   const found = new Found()
-  sweepInto(found, code, options)
+  sweepInto(found, code, checkOptions(options))
   const { count, siteCount } = found
   return { count, starts: found.starts.subarray(0, count), sites: found.sites.subarray(0, siteCount) }
 }
@@ -67,7 +85,6 @@ export function sweepForLooks(
 
 function sweepInto(found: Found, code: Uint8Array, options: SweepOptions, look = 0): void {
   toBytes(code, 'code')
-  if (options.base !== undefined) toAddress(options.base, 'base')
   const end = toOffset(options.end ?? code.length, 'end', code.length)
   const start = toOffset(options.start ?? 0, 'start', end)
   if (code.length > 0x7fffffff)

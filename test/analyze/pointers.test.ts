@@ -64,6 +64,6 @@ describe('what is no code', () => {
   })
 
   it('an unknown maker is refused', () => {
-    expect(() => analyze(new Uint8Array(4), { base: BASE, cpu: 'via' as 'amd' })).toThrow(/cpu is via/)
+    expect(() => analyze(new Uint8Array(4), { base: BASE, cpu: 'via' as 'amd' })).toThrow(/cpu is "via"/)
   })
 })

@@ -10,6 +10,7 @@
  * is of use with `nativeMemory({ views: 1 })`.
  */
 
+import { checkText } from '../../core/options.ts'
 import type { CodeHandle } from '../object.ts'
 import type { CodeMove, SideTable } from '../side-tables.ts'
 import { NativeMemory, PAGE_SIZE } from './memory.ts'
@@ -40,6 +41,7 @@ export class JitDump implements SideTable {
 
   /** Throws where the directory cannot be written, and `unsupported` where there is no native memory. */
   constructor(directory: string) {
+    checkText(directory, 'directory')
     this.#memory = new NativeMemory()
     this.path = `${directory}/jit-${process.pid}.dump`
     this.#file = files().openSync(this.path, 'w+')
@@ -115,6 +117,7 @@ export class PerfMap implements SideTable {
   readonly #file: number
 
   constructor(directory = '/tmp') {
+    checkText(directory, 'directory')
     this.path = `${directory}/perf-${process.pid}.map`
     this.#file = files().openSync(this.path, 'a')
   }

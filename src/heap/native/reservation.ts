@@ -9,8 +9,9 @@
  * - What the system refuses is refused before anything was written. That pages do not close can only be known afterwards: then the heap is
  *   as it shall be, and every further scope and call is refused until they do.
  */
-import { type AddressLike, hex, toAddress } from '../../core/address.ts'
+import { type AddressLike, hex, toAddress, toOffset } from '../../core/address.ts'
 import { RelocError } from '../../core/errors.ts'
+import { listOf, oneOf, optional, optionsRule } from '../../core/options.ts'
 import {
   type Callee,
   CheckedWriter,
@@ -39,6 +40,13 @@ export interface NativeOptions {
   readonly views?: 1 | 2 | undefined
 }
 
+const checkOptions = optionsRule<NativeOptions>('nativeMemory', {
+  size: optional(toOffset),
+  base: optional(toAddress),
+  near: optional(listOf('addresses', toAddress)),
+  views: optional(oneOf(1, 2)),
+})
+
 const DEFAULT_SIZE = 64 << 20
 /** Bytes that are committed at once. */
 const CHUNK = 1 << 20
@@ -56,9 +64,9 @@ export function nativeMemory<T extends Extent>(
   options: NativeOptions = {},
   machine: Machine = THIS_MACHINE,
 ): HeapMemory<T> {
-  const size = options.size ?? DEFAULT_SIZE
+  const { size = DEFAULT_SIZE, views: wanted = 2 } = checkOptions(options)
   checkReservation(0n, size)
-  const views = mapViews(machine, size, options.views ?? 2, (map) => placeView(map, size, options))
+  const views = mapViews(machine, size, wanted, (map) => placeView(map, size, options))
   try {
     return new Reservation<T>(views, size, machine)
   } catch (error) {
@@ -193,7 +201,7 @@ function placeView(map: MapAt, size: number, options: NativeOptions): bigint {
     checkReservation(base, size)
     return map(base)
   }
-  const near = (options.near ?? []).map((address, i) => toAddress(address, `near[${i}]`))
+  const near = (options.near ?? []).map((address) => toAddress(address, 'near'))
   if (near.length === 0) return map(undefined)
   for (const base of nearPlaces(near, size)) {
     try {

@@ -132,7 +132,8 @@ export function runLlvm(version: number, model: CodeModel, how: 'object' | 'jit'
   const fillers = [1, 2, 3].map((i) =>
     heap.add({ bytes: new Uint8Array(5000 * i).fill(0xc3), base: 0x1000, name: 'filler' }),
   )
-  const handle = heap.add({ ...made, name: PROGRAM })
+  const { functions: _, variables: __, ...input } = made
+  const handle = heap.add({ ...input, name: PROGRAM })
   const moved = heap.moved(made.base, made.bytes.length)
   const sites = (made.table ?? analyze(made.bytes, { base: made.base, moved, hints: made.hints })).size
   const report = exercise(heap, handle, made, fillers, expected, (then) => {
