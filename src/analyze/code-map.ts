@@ -14,6 +14,7 @@ import { Flow, Instruction } from '../x86/instruction.ts'
 import type { Notable } from '../x86/notable.ts'
 import { Ends } from '../x86/notable-rows.ts'
 import { createLayoutDecoder } from '../x86/scanner.ts'
+import type { StartBits } from '../x86/start-bits.ts'
 import { Form, Forms, flowOf } from './forms.ts'
 import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
@@ -25,7 +26,6 @@ import { OutsideTargets } from './outside.ts'
 import { followOverlaps, placeOverlaps } from './overlap.ts'
 import { passRejected, type Rejected } from './rejected.ts'
 import { type SegmentContext, segment } from './segment.ts'
-import { StartBits } from './start-bits.ts'
 import { dropStrange, ISLAND, withoutSpecks } from './strange.ts'
 import type { Window } from './window.ts'
 import { findZones } from './zones.ts'
@@ -80,10 +80,9 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const marks = markHints(input)
   const swept = length > SHORT ? sweepCode(input, options) : nothingSwept(input)
   reportProgress(options, length >> 1, length, 'code map')
-  const bits = new StartBits(length)
-  bits.add(swept.starts)
+  const { bits } = swept
   const linear = new OutsideTargets(swept.notable.outside.distances)
-  const found = findZones({ ...swept, bits, length, decoder, entries: input.hints.entries }, linear)
+  const found = findZones({ ...swept, code, decoder, entries: input.hints.entries }, linear)
   const zones = length > SHORT ? alignZones(found, bits, length) : [0, length]
   markSolid(swept.notable.ends, marks, zones)
   for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
@@ -119,7 +118,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const layouts = createLayoutDecoder(code, { cpu: input.cpu })
   const { runs: passed, rejected } = passRejected({ ...input, layouts, marks, zones: doubtful }, second)
   const { runs, shared } = withOverlaps(context, again, doubtful, passed, bits)
-  const joined = joinReadings(input, marks, swept, bits, doubtful, runs, again)
+  const joined = joinReadings(input, marks, swept, doubtful, runs, again)
   return { ...joined, shared, rejected, selfLabels, outside: targets, tables, marks, zones: doubtful }
 }
 

@@ -9,7 +9,7 @@
 import { viewOf } from '../core/bytes.ts'
 import { baseRegister, fillEffects, indexRegister, RegisterEffects } from '../x86/effects.ts'
 import { Encoding, Flow, Instruction, type InstructionDecoder, Memory, Prefix } from '../x86/instruction.ts'
-import type { StartBits } from './start-bits.ts'
+import type { StartBits } from '../x86/start-bits.ts'
 import type { Window } from './window.ts'
 
 /** Bytes before a jump in which its bound and its load are looked for, and those in which the table's address is. */

@@ -1,12 +1,11 @@
 /** Two readings of a blob as one: the linear one around the zones of doubt, the careful one in them. */
-import { lowerBound } from '../core/search.ts'
 import { findNotable } from '../x86/notable.ts'
+import type { StartBits } from '../x86/start-bits.ts'
 import type { CodeMap, MapInput } from './code-map.ts'
 import type { Forms } from './forms.ts'
 import type { CheckedHints } from './hints.ts'
 import { notableOptions, type Swept } from './linear.ts'
 import { Mark } from './marks.ts'
-import type { StartBits } from './start-bits.ts'
 
 /** Zones whose ends are starts of the linear reading, so that what lies around them can be kept. */
 export function alignZones(zones: readonly number[], bits: StartBits, length: number): number[] {
@@ -32,12 +31,11 @@ export function zoneTest(zones: readonly number[]): (offset: number) => boolean 
   }
 }
 
-/** Joins the linear reading around the zones with the careful one in them; `bits` gets the starts of both. */
+/** Joins the linear reading around the zones with the careful one in them; the bits become those of both. */
 export function joinReadings(
   input: MapInput,
   marks: Uint8Array,
-  { starts, notable }: Swept,
-  bits: StartBits,
+  { bits, notable }: Swept,
   zones: readonly number[],
   inside: readonly number[],
   forms: Forms,
@@ -49,9 +47,9 @@ export function joinReadings(
     else if (end > start) runs.push(start, end)
   }
   const addSolid = (start: number, end: number): void => {
-    const first = lowerBound(starts, start)
-    if (first === starts.length || starts[first] >= end) return
-    for (const [begin, stop] of splitAtData(hints, starts[first], end, marks)) addRun(begin, stop)
+    const first = bits.next(start)
+    if (first < 0 || first >= end) return
+    for (const [begin, stop] of splitAtData(hints, first, end, marks)) addRun(begin, stop)
   }
   let from = 0
   let run = 0

@@ -8,10 +8,10 @@ import type { TableBuilder } from '../table/builder.ts'
 import { ABS32, ABS64, DIFF32, DIFF64 } from '../table/kinds.ts'
 import { ADDRESS_FLOW } from '../table/site.ts'
 import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import type { StartBits } from '../x86/start-bits.ts'
 import { type Dispatch, DispatchReader, type EntryWidth } from './dispatch.ts'
 import { isTaken, Mark, take } from './marks.ts'
 import type { OutsideTargets } from './outside.ts'
-import type { StartBits } from './start-bits.ts'
 import type { Window } from './window.ts'
 
 /** Entries [start, end): addresses, distances from `anchor` (a distance from the base itself), or numbers of another table's entries. */

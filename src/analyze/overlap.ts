@@ -6,10 +6,10 @@
  * Behind a conditional branch an instruction that spans a place where branches land is not followed: the branch is always taken.
  */
 import { endsFlow, Flow, Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import type { StartBits } from '../x86/start-bits.ts'
 import { branchTarget } from '../x86/target.ts'
 import { Form, type Forms } from './forms.ts'
 import { Mark, markedInside } from './marks.ts'
-import type { StartBits } from './start-bits.ts'
 
 /** Instructions that a way through the middle of others can have. */
 const LONGEST = 32

@@ -10,11 +10,11 @@ import { viewOf } from '../core/bytes.ts'
 import { lowerBound } from '../core/search.ts'
 import { endsFlow, Flow, Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import { Ends } from '../x86/notable-rows.ts'
+import { StartBits } from '../x86/start-bits.ts'
 import { relativeTarget } from '../x86/target.ts'
 import type { CodeMap } from './code-map.ts'
 import { type JumpTable, targetsOf } from './jump-tables.ts'
 import { isPadding, Place, type Places } from './places.ts'
-import { StartBits } from './start-bits.ts'
 import type { Window } from './window.ts'
 
 /** An absolute address by good evidence, as offsets: where it is held, and what it points at. */

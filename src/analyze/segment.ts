@@ -11,9 +11,9 @@
  * lead into the same code share its score. Scores are in sixteenths of a natural logarithm.
  */
 import { endsFlow, Flow, type InstructionDecoder } from '../x86/instruction.ts'
+import type { StartBits } from '../x86/start-bits.ts'
 import { Form, flowOf, formTarget, holdsAddress, isRelative } from './forms.ts'
 import { Mark } from './marks.ts'
-import type { StartBits } from './start-bits.ts'
 import type { Window } from './window.ts'
 
 export interface SegmentContext {

@@ -3,13 +3,12 @@
  * compiled code reads well: its branches land on instructions, nothing is invalid, its forms are those of code. What breaks one of these rules lies in a
  * zone that is read with all care; the rest is taken as it was swept.
  */
-import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import type { InstructionDecoder } from '../x86/instruction.ts'
 import type { Notable } from '../x86/notable.ts'
 import { Ends, Outside } from '../x86/notable-rows.ts'
-import { opcodeSlot } from './opcode-key.ts'
-import { opcodeScores } from './opcode-stats.ts'
+import type { StartBits } from '../x86/start-bits.ts'
+import { FormScores } from './form-scores.ts'
 import type { OutsideTargets } from './outside.ts'
-import type { StartBits } from './start-bits.ts'
 
 const BLOCK_BITS = 8
 /** Instructions looked at in each block, and what they must score together, in sixteenths. */
@@ -19,10 +18,9 @@ const PLAUSIBLE = 64
 const STRANGE = -1.5
 
 export interface SweptCode {
-  readonly length: number
+  readonly code: Uint8Array
   readonly decoder: InstructionDecoder
-  /** Instruction starts of the linear reading, ascending, and as bits. */
-  readonly starts: Uint32Array
+  /** Instruction starts of the linear reading. */
   readonly bits: StartBits
   readonly notable: Notable
   /** Offsets where nothing decodes. */
@@ -32,36 +30,35 @@ export interface SweptCode {
 
 /** The zones of doubt: pairs of offsets, ascending, disjoint. */
 export function findZones(swept: SweptCode, outside: OutsideTargets): number[] {
-  const blocks = new Uint8Array((swept.length >>> BLOCK_BITS) + 1)
+  const { length } = swept.code
+  const blocks = new Uint8Array((length >>> BLOCK_BITS) + 1)
   const flag = (offset: number): void => {
     blocks[offset >>> BLOCK_BITS] = 1
   }
   swept.rejected.forEach(flag)
-  for (const entry of swept.entries) if (entry < swept.length && !swept.bits.has(entry)) flag(entry)
-  sampleForms(swept, flag)
+  for (const entry of swept.entries) if (entry < length && !swept.bits.has(entry)) flag(entry)
+  sampleForms(swept, blocks)
   checkEnds(swept, blocks)
   checkOutside(swept, outside, blocks)
-  return mergeBlocks(blocks, swept.length)
+  return mergeBlocks(blocks, length)
 }
 
 /** Flags the blocks whose first instructions are not of the forms that code has. */
-function sampleForms(swept: SweptCode, flag: (offset: number) => void): void {
-  const { starts, decoder } = swept
-  const scores = opcodeScores()
-  const instruction = new Instruction()
-  for (let i = 0; i < starts.length; ) {
-    const block = starts[i] >>> BLOCK_BITS
+function sampleForms({ code, decoder, bits }: SweptCode, blocks: Uint8Array): void {
+  const scores = new FormScores(code, decoder)
+  for (let block = 0; block < blocks.length; block++) {
+    const end = (block + 1) << BLOCK_BITS
     let score = 0
     let seen = 0
-    for (; seen < SAMPLE && i < starts.length && starts[i] >>> BLOCK_BITS === block; seen++, i++) {
-      decoder.decode(starts[i], instruction)
-      score += scores[opcodeSlot(instruction)]
+    for (
+      let at = bits.next(block << BLOCK_BITS);
+      at >= 0 && at < end && seen < SAMPLE;
+      at = bits.next(at + 1)
+    ) {
+      score += scores.at(at)
+      seen++
     }
-    if (score < (seen === SAMPLE ? PLAUSIBLE : 0)) flag(block << BLOCK_BITS)
-    const next = (block + 1) << BLOCK_BITS
-    // Starts are at most 15 bytes apart, mostly 4: leap, then search on.
-    if (i < starts.length && starts[i] < next) i += (next - starts[i]) >>> 4
-    while (i < starts.length && starts[i] < next) i++
+    if (score < (seen === SAMPLE ? PLAUSIBLE : 0)) blocks[block] = 1
   }
 }
 

@@ -4,17 +4,19 @@ import { Flow } from './instruction.ts'
 
 type Column = Uint8Array | Uint32Array | Int32Array | Float64Array
 
+const emptyLike = (column: Column, length: number): Column =>
+  new (column.constructor as new (length: number) => Column)(length)
+
+/** Rows that there is room for at first. */
+const ROOM = 256
+
 /** Rows of one column: the starts. */
 export class Rows {
-  starts: Uint32Array
+  starts: Uint32Array = new Uint32Array(ROOM)
   count = 0
 
-  /** @param room the most rows that there will be */
-  constructor(room: number) {
-    this.starts = new Uint32Array(room)
-  }
-
   push(start: number): void {
+    if (this.count === this.starts.length) this.resize(2 * this.count)
     this.starts[this.count++] = start
   }
 
@@ -25,6 +27,17 @@ export class Rows {
 
   protected use([starts]: Column[]): void {
     this.starts = starts as Uint32Array
+  }
+
+  /** Makes room for so many rows. */
+  protected resize(room: number): void {
+    this.use(
+      this.columns().map((column) => {
+        const other = emptyLike(column, room)
+        other.set(column.length > room ? column.subarray(0, room) : column)
+        return other
+      }),
+    )
   }
 
   /** Forgets the room that was not needed. */
@@ -48,7 +61,7 @@ export class Rows {
     this.count = parts.reduce((sum, [, first, end]) => sum + end - first, 0)
     this.use(
       own.map((column, i) => {
-        const whole = new (column.constructor as new (length: number) => Column)(this.count)
+        const whole = emptyLike(column, this.count)
         let at = 0
         for (const [columns, first, end] of parts) {
           whole.set(columns[i].subarray(first, end), at)
@@ -67,17 +80,12 @@ export class Ends extends Rows {
   static readonly rip = 0x10
   static readonly lea = 0x20
   static readonly last = 0x40
-  kinds: Uint8Array
+  kinds: Uint8Array = new Uint8Array(ROOM)
   /** Where the relative operand points, if that is one of the blob's bytes; else -1. */
-  targets: Int32Array
-
-  constructor(room: number) {
-    super(room)
-    this.kinds = new Uint8Array(room)
-    this.targets = new Int32Array(room)
-  }
+  targets: Int32Array = new Int32Array(ROOM)
 
   add(start: number, kind: number, target: number): void {
+    if (this.count === this.starts.length) this.resize(2 * this.count)
     const row = this.count++
     this.starts[row] = start
     this.kinds[row] = kind
@@ -86,7 +94,7 @@ export class Ends extends Rows {
 
   /** Marks the instructions at `lasts`, ascending, as the last of their runs; adds what is not here. */
   markLasts(lasts: readonly number[]): void {
-    const others = new Ends(lasts.length)
+    const others = new Ends()
     for (const start of lasts) {
       const row = lowerBound(this.starts, start)
       if (row < this.count && this.starts[row] === start) this.kinds[row] |= Ends.last
@@ -116,19 +124,13 @@ export class Outside extends Rows {
   static readonly tailMask = 0x0f
   static readonly lea = 0x80
   /** Where they point, as distances from the blob's base. */
-  distances: Float64Array
+  distances: Float64Array = new Float64Array(ROOM)
   /** Offsets of the fields; 0: the decoder is to say. */
-  fields: Uint32Array
-  shapes: Uint8Array
-
-  constructor(room: number) {
-    super(room)
-    this.distances = new Float64Array(room)
-    this.fields = new Uint32Array(room)
-    this.shapes = new Uint8Array(room)
-  }
+  fields: Uint32Array = new Uint32Array(ROOM)
+  shapes: Uint8Array = new Uint8Array(ROOM)
 
   add(start: number, distance: number, field: number, size: number, tail: number, isLea: boolean): void {
+    if (this.count === this.starts.length) this.resize(2 * this.count)
     const row = this.count++
     this.starts[row] = start
     this.distances[row] = distance
@@ -159,14 +161,10 @@ export class Joins extends Rows {
   static readonly joins = 0x10
   static readonly displaces = 0x20
   /** Bytes before the opcode, and which of both they are. */
-  shapes: Uint8Array
-
-  constructor(room: number) {
-    super(room)
-    this.shapes = new Uint8Array(room)
-  }
+  shapes: Uint8Array = new Uint8Array(ROOM)
 
   add(start: number, opcode: number, joins: boolean, displaces: boolean): void {
+    if (this.count === this.starts.length) this.resize(2 * this.count)
     const row = this.count++
     this.starts[row] = start
     this.shapes[row] = (opcode - start) | (joins ? Joins.joins : 0) | (displaces ? Joins.displaces : 0)

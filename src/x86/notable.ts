@@ -69,7 +69,7 @@ export function findNotable(code: Uint8Array, starts: Uint32Array, options: Nota
   // Eight bytes an instruction that the sweep leaves in, near enough.
   const isFast = options.decoder === undefined && isWorthFastTables(cpu, 8 * starts.length)
   const [fast, notes] = isFast ? [fastTablesFor(cpu), notesFor(cpu)] : [NO_TABLES, NO_NOTES]
-  return new Finder(code, fast, notes, starts.length, options).find(starts)
+  return new Finder(code, fast, notes, options).find(starts)
 }
 
 class Finder {
@@ -80,23 +80,18 @@ class Finder {
   readonly #instruction = new Instruction()
   readonly #window: ValueWindow
   readonly #span: number
-  readonly #operands: Rows
-  readonly #ends: Ends
-  readonly #outside: Outside
-  readonly #joins: Joins
+  readonly #operands = new Rows()
+  readonly #ends = new Ends()
+  readonly #outside = new Outside()
+  readonly #joins = new Joins()
 
-  constructor(code: Uint8Array, fast: FastTables, notes: Uint16Array, room: number, options: NotableOptions) {
+  constructor(code: Uint8Array, fast: FastTables, notes: Uint16Array, options: NotableOptions) {
     this.#view = viewOf(code)
     this.#fast = fast
     this.#notes = notes
     this.#decoder = options.decoder ?? createTableDecoder(code, options)
     this.#window = new ValueWindow(options.window)
     this.#span = options.span
-    this.#operands = new Rows(room)
-    this.#ends = new Ends(room)
-    this.#outside = new Outside(room)
-    // A call of the next instruction makes two.
-    this.#joins = new Joins(2 * room)
   }
 
   find(starts: Uint32Array): Notable {

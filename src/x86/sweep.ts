@@ -23,6 +23,7 @@ import {
   Memory,
 } from './instruction.ts'
 import { createTableDecoder } from './scanner.ts'
+import type { StartBits } from './start-bits.ts'
 
 export interface SweepOptions extends DecoderOptions, ProgressOptions {
   /** Address of byte 0. What is found are offsets, the same at every base. */
@@ -70,20 +71,17 @@ export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult
 }
 
 /**
- * The same for who wants to see everything: in place of the sites it gives the starts of all instructions that have more than registers, short
- * displacements and short immediates, and go on to the next; all whose form the tables do not know, and with iced all.
+ * The same for who wants to see everything: gives the starts of all instructions as `bits`, and in place of the sites the starts of those that
+ * have more than registers, short displacements and short immediates, or do not go on to the next; all whose form the tables do not know, and
+ * with iced all.
  */
-export function sweepForLooks(
-  code: Uint8Array,
-  options: SweepOptions = {},
-): { readonly starts: Uint32Array; readonly looks: Uint32Array } {
-  const found = new FoundLooks()
+export function sweepForLooks(code: Uint8Array, bits: StartBits, options: SweepOptions = {}): Uint32Array {
+  const found = new FoundLooks(bits)
   sweepInto(found, code, options, LOOK)
-  const starts = found.starts.subarray(0, found.count)
-  return { starts, looks: options.decoder === 'iced' ? starts : found.looks.subarray(0, found.lookCount) }
+  return found.looks.subarray(0, found.lookCount)
 }
 
-function sweepInto(found: Found, code: Uint8Array, options: SweepOptions, look = 0): void {
+function sweepInto(found: Taker, code: Uint8Array, options: SweepOptions, look = 0): void {
   toBytes(code, 'code')
   const end = toOffset(options.end ?? code.length, 'end', code.length)
   const start = toOffset(options.start ?? 0, 'start', end)
@@ -91,7 +89,7 @@ function sweepInto(found: Found, code: Uint8Array, options: SweepOptions, look =
     throw new RelocError('bad-argument', `The blob has ${code.length} bytes; at most 2^31 - 1 can be swept.`)
   const bytes = new Uint8Array(code.buffer, code.byteOffset, end)
   found.begin(end - start)
-  if (options.decoder === 'iced') sweepWithIced(bytes, start, found, options)
+  if (options.decoder === 'iced') sweepWithIced(bytes, start, found, options, look)
   else new TableSweeper(bytes, start, options, look).sweep(start, found, options)
 }
 
@@ -109,20 +107,28 @@ const N = NO_BASE
 
 const EMPTY = new Uint32Array(0)
 
-/** The lists that grow. */
-class Found {
+/** Takes what was found, block by block. */
+interface Taker {
+  /** There will be code of so many bytes. */
+  begin(length: number): void
+  /** Makes room for two blocks more, `left` bytes being left. */
+  reserve(left: number): void
+  /** Instruction starts, as in `scratch`, and sites; ascending. */
+  append(starts: Uint32Array, sites: Uint32Array): void
+}
+
+/** Takes starts and sites into lists that grow. */
+class Found implements Taker {
   count = 0
   siteCount = 0
   starts: Uint32Array = EMPTY
   sites: Uint32Array = EMPTY
 
-  /** For `length` bytes of code. */
   begin(length: number): void {
     this.starts = new Uint32Array(Math.min(length, (length >> 2) + ROOM))
     this.sites = new Uint32Array(Math.min(length, (length >> 4) + ROOM))
   }
 
-  /** Makes room for two blocks more, `left` bytes being left. */
   reserve(left: number): void {
     const room = Math.min(left, ROOM)
     if (this.count + room > this.starts.length) this.starts = larger(this.starts)
@@ -137,32 +143,35 @@ class Found {
   }
 }
 
-/** Takes the starts apart into all of them and those to look at. */
-class FoundLooks extends Found {
+/** Takes starts as bits, and those to look at into a list. */
+class FoundLooks implements Taker {
+  readonly #bits: StartBits
   lookCount = 0
   looks: Uint32Array = EMPTY
 
-  override begin(length: number): void {
-    super.begin(length)
+  constructor(bits: StartBits) {
+    this.#bits = bits
+  }
+
+  begin(length: number): void {
     this.looks = new Uint32Array(Math.min(length, (length >> 3) + ROOM))
   }
 
-  override reserve(left: number): void {
-    super.reserve(left)
+  reserve(left: number): void {
     if (this.lookCount + Math.min(left, ROOM) > this.looks.length) this.looks = larger(this.looks)
   }
 
-  override append(marked: Uint32Array): void {
-    const { starts, looks } = this
-    let [count, lookCount] = [this.count, this.lookCount]
-    for (let i = 0; i < marked.length; i++) {
-      const word = marked[i] | 0
+  append(starts: Uint32Array): void {
+    const { words } = this.#bits
+    const { looks } = this
+    let { lookCount } = this
+    for (let i = 0; i < starts.length; i++) {
+      const word = starts[i] | 0
       const start = word & OFFSET
-      starts[count++] = start
+      words[start >>> 5] |= 1 << (start & 31)
       looks[lookCount] = start
       lookCount += word >>> 31
     }
-    this.count = count
     this.lookCount = lookCount
   }
 }
@@ -173,21 +182,29 @@ function larger(list: Uint32Array): Uint32Array {
   return copy
 }
 
-function sweepWithIced(bytes: Uint8Array, start: number, found: Found, options: SweepOptions): void {
+function sweepWithIced(
+  bytes: Uint8Array,
+  start: number,
+  found: Taker,
+  options: SweepOptions,
+  look: number,
+): void {
   const cursor = new IcedCursor(bytes, { cpu: options.cpu })
   try {
     for (let position = start; position < bytes.length; ) {
       reportProgress(options, position, bytes.length, 'sweep')
       found.reserve(bytes.length - position)
+      first.begin(position)
       for (const stop = Math.min(bytes.length, position + BLOCK); position < stop; ) {
         const length = cursor.decode(position)
         if (length > 0) {
-          found.starts[found.count++] = position
+          scratch[first.start++] = position | (look << 24)
           const field = cursor.isBranch ? cursor.immediateOffset : cursor.displacementOffset
-          if (cursor.isBranch || cursor.isIpRelative) found.sites[found.siteCount++] = position + field
+          if (cursor.isBranch || cursor.isIpRelative) scratch[first.site++] = position + field
         } else options.rejected?.push(position)
         position += length || 1
       }
+      append(found, first, first.firstStart, first.firstSite)
     }
   } finally {
     cursor.dispose()
@@ -241,7 +258,7 @@ class TableSweeper {
     this.#fast = isWorthFastTables(cpu, bytes.length - start) ? fastTablesFor(cpu) : undefined
   }
 
-  sweep(start: number, found: Found, options: ProgressOptions): void {
+  sweep(start: number, found: Taker, options: ProgressOptions): void {
     const end = this.#view.byteLength
     const fast = this.#fast
     const fastEnd = fast === undefined ? 0 : end - MARGIN
@@ -375,7 +392,7 @@ class TableSweeper {
   }
 
   /** Goes on with the first stream until it comes upon a start of the second, and takes over the rest of that. */
-  #join(found: Found): void {
+  #join(found: Taker): void {
     let start = second.firstStart
     while (first.position < second.position) {
       while (start < second.start && (scratch[start] & OFFSET) < first.position) start++
@@ -391,5 +408,5 @@ class TableSweeper {
   }
 }
 
-const append = (found: Found, stream: Stream, start: number, site: number): void =>
+const append = (found: Taker, stream: Stream, start: number, site: number): void =>
   found.append(scratch.subarray(start, stream.start), scratch.subarray(site, stream.site))

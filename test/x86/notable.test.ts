@@ -9,6 +9,7 @@ import { type Cpu, Encoding, Flow, Instruction, Memory, Prefix } from '../../src
 import { findNotable, type Notable, type NotableOptions } from '../../src/x86/notable.ts'
 import { Ends, Joins, Outside, type Rows } from '../../src/x86/notable-rows.ts'
 import { createTableDecoder } from '../../src/x86/scanner.ts'
+import { StartBits } from '../../src/x86/start-bits.ts'
 import { sweep, sweepForLooks } from '../../src/x86/sweep.ts'
 import { relativeTarget } from '../../src/x86/target.ts'
 
@@ -130,8 +131,10 @@ function compare(
   least: number,
 ): void {
   const all = { ...options, span: code.length + 1000 }
-  const { starts, looks } = sweepForLooks(code, options)
-  expect(Array.from(starts)).toEqual(Array.from(sweep(code, options).starts))
+  const bits = new StartBits(code.length)
+  const looks = sweepForLooks(code, bits, options)
+  const { starts } = sweep(code, options)
+  expect(bits.all()).toEqual(Array.from(starts))
   const right = expected(code, starts, all)
   const found = wordsOf(findNotable(code, looks, all))
   const asked = wordsOf(findNotable(code, starts, { ...all, decoder: createTableDecoder(code, options) }))

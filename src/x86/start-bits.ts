@@ -1,13 +1,14 @@
 /** Where instructions start: one bit for each offset. */
 export class StartBits {
-  readonly #words: Uint32Array
+  /** Bit i of word w: offset 32 w + i. */
+  readonly words: Uint32Array
 
   constructor(length: number) {
-    this.#words = new Uint32Array((length >>> 5) + 1)
+    this.words = new Uint32Array((length >>> 5) + 1)
   }
 
   add(starts: Uint32Array | readonly number[]): void {
-    const words = this.#words
+    const words = this.words
     for (let i = 0; i < starts.length; i++) {
       const start = starts[i] | 0
       words[start >>> 5] |= 1 << (start & 31)
@@ -15,7 +16,7 @@ export class StartBits {
   }
 
   addOne(offset: number): void {
-    this.#words[offset >>> 5] |= 1 << (offset & 31)
+    this.words[offset >>> 5] |= 1 << (offset & 31)
   }
 
   /** Forgets the starts in [start, end). */
@@ -24,22 +25,22 @@ export class StartBits {
     const last = end >>> 5
     const below = (1 << (start & 31)) - 1
     const above = -1 << (end & 31)
-    if (first === last) this.#words[first] &= below | above
+    if (first === last) this.words[first] &= below | above
     else {
-      this.#words[first] &= below
-      this.#words.fill(0, first + 1, last)
-      this.#words[last] &= above
+      this.words[first] &= below
+      this.words.fill(0, first + 1, last)
+      this.words[last] &= above
     }
   }
 
   has(offset: number): boolean {
-    return ((this.#words[offset >>> 5] >>> (offset & 31)) & 1) !== 0
+    return ((this.words[offset >>> 5] >>> (offset & 31)) & 1) !== 0
   }
 
   /** All starts, ascending. */
   all(): number[] {
     const starts: number[] = []
-    const words = this.#words
+    const words = this.words
     for (let i = 0; i < words.length; i++)
       for (let word = words[i]; word !== 0; word &= word - 1)
         starts.push((i << 5) + 31 - Math.clz32(word & -word))
@@ -48,7 +49,7 @@ export class StartBits {
 
   /** The first start at or behind `offset`; -1 without one. */
   next(offset: number): number {
-    const words = this.#words
+    const words = this.words
     let index = offset >>> 5
     let word = words[index] & (-1 << (offset & 31))
     while (word === 0) {
@@ -62,9 +63,9 @@ export class StartBits {
   lastUpTo(offset: number): number {
     if (offset < 0) return -1
     const index = offset >>> 5
-    const word = this.#words[index] << (31 - (offset & 31))
+    const word = this.words[index] << (31 - (offset & 31))
     if (word !== 0) return offset - Math.clz32(word)
-    const before = index === 0 ? 0 : this.#words[index - 1]
+    const before = index === 0 ? 0 : this.words[index - 1]
     const at = (index << 5) - 1 - Math.clz32(before)
     return before !== 0 && at > offset - 31 ? at : -1
   }
