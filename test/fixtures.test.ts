@@ -2,15 +2,9 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { readField, viewOf, writeField } from '../src/core/bytes.ts'
 import { KIND_ROWS, kindCode, SITE_KINDS } from '../src/table/kinds.ts'
 import type { SplitPiece } from '../src/table/site.ts'
-import {
-  closeFixtureHarness,
-  compareRuns,
-  type Fixture,
-  type FixtureSite,
-  loadFixtures,
-  runFixture,
-} from './support/fixtures.ts'
+import { type Fixture, type FixtureSite, loadFixtures } from './support/fixtures.ts'
 import { nativeAvailable, nativeReason } from './support/native/harness.ts'
+import { closeFixtureHarness, compareRuns, runFixture } from './support/run-fixture.ts'
 
 const fixtures = loadFixtures()
 

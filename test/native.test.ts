@@ -3,14 +3,9 @@ import { afterAll, describe, expect, it, vi } from 'vitest'
 import { RelocError } from '../src/core/errors.ts'
 import { type MoveResult, move } from '../src/move.ts'
 import { RelocationTable } from '../src/table/table.ts'
-import {
-  closeFixtureHarness,
-  compareRuns,
-  type Fixture,
-  loadFixtures,
-  runFixture,
-} from './support/fixtures.ts'
+import { type Fixture, loadFixtures } from './support/fixtures.ts'
 import { nativeAvailable, nativeReason } from './support/native/harness.ts'
+import { closeFixtureHarness, compareRuns, runFixture } from './support/run-fixture.ts'
 import { runsOf, truthOf } from './support/sabotage.ts'
 
 vi.setConfig({ testTimeout: 60_000 })

@@ -322,3 +322,10 @@ export function fieldBits(code: Uint8Array, { offset, width }: Pick<Field, 'offs
   for (let i = width - 1; i >= 0; i--) bits = (bits << 8n) | BigInt(code[offset + i])
   return bits
 }
+
+/** Asserts that `property` holds of what `arbitrary` makes: it throws where it does not. */
+export const check = <T>(arbitrary: fc.Arbitrary<T>, property: (value: T) => void, numRuns = 300): void =>
+  fc.assert(
+    fc.property(arbitrary, (value) => property(value)),
+    { numRuns },
+  )

@@ -7,7 +7,8 @@ import { type NativeMemory, PAGE_SIZE } from '../../../src/heap/native/memory.ts
 import type { CodeHandle } from '../../../src/heap/object.ts'
 import type { SiteInput } from '../../../src/table/from-sites.ts'
 import { RelocationTable } from '../../../src/table/table.ts'
-import { type Fixture, loadFixtures, outsidePieces, sameMemory } from '../../support/fixtures.ts'
+import { type Fixture, loadFixtures } from '../../support/fixtures.ts'
+import { outsidePieces, sameMemory } from '../../support/run-fixture.ts'
 import { runsOf, truthOf } from '../../support/sabotage.ts'
 
 /** The outsides of many fixtures: each is loaded anew before a call, since they share addresses. */

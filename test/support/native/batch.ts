@@ -2,6 +2,7 @@
  * Cases to bytes and back. A batch is a program for the runner: copies that load memory, one run, copies that store
  * memory, for each case. A state or an array of bytes that several cases share is sent once.
  */
+import { hex } from '../../../src/core/address.ts'
 import {
   BATCH_BASE,
   BATCH_CAPACITY,
@@ -209,3 +210,15 @@ export const lostResult = (lost: NativeCase, end: 'hang' | 'died'): NativeResult
   state: lost.state,
   memory: [],
 })
+
+/** A result in a few words, for messages. */
+export function describeResult(result: NativeResult): string {
+  switch (result.end) {
+    case 'exit':
+      return `left by exit ${result.exit}, rax ${hex(result.state.get('rax'))}`
+    case 'fault':
+      return `${result.signalName} at rip ${hex(result.state.rip)}, address ${hex(result.address)}, code ${result.code}`
+    default:
+      return result.end
+  }
+}

@@ -3,21 +3,10 @@
  * told, many cases a batch. A case that hangs or kills the child costs the child, not the test: a new one is started,
  * with the same regions, and goes on behind it.
  */
-import { type ChildProcess, fork } from 'node:child_process'
-import {
-  closeSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  readSync,
-  rmSync,
-  writeSync,
-} from 'node:fs'
-import { createRequire } from 'node:module'
+import type { ChildProcess } from 'node:child_process'
+import { closeSync, existsSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
 import { hex } from '../../../src/core/address.ts'
 import { RelocError, type RelocErrorCode } from '../../../src/core/errors.ts'
 import { type Access, nativeUnavailable, PAGE_SIZE } from '../../../src/heap/native/memory.ts'
@@ -25,12 +14,14 @@ import {
   type Batch,
   caseInProgress,
   decodeBatch,
+  describeResult,
   encodeBatch,
   lostResult,
   type NativeCase,
   type NativeResult,
 } from './batch.ts'
 import type { Cpu } from './cpu.ts'
+import { answerOf, isHeap, Lost, startProcess } from './process.ts'
 import {
   BATCH_CAPACITY,
   CALL_STACK_BASE,
@@ -294,7 +285,7 @@ export class NativeHarness {
   /** One request at a time. */
   #request(request: Request, timeout: number): Promise<Reply & { what: 'done' }> {
     const next = this.#queue.then(() => {
-      const answer = this.#answer(timeout)
+      const answer = answerOf(this.#child, timeout)
       this.#child?.send(request)
       return answer
     })
@@ -307,51 +298,14 @@ export class NativeHarness {
     })
   }
 
-  /** The next message of the child; rejects with `Lost` when it ends or takes too long (it is killed then). */
-  #answer(timeout: number): Promise<Reply> {
-    const child = this.#child
-    if (child === undefined) return Promise.reject(new Error('the harness is closed'))
-    child.ref()
-    child.channel?.ref()
-    return new Promise<Reply>((resolve, reject) => {
-      let how: Lost['how'] = 'died'
-      const onMessage = (reply: unknown): void => {
-        finish()
-        resolve(reply as Reply)
-      }
-      const onExit = (): void => {
-        finish()
-        reject(new Lost(how))
-      }
-      const timer = setTimeout(() => {
-        how = 'hang'
-        child.kill('SIGKILL')
-      }, timeout)
-      const finish = (): void => {
-        clearTimeout(timer)
-        child.off('message', onMessage)
-        child.off('exit', onExit)
-        // An idle child keeps no test runner alive.
-        child.unref()
-        child.channel?.unref()
-      }
-      child.on('message', onMessage)
-      child.on('exit', onExit)
-    })
-  }
-
   /** Starts a child and gives it the regions of the one before. */
   async #startChild(): Promise<void> {
-    const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
     const isInTheWay = (): boolean =>
       [...this.#regions.values()].some(({ address, length }) => isHeap(this.pid, address, length))
     for (let tries = 1; tries === 1 || (isInTheWay() && tries <= MOST_STARTS); tries++) {
       this.#child?.kill('SIGKILL')
-      this.#child = fork(fileURLToPath(new URL('./child.ts', import.meta.url)), {
-        execArgv: ['--import', loader],
-        stdio: ['ignore', 'inherit', 'inherit', 'ipc', this.#file],
-      })
-      const hello = await this.#answer(REQUEST_TIMEOUT)
+      this.#child = startProcess(this.#file)
+      const hello = await answerOf(this.#child, REQUEST_TIMEOUT)
       if (hello.what !== 'hello') throw new Error('the child did not start')
       this.#cpu = hello.cpu
     }
@@ -365,38 +319,3 @@ export class NativeHarness {
 
 /** Children that are tried until the heap of one lies elsewhere. */
 const MOST_STARTS = 16
-
-/** Bytes by which the heap of a child may still grow. */
-const GROWTH = 1n << 25n
-
-/** Whether the process's heap lies, or grows, into [start, start + length): Linux begins it anywhere in the GiB behind a program. */
-function isHeap(pid: number, start: bigint, length: number): boolean {
-  const heap = /^([0-9a-f]+)-([0-9a-f]+) .*\[heap\]$/m.exec(readFileSync(`/proc/${pid}/maps`, 'utf8'))
-  return (
-    heap !== null &&
-    BigInt(`0x${heap[1]}`) < start + BigInt(length) &&
-    start < BigInt(`0x${heap[2]}`) + GROWTH
-  )
-}
-
-/** How a child ended that should have answered. */
-class Lost extends Error {
-  readonly how: 'hang' | 'died'
-
-  constructor(how: 'hang' | 'died') {
-    super(`the child ${how === 'hang' ? 'took too long' : 'died'}`)
-    this.how = how
-  }
-}
-
-/** A result in a few words, for messages. */
-export function describeResult(result: NativeResult): string {
-  switch (result.end) {
-    case 'exit':
-      return `left by exit ${result.exit}, rax ${hex(result.state.get('rax'))}`
-    case 'fault':
-      return `${result.signalName} at rip ${hex(result.state.rip)}, address ${hex(result.address)}, code ${result.code}`
-    default:
-      return result.end
-  }
-}
