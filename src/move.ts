@@ -59,24 +59,33 @@ export interface MoveResult extends Relocation {
  * Moves `code` from one base to another. `code` is never written (unless it is `into`). Throws `RelocError`: `refused` where a site cannot be
  * served (before a byte is written), `not-verified` where the result does not pass, and what analyze and relocate throw.
  */
-export const move = (code: Uint8Array, options: MoveOptions): MoveResult =>
-  moveAhead(code, checkOptions(options), undefined)
-
-/** @internal The same, with what is known of the instructions of `code` already, for verification. */
-export function moveAhead(code: Uint8Array, options: MoveOptions, ahead: AheadWords | undefined): MoveResult {
-  const from = toAddress(options.from, 'from')
+export function move(code: Uint8Array, options: MoveOptions): MoveResult {
+  const { from: base, span, hints, decoder, cpu, onProgress, signal } = checkOptions(options)
+  const from = toAddress(base, 'from')
   const moved = (options.also ?? []).map((other) => ({ start: other.from, length: other.length }))
-  const { span, hints, decoder, cpu, onProgress, signal } = options
-  const whole =
+  const table =
     options.table ?? analyze(code, { base: from, span, moved, hints, decoder, cpu, onProgress, signal })
   if (options.table !== undefined) {
-    whole.check(code)
-    if (whole.base !== from)
+    table.check(code)
+    if (table.base !== from)
       throw new RelocError(
         'bad-table',
-        `The table describes the code at 0x${whole.base.toString(16)}, not at 0x${from.toString(16)}.`,
+        `The table describes the code at 0x${table.base.toString(16)}, not at 0x${from.toString(16)}.`,
       )
   }
+  return moveWith(code, table, options)
+}
+
+/**
+ * @internal The same with `code`'s own table, which nobody checks again, and with what is known of the instructions already, which
+ * verification then takes for granted.
+ */
+export function moveWith(
+  code: Uint8Array,
+  whole: RelocationTable,
+  options: Omit<MoveOptions, 'from' | 'table'>,
+  ahead?: AheadWords,
+): MoveResult {
   const { table, withheld } = filterTable(whole, code, options.evidence)
   const destination = { to: options.to, also: options.also, veneers: options.veneers }
   if (options.verify === false) {
@@ -86,7 +95,9 @@ export function moveAhead(code: Uint8Array, options: MoveOptions, ahead: AheadWo
   // Into a new array first: `into` may be the code itself, and nothing is written to it before the result has passed.
   checkInto(code, options.into)
   const result = named(code, table, () => relocate(code, table, destination))
-  const moves = [{ from, to: options.to, length: BigInt(table.span) }, ...(options.also ?? [])]
+  const move = { from: table.base, to: options.to, length: BigInt(table.span) }
+  const moves = [move, ...(options.also ?? [])]
+  const { cpu, onProgress, signal } = options
   const veneers = result.veneers && { ...veneerRules(options.veneers), ...result.veneers }
   const claimed = { moves, claim: table, veneers, cpu, onProgress, signal }
   const verdict = verifyAhead(code, result.bytes, claimed, ahead)

@@ -2,7 +2,7 @@
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
 import type { Move } from '../core/range.ts'
-import { type MoveResult, moveAhead } from '../move.ts'
+import { type MoveResult, moveWith } from '../move.ts'
 import type { VeneerOptions } from '../relocate/veneers.ts'
 import type { AddressEvidence } from '../table/site.ts'
 
@@ -175,8 +175,8 @@ function moveSubject(request: Request, terminal: Terminal): MoveResult {
   try {
     const { to, also, evidence, cpu, verify, veneers, ahead } = request
     const progress = showProgress(terminal, 'relocate')
-    const options = { from: base, to, also, table, evidence, cpu, verify, veneers, ...progress }
-    return moveAhead(code, options, ahead?.words)
+    const options = { to, also, evidence, cpu, verify, veneers, ...progress }
+    return moveWith(code, table, options, ahead?.words)
   } catch (error) {
     if (!(error instanceof RelocError) || error.problems.length === 0) throw error
     throw new RelocError(

@@ -2,7 +2,7 @@
 import { wrapAddress } from '../core/address.ts'
 import { type CheckedMove, findRange, rangeOfTarget } from '../core/range.ts'
 import { lowerBound } from '../core/search.ts'
-import { FIXED, type Place } from '../table/groups.ts'
+import { FIXED, type Place, type SiteGroup } from '../table/groups.ts'
 import { KIND_ROWS, SPLIT } from '../table/kinds.ts'
 import type { RelocationTable } from '../table/table.ts'
 
@@ -47,10 +47,18 @@ export class CoverageShifts {
     return BigInt.asIntN(64, this.of(target) - this.of(anchor))
   }
 
-  /** Whether `address`, of before the move, can be one that moves with `place`. */
-  canMoveWith(address: bigint, place: Place, endInside: boolean): boolean {
-    const built = wrapAddress(address - this.#table.shiftOf(place))
-    return rangeOfTarget(this.#table.parts.blob.covered, built, endInside) === place
+  /** Whether `address`, of before the move, can be one that moves with `place`, where somebody says so. */
+  canMoveWith(address: bigint, place: Place, isLea: boolean): boolean {
+    return this.canBelong(wrapAddress(address - this.#table.shiftOf(place)), place, isLea)
+  }
+
+  /** The same of an address of building time. An end pointer (of a `lea`) may be meant either way: whoever says so has decided. */
+  canBelong(built: bigint, place: Place, isLea: boolean): boolean {
+    const { covered } = this.#table.parts.blob
+    return (
+      rangeOfTarget(covered, built, false) === place ||
+      (isLea && rangeOfTarget(covered, built, true) === place)
+    )
   }
 
   /** What an address of an operand that is not claimed moves with: the blob, where it can. */
@@ -85,6 +93,12 @@ export class ClaimedFields {
   /** Group (or -1: split) and index in it (of splits: site * 16 + piece) of each field. */
   readonly #groups: Int32Array
   readonly #indices: Uint32Array
+  /** Of each group: its targets as halves, and the halves of what makes a distance of them. */
+  readonly #distances: readonly {
+    readonly targets: Uint32Array
+    readonly low: number
+    readonly high: number
+  }[]
 
   constructor(table: RelocationTable) {
     this.#table = table
@@ -94,6 +108,14 @@ export class ClaimedFields {
     this.offsets = new Uint32Array(count)
     this.#groups = new Int32Array(count)
     this.#indices = new Uint32Array(count)
+    this.#distances = groups.map(({ target, targets: { buffer, byteOffset, length } }) => {
+      const difference = wrapAddress(table.shiftOf(target) - table.base)
+      return {
+        targets: new Uint32Array(buffer, byteOffset, 2 * length),
+        low: Number(difference & 0xffff_ffffn),
+        high: Number(difference >> 32n),
+      }
+    })
     // Each group is in order, and there are few.
     const parts: Part[] = groups.map(({ offsets }, owner) => ({ owner, offsets, next: 0 }))
     const ofSplits = splits
@@ -107,6 +129,25 @@ export class ClaimedFields {
       this.#indices[n] = part.owner < 0 ? ofSplits[part.next][1] : part.next
       part.next++
     }
+  }
+
+  /** The group of the site whose field is number `n`; undefined for a piece of a split one. */
+  groupOf(n: number): SiteGroup | undefined {
+    return this.#table.parts.groups[this.#groups[n]]
+  }
+
+  /** Its index in that group. */
+  indexOf(n: number): number {
+    return this.#indices[n]
+  }
+
+  /** Its target: signed bytes from the blob's start, exact within 2^53. The same as `get` says, without a bigint: it is asked of every relative site. */
+  distance(n: number): number {
+    const { targets, low, high } = this.#distances[this.#groups[n]]
+    const i = 2 * this.#indices[n]
+    const sum = targets[i] + low
+    const carry = sum > 0xffff_ffff ? 1 : 0
+    return ((targets[i + 1] + high + carry) | 0) * 2 ** 32 + (sum >>> 0)
   }
 
   /** Index of the first field at or behind `offset`. */

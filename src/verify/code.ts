@@ -2,7 +2,7 @@
 import { hex, wrapAddress } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
-import { FIXED, type Place } from '../table/groups.ts'
+import { FIXED } from '../table/groups.ts'
 import { ABS32, ABS32S, EIP32, KIND_ROWS, PC8, PC16, PC32 } from '../table/kinds.ts'
 import { ADDRESS_EXACT, addressLevel } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
@@ -105,14 +105,15 @@ class CodeChecker {
 
   /** Walks one run; claimed fields are met in the order of their offsets. */
   run(start: number, end: number): void {
-    const { ahead } = this.#options
     const { offsets } = this.#fields
     let n = this.#fields.firstFrom(start)
     if (n > 0 && offsets[n - 1] + this.#fields.get(n - 1).width > start)
       this.#wrong(this.#fields.get(n - 1), 'a claimed field reaches into claimed code.')
     let at = start
     while (at < end) {
-      const word = ahead === undefined ? 0 : ahead[at]
+      at = this.#skip(at, Math.min(n < offsets.length ? offsets[n] : end, end, this.#report))
+      if (at === end) return
+      const word = this.#wordAt(at)
       const length = word === 0 ? this.#cursor.decode(at) : aheadLength(word)
       if (length === 0 || at + length > end) {
         this.#findings.error(
@@ -140,6 +141,26 @@ class CodeChecker {
     }
   }
 
+  /** What is known of the instruction at `at`; 0: nothing. */
+  #wordAt(at: number): number {
+    return this.#options.ahead === undefined ? 0 : this.#options.ahead[at]
+  }
+
+  /** Goes over instructions that hold no field, pointing out of the code or claimed: the first claimed one is behind `stop`, and so is the end. */
+  #skip(start: number, stop: number): number {
+    const { ahead } = this.#options
+    if (ahead === undefined) return start
+    let at = start
+    let count = 0
+    for (; at < stop; count++) {
+      const word = ahead[at]
+      if (word === 0 || aheadField(word) !== 0 || at + word > stop) break
+      at += word
+    }
+    this.proof.instructions += count
+    return at
+  }
+
   /** Conditions 2 and 3 for the instruction under the cursor, which holds the claimed fields [first, end). */
   #instruction(first: number, end: number): void {
     for (let n = first; n < end; n++) this.#field(this.#fields.get(n), n)
@@ -151,12 +172,12 @@ class CodeChecker {
     const offset = at + aheadField(word)
     if (offset === at) return first === end
     if (end !== first + 1 || this.#fields.offsets[first] !== offset) return false
-    const field = this.#fields.get(first)
+    const [group, i] = [this.#fields.groupOf(first), this.#fields.indexOf(first)]
     const next = at + aheadLength(word)
-    if (field.kind !== PC32 || offset + 4 + field.tail !== next) return false
-    if (addressLevel(field.evidence) !== ADDRESS_EXACT) {
-      const target = wrapAddress(this.#start + BigInt(next + this.#view.getInt32(offset, true)))
-      if (field.target !== target || !this.#movesWith(target, field.place, aheadIsLea(word))) return false
+    if (group?.kind !== PC32 || offset + 4 + group.tails[i] !== next) return false
+    if (addressLevel(group.evidence[i]) !== ADDRESS_EXACT) {
+      if (this.#fields.distance(first) !== next + this.#view.getInt32(offset, true)) return false
+      if (!this.#shifts.canBelong(group.targets[i], group.target, aheadIsLea(word))) return false
     }
     if (this.#seen[first] === 0) this.proof.relative++
     this.#seen[first] = 1
@@ -221,17 +242,9 @@ class CodeChecker {
       return `the operand points at ${hex(target)}, the claim says ${hex(field.target)}.`
     const moves = this.#isOffset()
       ? field.place === FIXED
-      : this.#movesWith(target, field.place, cursor.isLea)
+      : this.#shifts.canMoveWith(target, field.place, cursor.isLea)
     if (moves) return undefined
     return `the operand points at ${hex(target)}, which does not move with what the claim says.`
-  }
-
-  /** An end pointer (of a `lea`) may be meant either way: whoever claims it has decided. */
-  #movesWith(target: bigint, place: Place, isLea: boolean): boolean {
-    return (
-      this.#shifts.canMoveWith(target, place, false) ||
-      (isLea && this.#shifts.canMoveWith(target, place, true))
-    )
   }
 
   /** The relative operand is an offset into a segment, which moves with nothing. */

@@ -17,7 +17,7 @@ import { optional, optionsRule } from '../core/options.ts'
 import { PROGRESS_RULES, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type CheckedMove, checkMoveList, checkMoves, formatRange, type Move } from '../core/range.ts'
 import type { SiteGroup, SplitSite } from '../table/groups.ts'
-import { fieldValue, KIND_ROWS } from '../table/kinds.ts'
+import { fieldValue, KIND_ROWS, type KindRow } from '../table/kinds.ts'
 import { addressLevel, codeLevel } from '../table/site.ts'
 import { joinPieces, movedValue } from '../table/split.ts'
 import { type RelocationTable, toTable } from '../table/table.ts'
@@ -225,8 +225,13 @@ function checkBytes(
   for (const group of claim.parts.groups) {
     const { width } = KIND_ROWS[group.kind]
     const change = shifts.change(group.target, group.anchor)
+    const isRight = wordCheck(KIND_ROWS[group.kind], change)
     for (let i = 0; i < group.offsets.length; i++) {
       const offset = group.offsets[i]
+      if (isRight?.(old.getInt32(offset, true), now.getInt32(offset, true))) {
+        restore.setInt32(offset, old.getInt32(offset, true), true)
+        continue
+      }
       const was = readField(old, offset, width)
       const is = readField(now, offset, width)
       const expected = BigInt.asUintN(8 * width, was + change)
@@ -268,7 +273,7 @@ function checkBytes(
     if (!replaced.some(({ start, end }) => offset >= start && offset < end))
       findings.error('wrong-value', offset, width, message, 'Relocate again from the original bytes.')
   let run = -2
-  for (let i = 0; i < restored.length; i++) {
+  for (let i = firstDifference(restore, old); i < restored.length; i++) {
     if (restored[i] === before[i]) continue
     if (i !== run + 1)
       findings.error(
@@ -281,6 +286,29 @@ function checkBytes(
     run = i
   }
   return { bytes: before.length - claimed, veneers: instructions }
+}
+
+/**
+ * Tells whether a field of 4 bytes, signed as they were and are now, can hold the moved value and does. Most fields do, and that takes no bigint;
+ * undefined where it would.
+ */
+function wordCheck(row: KindRow, change: bigint): ((was: number, is: number) => boolean) | undefined {
+  if (row.width !== 4 || row.rule !== 'value') return undefined
+  // A change beyond 2^53 is rounded, and out of every range all the same.
+  const [by, min, max] = [Number(change), Number(row.min), Number(row.max)]
+  return (was, is) => {
+    const moved = (row.signed ? was : was >>> 0) + by
+    return moved >= min && moved <= max && is === (moved | 0)
+  }
+}
+
+/** Offset of the first byte that differs, or the length of both; by words, as most often none does. */
+function firstDifference(one: DataView, other: DataView): number {
+  const { byteLength } = one
+  let at = 0
+  while (at + 4 <= byteLength && one.getInt32(at) === other.getInt32(at)) at += 4
+  while (at < byteLength && one.getUint8(at) === other.getUint8(at)) at++
+  return at
 }
 
 /** Whether site `i` of a group, whose field holds the bits `was`, can be moved. */
