@@ -90,6 +90,8 @@ export class LabelWatcher {
   }
 
   watch(instruction: Instruction): void {
+    // A nop has no address.
+    if (instruction.map === 1 && instruction.opcode === 0x1f) return
     if (instruction.memory === Memory.base) {
       if (instruction.opcode === 0x8d && instruction.map === 0) this.#loadSum(instruction)
       // With 67 the address is cut to 32 bits: no label and a distance.
@@ -103,11 +105,9 @@ export class LabelWatcher {
   #general(instruction: Instruction): void {
     const { opcode, prefixes, modrm } = instruction
     const next = instruction.offset + instruction.length
-    if (opcode === 0x8d && instruction.memory === Memory.rip && (prefixes & Prefix.p66) === 0) {
-      const label = next + this.#view.getInt32(instruction.offset + instruction.displacementOffset, true)
-      const isOwn = label >= instruction.offset - SELF && label <= next
-      this.#set(((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), label, next, isOwn ? 1 : 0)
-    } else if (opcode === 0xe8) {
+    if (opcode === 0x8d && instruction.memory === Memory.rip && (prefixes & Prefix.p66) === 0)
+      this.loadLabel(((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7), instruction.offset, next)
+    else if (opcode === 0xe8) {
       if (instruction.branchSize === 4 && this.#view.getInt32(next - 4, true) === 0) this.#returned = next
     } else if (opcode >= 0x58 && opcode <= 0x5f) {
       if (instruction.offset === this.#returned)
@@ -128,6 +128,12 @@ export class LabelWatcher {
     const kind = immediateSize === 8 ? DIFF64 : immediateWidth === 8 ? DIFF32 : DIFF32U
     // 16 bits hold no difference.
     this.load(register, immediateSize < 4 ? -1 : offset + immediateOffset, kind)
+  }
+
+  /** A register gets the label in the field that ends the lea in [start, next). */
+  loadLabel(register: number, start: number, next: number): void {
+    const label = next + this.#view.getInt32(next - 4, true)
+    this.#set(register, label, next, label >= start - SELF && label <= next ? 1 : 0)
   }
 
   /** A register gets the constant of the field at `offset`, which ends its instruction. */

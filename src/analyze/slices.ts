@@ -107,8 +107,6 @@ export class SliceWatcher {
   readonly #hasZero: boolean
   /** Offsets of the stores of what can be an upper half, ascending. */
   readonly #uppers: number[] = []
-  /** Whether there are constants whose store matters. */
-  readonly watchesStores: boolean
 
   constructor(code: Uint8Array, builder: TableBuilder) {
     this.#code = code
@@ -117,7 +115,6 @@ export class SliceWatcher {
     const { covered } = builder.blob
     this.#highs = covered.flatMap(({ start, end }) => [Number(start >> 32n), Number(end >> 32n)])
     this.#hasZero = findRange(covered, 0n) >= 0
-    this.watchesStores = this.#hasZero || this.#highs.some((high) => high !== 0)
   }
 
   watch(instruction: Instruction): void {
@@ -165,8 +162,9 @@ export class SliceWatcher {
     const value = this.#view.getUint32(offset + instruction.immediateOffset, true)
     const highs = this.#highs
     for (let i = 0; i < highs.length; i += 2)
-      if ((value !== 0 || this.#hasZero) && value >= highs[i] && value <= highs[i + 1]) {
-        this.#uppers.push(offset)
+      if (value >= highs[i] && value <= highs[i + 1]) {
+        // A store of 8 bytes completes nothing.
+        if (value !== 0 || (this.#hasZero && instruction.immediateWidth === 4)) this.#uppers.push(offset)
         if (value !== 0) this.#mark(this.#firstStore, instruction)
         return
       }
@@ -183,7 +181,7 @@ export class SliceWatcher {
   finish(context: SliceContext): void {
     const units: Unit[] = []
     const walk = { ...context, view: this.#view }
-    const screen = new SliceScreen(walk)
+    const screen = new SliceScreen({ ...walk, covered: this.#builder.blob.covered })
     const uppers = this.#uppers
     let upper = 0
     for (let i = 0; i < this.#slices.length; i += 2) {

@@ -1,6 +1,6 @@
 /**
- * Addresses that are spread over several instructions. Of the instructions that may take part nearly all give a register a constant or store
- * one, and mean nothing yet: those are known by their first bytes, and not decoded.
+ * Addresses that are spread over several instructions. Of the instructions that may take part nearly all give a register a constant or a
+ * label, and mean nothing yet: those are known by their first bytes, and not decoded.
  */
 import type { TableBuilder } from '../table/builder.ts'
 import { DIFF32U, DIFF64 } from '../table/kinds.ts'
@@ -18,7 +18,7 @@ type SpreadContext = LabelContext &
 /** Adds the sites of spread addresses, and of differences in code that is position-independent by them. */
 export function collectSpread(code: Uint8Array, builder: TableBuilder, context: SpreadContext): void {
   const { decoder, marks, bits, notable, selfLabels } = context
-  const watched = watchedOf(code, notable.joins)
+  const watched = watchedOf(code, notable.joins, builder.blob.covered)
   const got = selfLabels > 0 ? new GotWatcher(code) : undefined
   const labels = new LabelWatcher(code, builder)
   const slices = new SliceWatcher(code, builder)
@@ -35,7 +35,7 @@ export function collectSpread(code: Uint8Array, builder: TableBuilder, context: 
   got?.finish(builder, marks)
 }
 
-/** Whether nothing more has to be known of the instruction at `start`: a constant for a register, or a store of one that means nothing. */
+/** Whether the instruction at `start` gives a register a constant or a label; then that is all of it. */
 function isPlain(code: Uint8Array, start: number, labels: LabelWatcher, slices: SliceWatcher): boolean {
   const first = code[start]
   const rex = (first & 0xf0) === 0x40 ? first : 0
@@ -47,6 +47,8 @@ function isPlain(code: Uint8Array, start: number, labels: LabelWatcher, slices: 
     slices.load(register, start)
     return true
   }
-  // With a displacement of 4 bytes it may be one from a label.
-  return opcode === 0xc7 && code[at + 1] >> 6 < 2 && !slices.watchesStores
+  const modrm = code[at + 1]
+  if (opcode !== 0x8d || (modrm & 0xc7) !== 5) return false
+  labels.loadLabel(((modrm >> 3) & 7) | ((rex & 4) << 1), start, at + 6)
+  return true
 }

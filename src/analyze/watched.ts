@@ -4,13 +4,22 @@
  * seen than too few.
  */
 import { viewOf } from '../core/bytes.ts'
+import type { AddressRange } from '../core/range.ts'
 import { Joins } from '../x86/notable-rows.ts'
 import { LABEL_REACH } from './label-operands.ts'
 import { CONSTANT_REACH } from './slices.ts'
 
-/** Of the instructions that may join constants or use a label those that have something to join or use: offsets, ascending. */
-export function watchedOf(code: Uint8Array, { starts, shapes, count }: Joins): Uint32Array {
-  const registers = new WatchedRegisters(code)
+/**
+ * Of the instructions that may join constants or use a label those that have something to join or use: offsets, ascending.
+ *
+ * @param covered where addresses lie
+ */
+export function watchedOf(
+  code: Uint8Array,
+  { starts, shapes, count }: Joins,
+  covered: readonly AddressRange[],
+): Uint32Array {
+  const registers = new WatchedRegisters(code, covered)
   const watched = new Uint32Array(count)
   let found = 0
   for (let i = 0; i < count; i++) {
@@ -34,11 +43,14 @@ class WatchedRegisters {
   /** Where a register got a constant last, and a label. */
   readonly #constants = new Int32Array(8).fill(-CONSTANT_REACH)
   readonly #labels = new Int32Array(8).fill(-LABEL_REACH - LONGEST - 1)
+  /** Whether halves of an address may be stored: below 2^32 the lower one is an address alone, but for 0. */
+  readonly #hasHalves: boolean
   /** Behind the last call of the next instruction. */
   #returned = -1
 
-  constructor(code: Uint8Array) {
+  constructor(code: Uint8Array, covered: readonly AddressRange[]) {
     this.#view = viewOf(code)
+    this.#hasHalves = covered.some(({ start, end }) => start === 0n || end >= 1n << 32n)
   }
 
   joins(start: number, at: number): boolean {
@@ -47,10 +59,11 @@ class WatchedRegisters {
       if (opcode <= 0xbf) this.#constants[opcode & 7] = start
       else if (opcode === 0xe8) return this.#calls(at)
       else if (opcode === 0xc1) return this.#isConstant(start, at)
-      else if (this.#view.getUint8(at + 1) >= 0xc0) this.#constants[this.#view.getUint8(at + 1) & 7] = start
+      else if (this.#view.getUint8(at + 1) < 0xc0) return this.#hasHalves
+      else this.#constants[this.#view.getUint8(at + 1) & 7] = start
       return true
     }
-    if (opcode === 0x68) return true
+    if (opcode === 0x68) return this.#hasHalves
     if (opcode === 0x8d) return this.#loads(start, at)
     if ((opcode & 0xf8) === 0x58) return start === this.#returned && this.#give(opcode & 7, start)
     if ((opcode & 7) === 5) return this.#hasConstant(0, start) || this.#hasLabel(0, start)
@@ -62,6 +75,8 @@ class WatchedRegisters {
   }
 
   displaces(start: number, at: number): boolean {
+    // A nop has no address.
+    if (this.#view.getUint8(at) === 0x1f && this.#view.getUint8(at - 1) === 0x0f) return false
     const rm = this.#view.getUint8(at + 1) & 7
     if (rm !== 4) return this.#hasLabel(rm, start)
     const sib = this.#view.getUint8(at + 2)
