@@ -90,25 +90,30 @@ export class SliceScreen {
   }
 
   #step(instruction: Instruction): void {
-    const { opcode, modrm, prefixes, flow } = instruction
-    if (instruction.encoding === Encoding.legacy && instruction.map === 0) {
-      const b = (prefixes & Prefix.rexB) >> 5
-      if ((opcode & 0xf8) === 0xb8) return this.#load((opcode & 7) | b, instruction)
-      if (opcode === 0xc7 && modrm >= 0xc0) return this.#load((modrm & 7) | b, instruction)
-      if (this.#mask !== 0 && (prefixes & Prefix.w) !== 0 && this.#stepWide(instruction)) return
-    }
-    if (this.#mask === 0) return
+    const isGeneral = instruction.encoding === Encoding.legacy && instruction.map === 0
+    if ((isGeneral && this.#stepGeneral(instruction)) || this.#mask === 0) return
+    const { flow } = instruction
     const clobbered = flow === Flow.call || flow === Flow.indirectCall ? CALLER_SAVED : 0
     // What push and pop leave of rsp is of no importance here.
     this.#mask &= ~((writtenRegisters(instruction) | clobbered) & ~RSP)
   }
 
-  #load(register: number, instruction: Instruction): void {
-    this.#mask |= 1 << register
-    this.#take(instruction)
+  /** Whether an instruction of the one-byte map is understood; others overwrite what they write. */
+  #stepGeneral(instruction: Instruction): boolean {
+    const { opcode, modrm, prefixes } = instruction
+    const b = (prefixes & Prefix.rexB) >> 5
+    if ((opcode & 0xf8) === 0xb8) return this.#load((opcode & 7) | b, instruction)
+    if (opcode === 0xc7 && modrm >= 0xc0) return this.#load((modrm & 7) | b, instruction)
+    return this.#mask !== 0 && (prefixes & Prefix.w) !== 0 && this.#stepWide(instruction)
   }
 
-  /** Whether an instruction with 64-bit registers is understood; others overwrite what they write. */
+  #load(register: number, instruction: Instruction): true {
+    this.#mask |= 1 << register
+    this.#take(instruction)
+    return true
+  }
+
+  /** The same with 64-bit registers, where some may hold constants. */
   #stepWide(instruction: Instruction): boolean {
     const { opcode, modrm, prefixes } = instruction
     const reg = 1 << (((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7))
