@@ -104,7 +104,7 @@ export function moveWith(
   if (!verdict.ok)
     throw new RelocError(
       'not-verified',
-      `The result does not pass verification: ${formatProblem(verdict.problems.find((problem) => problem.severity === 'error')!)}`,
+      `The result does not pass verification, nothing was written: ${formatProblem(verdict.problems.find((problem) => problem.severity === 'error')!)}`,
       verdict.problems,
     )
   options.into?.set(result.bytes)

@@ -16,7 +16,7 @@ import { FieldPrinter, fieldHead, siteFields } from './fields.ts'
 import { Inputs } from './input.ts'
 import { checkOutputs, type Output, writeOutputs } from './output.ts'
 import { showProgress } from './progress.ts'
-import { countKinds, plural, sayProblems, siteLines, verdictLine } from './report.ts'
+import { type MoveReport, moveReport, plural, sayProblems, siteLines, verdictLine } from './report.ts'
 import {
   ALSO_OPTION,
   checkBase,
@@ -228,26 +228,19 @@ function say(
 
 function jsonReport(
   { subject, to, output, veneersPath, tablePath, symbolsPath }: Request,
-  result: MoveResult,
+  { table, veneers, problems, verdict }: MoveResult,
 ): object {
-  const { name, code, base } = subject
-  return {
+  const report: MoveReport = {
     ok: true,
-    input: name,
-    output: output ?? null,
-    table: tablePath ?? null,
-    symbols: symbolsPath ?? null,
-    veneers:
-      result.veneers === undefined
-        ? null
-        : { file: veneersPath ?? null, at: result.veneers.at, length: result.veneers.bytes.length },
-    from: base,
+    input: subject.name,
+    output,
+    table: tablePath,
+    symbols: symbolsPath,
+    veneers: veneers && { file: veneersPath, at: veneers.at, length: veneers.bytes.length },
+    from: subject.base,
     to,
-    length: code.length,
-    span: result.table.span,
-    sites: result.table.size,
-    kinds: countKinds(result.table),
-    problems: result.problems,
-    verdict: result.verdict ?? null,
+    problems,
+    verdict,
   }
+  return moveReport(report, table)
 }

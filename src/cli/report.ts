@@ -52,6 +52,45 @@ function levels(bytes: ReadonlyMap<number, number>): Pick<KindCount, 'code' | 'a
   }
 }
 
+/** What `relocate --json` and `verify --json` say, in one shape. */
+export interface MoveReport {
+  readonly ok: boolean
+  /** The blob before. */
+  readonly input: string
+  /** Files with the blob after, its table, its symbols, its veneers. */
+  readonly output: string | undefined
+  readonly table: string | undefined
+  readonly symbols: string | undefined
+  readonly veneers:
+    | { readonly file: string | undefined; readonly at: bigint; readonly length: number }
+    | undefined
+  readonly from: bigint
+  readonly to: bigint
+  readonly problems: readonly Problem[]
+  readonly verdict: Verdict | undefined
+}
+
+/** The report as JSON has it: what is not there is null. */
+export const moveReport = (report: MoveReport, table: RelocationTable): object => ({
+  ok: report.ok,
+  input: report.input,
+  output: report.output ?? null,
+  table: report.table ?? null,
+  symbols: report.symbols ?? null,
+  veneers: report.veneers === undefined ? null : { ...report.veneers, file: report.veneers.file ?? null },
+  from: report.from,
+  to: report.to,
+  length: table.length,
+  span: spanOf(table),
+  sites: table.size,
+  kinds: countKinds(table),
+  problems: report.problems,
+  verdict: report.verdict ?? null,
+})
+
+/** Bytes that move. A table covers a byte at least, so that there is a range; of a blob without bytes nothing does. */
+export const spanOf = ({ length, span }: RelocationTable): number => (length === 0 && span === 1 ? 0 : span)
+
 const list = (counts: Readonly<Record<string, number>>): string =>
   Object.entries(counts)
     .filter(([, count]) => count > 0)

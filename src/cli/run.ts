@@ -112,16 +112,13 @@ const version = (): string =>
   (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string })
     .version
 
-/** Errors with problems: their message repeats the first of them. */
-const HEADLINES: Readonly<Partial<Record<RelocErrorCode, string>>> = {
-  refused: 'The move is refused, nothing was written:',
-  'not-verified': 'The result does not pass verification, nothing was written:',
-}
+/** What an error says before its problems, of which its message repeats the first. */
+const headline = ({ message, problems }: RelocError): string =>
+  problems.length === 0 ? message : message.replace(/: error: \+0x.*$/s, ':')
 
 /** The error, its problems one a line, and where help is. */
 function report(error: RelocError, argv: readonly string[], terminal: Terminal): void {
-  const headline = error.problems.length === 0 ? undefined : HEADLINES[error.code]
-  terminal.say(`${terminal.paint('red', 'x64-reloc:', 'error')} ${headline ?? error.message}`)
+  terminal.say(`${terminal.paint('red', 'x64-reloc:', 'error')} ${headline(error)}`)
   sayProblems(error.problems, terminal)
   if (error instanceof UsageError) {
     const known = argv.length > 0 && Object.hasOwn(COMMANDS, argv[0])

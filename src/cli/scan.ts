@@ -11,7 +11,7 @@ import { ExplanationPrinter } from './explain.ts'
 import { allFields, evidenceText, type Field, FieldPrinter } from './fields.ts'
 import { Inputs } from './input.ts'
 import { checkOutputs, type Output, writeOutputs } from './output.ts'
-import { countKinds, plural, sayProblems, siteLines } from './report.ts'
+import { countKinds, plural, sayProblems, siteLines, spanOf } from './report.ts'
 import {
   ALSO_OPTION,
   analysisOptions,
@@ -89,7 +89,7 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
         input: subject.name,
         base,
         length: code.length,
-        span: table.span,
+        span: spanOf(table),
         kinds: countKinds(table),
         problems,
         fields: fields.map((field) => jsonField(base, field, printer)),

@@ -13,7 +13,7 @@ import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE, REFUSED } from './exit.ts'
 import { Inputs } from './input.ts'
 import { showProgress } from './progress.ts'
-import { countKinds, plural, sayProblems, verdictLine } from './report.ts'
+import { type MoveReport, moveReport, plural, sayProblems, verdictLine } from './report.ts'
 import {
   ALSO_OPTION,
   checkBase,
@@ -71,8 +71,23 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
       : { ...blob, base: from, table: claimOf(tableFile, blob.code, from, after, to, args) }
   checkBase(subject, 'from')
   ahead?.startAt(subject.table.code())
-  const verdict = check(subject, after, to, await readVeneers(args, inputs), args, ahead, terminal)
-  if (args.has('json')) await terminal.print(toJson(jsonReport(subject, to, verdict)))
+  const veneers = await readVeneers(args, inputs)
+  const verdict = check(subject, after, to, veneers, args, ahead, terminal)
+  if (args.has('json')) {
+    const report: MoveReport = {
+      ok: verdict.ok,
+      input: subject.name,
+      output: moved.name,
+      table: args.text('table'),
+      symbols: undefined,
+      veneers: veneers && { file: args.text('veneers'), at: veneers.at, length: veneers.bytes.length },
+      from,
+      to,
+      problems: verdict.problems,
+      verdict,
+    }
+    await terminal.print(toJson(moveReport(report, subject.table)))
+  }
   sayProblems(verdict.problems, terminal)
   const ok = `${terminal.paint('green', 'verified:', 'error')} ${verdictLine(verdict)}`
   const wrong = `${terminal.paint('red', 'not verified:', 'error')} ${plural(verdict.problems.length, 'problem')}; ${afterPath} is not ${beforePath} moved from ${hex(from)} to ${hex(to)}`
@@ -144,12 +159,3 @@ function check(
     terminal.status('')
   }
 }
-
-const jsonReport = ({ base, table }: Subject, to: bigint, verdict: Verdict): object => ({
-  from: base,
-  to,
-  length: table.length,
-  sites: table.size,
-  kinds: countKinds(table),
-  ...verdict,
-})

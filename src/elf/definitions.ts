@@ -130,7 +130,7 @@ export class Definitions {
       is: 'missing',
       why: 'is not defined in the object, and no address is given for it.',
       remedy:
-        'Give its address in `symbols` (command: --symbols), or link the object with the one that defines it (`ld -r`).',
+        'Give its address in `symbols` (command: --symbols <file>, with lines as nm prints them), or link the object with the one that defines it (`ld -r`).',
     }
   }
 }

@@ -186,10 +186,13 @@ class ProblemList {
   /** Throws `refused` where there is one. */
   check(): void {
     if (this.#count === 0) return
-    const more = this.#count === 1 ? '' : ` (and ${this.#count - 1} more)`
+    const [records, more] =
+      this.#count === 1
+        ? ['a relocation record', '']
+        : [`${this.#count} relocation records`, ` (and ${this.#count - 1} more)`]
     throw new RelocError(
       'refused',
-      `The object cannot be placed: ${formatProblem(this.#problems[0])}${more}`,
+      `The object file is not placed, ${records} cannot be served: ${formatProblem(this.#problems[0])}${more}`,
       this.#problems,
     )
   }

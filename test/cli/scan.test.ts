@@ -48,6 +48,11 @@ describe('scan', () => {
     })
   })
 
+  it('of nothing says that nothing moves', async () => {
+    const report = JSON.parse((await runCommand(['scan', put('empty', ''), '--base', '0', '--json'])).out)
+    expect(report).toMatchObject({ ok: true, length: 0, span: 0, fields: [] })
+  })
+
   it('explains what came of an offset: the reading, the instruction, the fields, what was weighed', async () => {
     const { code, out } = await scan('--explain', '0x12', '--explain', '2')
     expect(code).toBe(0)

@@ -40,4 +40,11 @@ describe('verify', () => {
     expect(short.code).toBe(1)
     expect(JSON.parse(short.out)).toMatchObject({ ok: false, problems: [{ code: 'length' }] })
   })
+
+  it('reports as JSON what relocate reports of the same move', async () => {
+    const done = JSON.parse((await relocate(...FROM, ...TO, '-o', path('after.bin'), '--json')).out)
+    const checked = JSON.parse((await verify(MOVED, '--json')).out)
+    expect(checked).toEqual(done)
+    expect(Object.values(done.verdict.proved)).toContain(13)
+  })
 })
