@@ -1,8 +1,9 @@
 /** Decoded ahead or when its turn comes: verification sees the same. (The sabotage tests compare the verdicts of every attempt.) */
 import fc from 'fast-check'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { analyze } from '../../src/analyze/analyze.ts'
 import { relocate } from '../../src/relocate/relocate.ts'
+import { RelocationTable } from '../../src/table/table.ts'
 import { type AheadWords, aheadField, aheadLength } from '../../src/verify/ahead.ts'
 import { verify, verifyAhead } from '../../src/verify/verify.ts'
 import { IcedCursor } from '../../src/x86/iced.ts'
@@ -67,4 +68,28 @@ it('it does not matter what is left undone', () => {
         verify(before, bytes, { moves, claim }),
       ])
   }
+})
+
+it('what is decoded ahead and right needs no decoding, wherever blob and targets have gone', () => {
+  // call 0x600010; lea rdi, [0x601000], the end of what moves; jmp to itself
+  const code = Uint8Array.from(Buffer.from('e80b002000' + '488d3df40f2000' + 'ebfe', 'hex'))
+  const other = { start: 0x600000n, length: 0x1000n }
+  const sites = [1, 8].map((offset) => ({ offset, kind: 'pc32' as const }))
+  const runs = [{ start: 0, end: code.length }]
+  const made = RelocationTable.fromSites(sites, { code, base: 0x400000, moved: [other], runs })
+  const length = BigInt(code.length)
+  const first = [{ from: other.start, to: 0x2000_0000n, length: other.length }]
+  const there = relocate(code, made, { to: 0x1000_0000, also: first })
+  const second = [
+    { from: 0x1000_0000, to: 0x40_0000, length },
+    { from: 0x2000_0000, to: 0x30_0000, length: other.length },
+  ]
+  const back = relocate(there.bytes, there.table, { to: 0x40_0000, also: second.slice(1) })
+  const words = decodedAhead(there.bytes)
+  const decode = vi.spyOn(IcedCursor.prototype, 'decode')
+  const proof = verifyAhead(there.bytes, back.bytes, { moves: second, claim: there.table }, words)
+  expect(decode).not.toHaveBeenCalled()
+  decode.mockRestore()
+  expect(proof).toMatchObject({ ok: true, proved: { relative: 2, instructions: 3 } })
+  expect(verify(there.bytes, back.bytes, { moves: second, claim: there.table })).toEqual(proof)
 })
