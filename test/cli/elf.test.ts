@@ -180,7 +180,11 @@ describe('an object file', () => {
   })
 
   it.each([
-    [['--to', '0x1000_0000'], 1, /The object file is not placed.*:\n.*outside_add: it is not defined.*--symbols/s],
+    [
+      ['--to', '0x1000_0000'],
+      1,
+      /The object file is not placed.*:\n.*outside_add: it is not defined.*--symbols/s,
+    ],
     [['--to', '0x1000_0010', '--symbols', 'SYMBOLS'], 2, /multiple of 32/],
     [['--to', '0x1000_0000', '--symbol', 'choose'], 2, /placed whole/],
     [['--to', '0x1000_0000', '--symbols', object], 2, /line 1 is .*as nm prints them/],
