@@ -45,7 +45,7 @@ describe('numbers', () => {
       expect(codeOf(work)).toBe('bad-argument')
   })
 
-  it.each([-1, 1.5, Number.NaN, 2 ** 32, 2 ** 53, 3n, '3', 31])('%s is no span of 32 bytes', (span) => {
+  it.each([-1, 1.5, Number.NaN, 2 ** 53, 3n, '3', 31])('%s is no span of 32 bytes', (span) => {
     expect(codeOf(() => analyze(CODE, { base: BASE, span: span as number }))).toBe('bad-argument')
   })
 

@@ -150,8 +150,27 @@ export async function findTable(
   const options = await analysisOptions(blob, baseOption, args, inputs)
   const found = analyze(code, { ...options, ...showProgress(terminal, 'analyze') })
   terminal.status('')
-  const table = elf?.sites === undefined ? found : recordedTable(elf, found, options.moved)
+  const table = elf?.sites === undefined ? warnOfSpan(found) : recordedTable(elf, found, options.moved)
   return { ...blob, base: options.base, table }
+}
+
+/** Behind the bytes by which nothing refers to zero-initialised data any more, unless it is of the large code model. */
+const REACH = 2 ** 31
+
+/** Warns of a span so long that it is hardly meant: what points into it counts as moving along, branches too. */
+function warnOfSpan(table: RelocationTable): RelocationTable {
+  const { base, length, span, problems } = table
+  if (span - length < REACH) return table
+  const warning: Problem = {
+    severity: 'warning',
+    code: 'long-span',
+    offset: length,
+    address: base + BigInt(length),
+    bytes: '',
+    message: `--span says that ${hex(span - length)} bytes of zero-initialised data lie behind the blob, more than RIP-relative code reaches: whatever points up to ${hex(base + BigInt(span))} is taken to move along.`,
+    remedy: 'Give the length that the program has in memory.',
+  }
+  return RelocationTable.create({ ...table.parts, problems: [...problems, warning] })
 }
 
 /** Warnings of the analysis that are about code, and stand where its sites do not count. */

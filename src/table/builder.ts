@@ -53,11 +53,6 @@ export function placeBlob(length: number, options: BlobOptions): Blob {
   if (length >= 2 ** 32)
     throw new RelocError('bad-argument', `The code has ${length} bytes: a blob is smaller than 4 GiB.`)
   const span = Math.max(options.span === undefined ? length : toOffset(options.span, 'span'), 1)
-  if (span >= 2 ** 32)
-    throw new RelocError(
-      'bad-argument',
-      `span is ${hex(span)}: a blob with the zero-initialised data behind it is smaller than 4 GiB. What else goes along is a move of its own (\`moved\` and \`also\`, --also).`,
-    )
   if (span < length)
     throw new RelocError(
       'bad-argument',

@@ -160,6 +160,20 @@ describe('relocate', () => {
     expect(overlap.err).toContain('overlap')
   })
 
+  it('warns of a span that is hardly meant, and refuses one that passes the end of the addresses', async () => {
+    const go = (to: readonly string[], span: string) =>
+      relocate(...FROM, ...to, '--span', span, '-o', path('b.bin'))
+    // Up to there the targets move along.
+    expect(await go(TO, '0x8000001c')).toMatchObject({ code: 0, err: expect.not.stringContaining('--span') })
+    const long = await go(TO, '0x8000001d')
+    expect(long).toMatchObject({ code: 0, err: expect.stringMatching(/warning: .*points up to 0x8040001d/) })
+    expect(get('b.bin').subarray(0, 5)).toEqual(BLOB.subarray(0, 5))
+    expect(await go(['--to', '0xffff_ffff_8000_0000'], '0x8000_001d')).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('passes the end of the address space'),
+    })
+  })
+
   it('serves addresses of all 64 bits', async () => {
     const high = ['--from', '0xffff_ffff_8000_0000', '--to', '18446744071562068992']
     expect((await relocate(...high, '-o', path('b.bin'))).code).toBe(0)
