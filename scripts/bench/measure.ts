@@ -35,6 +35,9 @@ export const median = (values: readonly number[]): number =>
 /** Least milliseconds of one timing: shorter work is repeated. */
 const LEAST = 20
 
+/** Milliseconds that each runs before it is timed. */
+const WARM = 2000
+
 /** Milliseconds of one run of each, by name. */
 export function race(
   contestants: readonly Contestant[],
@@ -50,6 +53,7 @@ export function race(
     if (j >= 0 && returned[i] !== returned[j])
       throw new Error(`${one.name} and ${contestants[j].name} differ: ${returned[i]}; ${returned[j]}`)
   })
+  if (!short) contestants.forEach(warmUp)
   const times = contestants.map((contestant) => timeOf(contestant, 1))
   const repeats = times.map((time) => (short ? 1 : Math.max(1, Math.ceil(LEAST / time))))
   const rows = contestants.map((): number[] => [])
@@ -61,6 +65,12 @@ export function race(
     if (contestant.run() !== returned[i]) throw new Error(`${contestant.name} changed its mind`)
   })
   return Object.fromEntries(contestants.map(({ name }, i) => [name, median(rows[i])]))
+}
+
+/** Runs until the compiler has done what it will do. */
+function warmUp(contestant: Contestant): void {
+  const end = performance.now() + WARM
+  while (performance.now() < end) contestant.run()
 }
 
 function timeOf(contestant: Contestant, repeats: number): number {
