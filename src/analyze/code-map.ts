@@ -94,8 +94,8 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const outside: number[] = []
   let selfLabels = countSelfLabels(input, swept.notable.ends)
   const likely = withoutSpecks({ ...input, marks, goesOnTo: new Set(zones) }, first)
-  selfLabels += collect(input, forms, likely, marks, outside)
-  selfLabels += collect(input, forms, runsWithout(first, likely), marks, [])
+  selfLabels += collect(input, forms, forms.startsOf(likely), marks, outside)
+  selfLabels += collect(input, forms, forms.startsOf(runsWithout(first, likely)), marks)
   followOverlaps({ ...context, forms, bits }, certain(first, inside, marks))
   const targets = clusters(swept, zones, outside, linear)
   const jumps = indirectJumps(input, swept, zones, inside, forms)
@@ -105,7 +105,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const score = (distance: number): number =>
     Math.max(-64, Math.min(64, Math.round(16 * targets.score(distance))))
   const read = readZones({ ...context, earlier: bits, outside: score }, again, doubtful, input.alignment)
-  collect(input, again, read, marks, [])
+  collect(input, again, again.startsOf(read), marks)
   const isStrange = (offset: number): boolean => {
     const target = again.target(offset)
     return target !== undefined && (target < 0 || target > input.span) && targets.score(target) < 0
@@ -167,7 +167,7 @@ function indirectJumps(
   { code }: MapInput,
   { notable: { ends } }: Swept,
   zones: readonly number[],
-  inside: readonly number[],
+  inside: Uint32Array,
   forms: Forms,
 ): number[] {
   const jumps: number[] = []
@@ -207,7 +207,7 @@ function withOverlaps(
 }
 
 /** The starts that are code by hint, or by the length of their run. */
-function certain(runs: readonly number[], starts: readonly number[], marks: Uint8Array): number[] {
+function certain(runs: readonly number[], starts: Uint32Array, marks: Uint8Array): Uint32Array {
   let run = 0
   return starts.filter((start) => {
     while (runs[run + 1] <= start) run += 2
@@ -307,21 +307,22 @@ function readZones(
   return runs
 }
 
-/** Marks what the instructions of `runs` point at inside the blob, and lists what they point at outside. Returns the number of self labels. */
+/** Marks what the instructions at `starts` point at inside the blob, and lists what they point at outside. Returns the number of self labels. */
 function collect(
   { code, span }: MapInput,
   forms: Forms,
-  runs: readonly number[],
+  starts: Uint32Array,
   marks: Uint8Array,
-  outside: number[],
+  outside?: number[],
 ): number {
   let selfLabels = 0
-  for (const at of forms.startsOf(runs)) {
+  for (let i = 0; i < starts.length; i++) {
+    const at = starts[i]
     const target = forms.target(at)
     if (target === undefined) continue
     const form = forms.at(at)
     const next = at + (form & Form.lengthMask)
-    if (target < 0 || target > span) outside.push(target)
+    if (target < 0 || target > span) outside?.push(target)
     else if (target < code.length) {
       // `call $+5` says nothing of what it is followed by.
       if ((form & Form.rip) === 0) marks[target] |= target === next ? 0 : Mark.target

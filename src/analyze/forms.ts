@@ -119,12 +119,15 @@ export class Forms {
     return isRelative(form) ? formTarget(this.#in.view, form, offset) : undefined
   }
 
-  /** Every instruction start of some runs (pairs of offsets). */
-  startsOf(runs: readonly number[]): number[] {
-    const starts: number[] = []
+  /** Every instruction start of some runs (pairs of offsets, ascending). */
+  startsOf(runs: readonly number[]): Uint32Array {
+    let bytes = 0
+    for (let run = 0; run < runs.length; run += 2) bytes += runs[run + 1] - runs[run]
+    const starts = new Uint32Array(bytes)
+    let count = 0
     for (let run = 0; run < runs.length; run += 2)
-      for (let at = runs[run]; at < runs[run + 1]; at += this.length(at)) starts.push(at)
-    return starts
+      for (let at = runs[run]; at < runs[run + 1]; at += this.length(at)) starts[count++] = at
+    return starts.subarray(0, count)
   }
 }
 

@@ -60,7 +60,7 @@ export function joinReadings(
     from = zones[zone + 1]
   }
   addSolid(from, code.length)
-  const careful = Uint32Array.from(forms.startsOf(inside))
+  const careful = forms.startsOf(inside)
   for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
   bits.add(careful)
   const found = findNotable(code, careful, notableOptions(input))

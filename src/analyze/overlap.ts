@@ -24,7 +24,7 @@ export interface OverlapInput {
 }
 
 /** Where the instructions start that the branches at `sources` reach outside the reading; ascending. Marks what their branches reach. */
-export function followOverlaps(input: OverlapInput, sources: readonly number[]): number[] {
+export function followOverlaps(input: OverlapInput, sources: Uint32Array): number[] {
   const { forms, bits, marks } = input
   const found = new Set<number>()
   const queue: number[] = []

@@ -23,7 +23,9 @@ export function collectSpread(code: Uint8Array, builder: TableBuilder, context: 
   const labels = new LabelWatcher(code, builder)
   const slices = new SliceWatcher(code, builder)
   const instruction = new Instruction()
-  for (const at of got === undefined ? watched : bits.all()) {
+  const seen = got === undefined ? watched : Uint32Array.from(bits.all())
+  for (let i = 0; i < seen.length; i++) {
+    const at = seen[i]
     if (got === undefined && isPlain(code, at, labels, slices)) continue
     decoder.decode(at, instruction)
     got?.watch(instruction)
