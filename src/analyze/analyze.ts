@@ -217,8 +217,11 @@ class Analysis {
     )
     const instruction = new Instruction()
     let report = PROGRESS_STEP
-    this.#collectOutside(map.notable.outside)
+    const { outside } = map.notable
+    let row = 0
     for (const at of map.notable.operands.starts) {
+      // In order, so that nothing has to be sorted.
+      row = this.#collectOutside(outside, row, at)
       this.#decoder.decode(at, instruction)
       operands.collect(instruction)
       if (instruction.branchSize !== 0) this.#checkPrefix(instruction)
@@ -226,20 +229,23 @@ class Analysis {
       reportProgress(this.#options, at, this.#code.length, 'operands')
       report = at + PROGRESS_STEP
     }
+    this.#collectOutside(outside, row, Number.POSITIVE_INFINITY)
     for (const at of map.shared) this.#collectShared(map, at, operands)
     for (let i = 0; i < map.data.length; i += 2) operands.collectPointers(map.data[i], map.data[i + 1])
   }
 
-  /** Sites of the relative operands that leave the moved range, but for those that are left to the decoder. */
-  #collectOutside({ distances, fields, shapes, count }: Outside): void {
-    for (let i = 0; i < count; i++) {
-      if (fields[i] === 0) continue
-      const shape = shapes[i]
+  /** Sites of the relative operands that leave the moved range, from row `from` up to offset `end`, but for those that are left to the decoder. */
+  #collectOutside({ starts, distances, fields, shapes, count }: Outside, from: number, end: number): number {
+    let row = from
+    for (; row < count && starts[row] < end; row++) {
+      if (fields[row] === 0) continue
+      const shape = shapes[row]
       const isLea = (shape & Outside.lea) !== 0
       const kind = (shape & Outside.size) === 1 ? PC8 : PC32
       const tail = (shape >> Outside.tailShift) & Outside.tailMask
-      this.#builder.addRelative(fields[i], kind, distances[i], ADDRESS_NONE, tail, isLea)
+      this.#builder.addRelative(fields[row], kind, distances[row], ADDRESS_NONE, tail, isLea)
     }
+    return row
   }
 
   /** Sites of an instruction that shares bytes with others, unless its operand lies in theirs: then a move would change them. */

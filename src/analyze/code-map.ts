@@ -107,7 +107,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const read = readZones({ ...context, earlier: bits, outside: score }, again, doubtful, input.alignment)
   collect(input, again, again.startsOf(read), marks)
   const isStrange = (offset: number): boolean => {
-    const target = again.target(offset)
+    const target = again.target(offset, again.at(offset))
     return target !== undefined && (target < 0 || target > input.span) && targets.score(target) < 0
   }
   // In a few hundred bytes nothing clusters, so nothing is strange.
@@ -165,20 +165,18 @@ function forSolid(
 /** The indirect jumps of the linear reading around the zones, then those of the first reading in them. */
 function indirectJumps(
   { code }: MapInput,
-  { notable: { ends } }: Swept,
+  { notable: { jumps } }: Swept,
   zones: readonly number[],
   inside: Uint32Array,
   forms: Forms,
 ): number[] {
-  const jumps: number[] = []
-  const add = (start: number): void => {
-    if (isIndirectJump(code, start)) jumps.push(start)
-  }
-  forSolid(ends.starts, zones, (from, to) => {
-    for (let i = from; i < to; i++) if ((ends.kinds[i] & Ends.flow) === Flow.indirectJump) add(ends.starts[i])
+  const found: number[] = []
+  forSolid(jumps.starts, zones, (from, to) => {
+    for (const start of jumps.starts.subarray(from, to)) if (isIndirectJump(code, start)) found.push(start)
   })
-  for (const at of inside) if (flowOf(forms.at(at)) === Flow.indirectJump) add(at)
-  return jumps
+  for (const at of inside)
+    if (flowOf(forms.at(at)) === Flow.indirectJump && isIndirectJump(code, at)) found.push(at)
+  return found
 }
 
 /** The runs of `all` that are not in `some`, which are of them. */
@@ -206,13 +204,17 @@ function withOverlaps(
   return placeOverlaps(followOverlaps({ ...context, forms, bits }, sources), runs, context.decoder)
 }
 
-/** The starts that are code by hint, or by the length of their run. */
+/** Of the starts of `runs` those that are code by hint, or by the length of their run. */
 function certain(runs: readonly number[], starts: Uint32Array, marks: Uint8Array): Uint32Array {
-  let run = 0
-  return starts.filter((start) => {
-    while (runs[run + 1] <= start) run += 2
-    return (marks[start] & Mark.given) !== 0 || runs[run + 1] - runs[run] > ISLAND
-  })
+  const found = new Uint32Array(starts.length)
+  let count = 0
+  for (let run = 0, i = 0; run < runs.length; run += 2) {
+    const end = runs[run + 1]
+    const isLong = end - runs[run] > ISLAND
+    for (; i < starts.length && starts[i] < end; i++)
+      if (isLong || (marks[starts[i]] & Mark.given) !== 0) found[count++] = starts[i]
+  }
+  return found.subarray(0, count)
 }
 
 /** The zones, and the tables beside them that the linear reading took for code. */
@@ -318,9 +320,9 @@ function collect(
   let selfLabels = 0
   for (let i = 0; i < starts.length; i++) {
     const at = starts[i]
-    const target = forms.target(at)
-    if (target === undefined) continue
     const form = forms.at(at)
+    const target = forms.target(at, form)
+    if (target === undefined) continue
     const next = at + (form & Form.lengthMask)
     if (target < 0 || target > span) outside?.push(target)
     else if (target < code.length) {

@@ -1,5 +1,6 @@
 /** What an instruction at each offset of a stretch would be: decoded once for several readings, one word each. */
 import { readSigned } from '../core/bytes.ts'
+import { lowerBound } from '../core/search.ts'
 import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import { opcodeSlot } from './opcode-key.ts'
 import { opcodeScores } from './opcode-stats.ts'
@@ -68,8 +69,9 @@ export class Forms {
   readonly #instruction = new Instruction()
   readonly #zones: readonly number[]
   readonly #words: readonly Int32Array[]
-  /** The zone that was asked for last, as an index into `#words`. */
-  #last = 0
+  /** The zone that was asked for last: its start, its forms. */
+  #start = 0
+  #here: Int32Array = new Int32Array(0)
 
   /** @param zones pairs of offsets, ascending */
   constructor(input: FormInput, zones: readonly number[]) {
@@ -97,25 +99,23 @@ export class Forms {
     return this.#words[i]
   }
 
-  /** The form at an offset. */
+  /** The form at an offset; fastest where the last one was. */
   at(offset: number): number {
+    const i = offset - this.#start
+    return i >= 0 && i < this.#here.length ? this.#here[i] : this.#seek(offset)
+  }
+
+  #seek(offset: number): number {
     const zones = this.#zones
-    let i = this.#last
-    while (i > 0 && offset < zones[2 * i]) i--
-    while (2 * i + 2 < zones.length && offset >= zones[2 * i + 2]) i++
-    this.#last = i
-    if (offset < zones[2 * i] || !(offset < zones[2 * i + 1])) return this.#decode(offset)
-    return this.#words[i][offset - zones[2 * i]]
+    const zone = (lowerBound(zones, offset + 1) - 1) >> 1
+    if (zone < 0 || offset >= zones[2 * zone + 1]) return this.#decode(offset)
+    this.#start = zones[2 * zone]
+    this.#here = this.#words[zone]
+    return this.#here[offset - this.#start]
   }
 
-  /** Bytes of the instruction at `offset`; 0: none. */
-  length(offset: number): number {
-    return this.at(offset) & Form.lengthMask
-  }
-
-  /** Distance from the base of what the relative operand at `offset` points at; undefined without one. */
-  target(offset: number): number | undefined {
-    const form = this.at(offset)
+  /** Distance from the base of what the relative operand at `offset`, of that form, points at; undefined without one. */
+  target(offset: number, form: number): number | undefined {
     return isRelative(form) ? formTarget(this.#in.view, form, offset) : undefined
   }
 
@@ -125,8 +125,10 @@ export class Forms {
     for (let run = 0; run < runs.length; run += 2) bytes += runs[run + 1] - runs[run]
     const starts = new Uint32Array(bytes)
     let count = 0
-    for (let run = 0; run < runs.length; run += 2)
-      for (let at = runs[run]; at < runs[run + 1]; at += this.length(at)) starts[count++] = at
+    for (let run = 0; run < runs.length; run += 2) {
+      const end = runs[run + 1]
+      for (let at = runs[run]; at < end; at += this.at(at) & Form.lengthMask) starts[count++] = at
+    }
     return starts.subarray(0, count)
   }
 }

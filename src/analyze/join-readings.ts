@@ -66,6 +66,7 @@ export function joinReadings(
   const found = findNotable(code, careful, notableOptions(input))
   notable.operands.replace(zones, found.operands)
   notable.ends.replace(zones, found.ends)
+  notable.jumps.replace(zones, found.jumps)
   notable.outside.replace(zones, found.outside)
   notable.joins.replace(zones, found.joins)
   notable.ends.markLasts(runs.flatMap((end, i) => ((i & 1) === 0 ? [] : [bits.lastUpTo(end - 1)])))

@@ -29,13 +29,14 @@ export function followOverlaps(input: OverlapInput, sources: Uint32Array): numbe
   const found = new Set<number>()
   const queue: number[] = []
   const targetOf = (start: number): number => {
-    const target = (forms.at(start) & Form.rip) === 0 ? forms.target(start) : undefined
+    const form = forms.at(start)
+    const target = (form & Form.rip) === 0 ? forms.target(start, form) : undefined
     return target !== undefined && target >= 0 && target < marks.length ? target : -1
   }
   const enqueue = (target: number): void => {
     if (target >= 0 && !bits.has(target)) queue.push(target)
   }
-  for (const start of sources) enqueue(targetOf(start))
+  for (let i = 0; i < sources.length; i++) enqueue(targetOf(sources[i]))
   for (let target = queue.pop(); target !== undefined; target = queue.pop()) {
     if (found.has(target)) continue
     const way = follow(input, target, found)

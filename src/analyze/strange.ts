@@ -3,7 +3,7 @@
  * a lonely import too), so it counts where nothing else speaks for the reading: no branch leads there, or one leads into the middle.
  */
 import { Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
-import type { Forms } from './forms.ts'
+import { Form, type Forms } from './forms.ts'
 import { Mark, markedInside } from './marks.ts'
 
 /** Bytes of a run that can be chance, and of one that is. */
@@ -79,7 +79,7 @@ function checkRun(
   let from = start
   // A blob begins with code if that reads like code.
   let led = start === 0 || goesOnTo.has(start)
-  for (let at = start; at < end; at += forms.length(at)) {
+  for (let at = start; at < end; at += forms.at(at) & Form.lengthMask) {
     if ((marks[at] & LED) !== 0) led = true
     if (!isStrange(at)) continue
     if (isChance) return

@@ -5,7 +5,7 @@
  * another's length.
  */
 import { ADDRESS_LIMIT } from '../core/address.ts'
-import { readSigned, viewOf } from '../core/bytes.ts'
+import { viewOf } from '../core/bytes.ts'
 import type { AddressRange } from '../core/range.ts'
 import {
   type FastTables,
@@ -22,6 +22,7 @@ import type { DecoderOptions } from './iced.ts'
 import { Encoding, Flow, Instruction, type InstructionDecoder, Memory, Prefix } from './instruction.ts'
 import { Ends, Joins, Outside, Rows } from './notable-rows.ts'
 import { createTableDecoder } from './scanner.ts'
+import { relativeTarget } from './target.ts'
 
 export interface NotableOptions extends DecoderOptions {
   /** Immediates and displacements of 4 and 8 bytes whose 64-bit value lies here or at its end make an instruction notable. */
@@ -38,6 +39,8 @@ export interface Notable {
   readonly operands: Rows
   /** Instructions that divert the flow or have a RIP- or EIP-relative operand. */
   readonly ends: Ends
+  /** Those of them that jump indirectly. */
+  readonly jumps: Rows
   /** Those of them whose relative operand leaves the moved range. */
   readonly outside: Outside
   /** Instructions that may join constants, or use a label. */
@@ -82,6 +85,7 @@ class Finder {
   readonly #span: number
   readonly #operands = new Rows()
   readonly #ends = new Ends()
+  readonly #jumps = new Rows()
   readonly #outside = new Outside()
   readonly #joins = new Joins()
 
@@ -124,45 +128,48 @@ class Finder {
       if ((note & (JOINS | DISPLACEMENT)) !== 0)
         this.#mayJoin(start, opcode, (note & JOINS) !== 0, (note & DISPLACEMENT) !== 0)
     }
-    const [operands, ends, outside, joins] = [this.#operands, this.#ends, this.#outside, this.#joins]
-    for (const rows of [operands, ends, outside, joins]) rows.trim()
-    return { operands, ends, outside, joins }
+    const found = {
+      operands: this.#operands,
+      ends: this.#ends,
+      jumps: this.#jumps,
+      outside: this.#outside,
+      joins: this.#joins,
+    }
+    for (const rows of Object.values(found)) rows.trim()
+    return found
   }
 
   /** Takes a known instruction that diverts the flow or has a RIP operand. Returns whether it has to be decoded: a branch with prefix 66. */
   #diverts(start: number, opcode: number, note: number, entry: number): boolean {
     const view = this.#view
+    const flow = note & FLOW
     const field = (entry >> 4) & 3
     if (field === 0) {
-      this.#ends.add(start, note & FLOW, -1)
+      this.#ends.add(start, flow, -1)
+      if (flow === Flow.indirectJump) this.#jumps.push(start)
       return false
     }
     const at = opcode + field
     const next = opcode + (entry & 15)
+    const displacement = view.getInt32(at, true)
     if ((note & IP) !== 0) {
-      const isLea = view.getUint8(opcode) === LEA
-      this.#relative(start, note & FLOW, at, 4, next, true, isLea)
+      const kind = flow | (view.getUint8(opcode) === LEA ? Ends.rip | Ends.lea : Ends.rip)
+      this.#relative(start, kind, next + displacement, at, 4, next)
+      if (flow === Flow.indirectJump) this.#jumps.push(start)
       return false
     }
-    this.#relative(start, note & FLOW, at, next - at, next, false, false)
+    // A field of one byte or four, read without a branch that depends on the code at hand.
+    const shift = (4 - (next - at)) << 3
+    this.#relative(start, flow, next + ((displacement << shift) >> shift), at, next - at, next)
     return opcode > start && view.getUint8(start) === 0x66
   }
 
-  /** Takes an instruction whose relative field of `size` bytes is at `at`. */
-  #relative(
-    start: number,
-    flow: number,
-    at: number,
-    size: number,
-    next: number,
-    isRip: boolean,
-    isLea: boolean,
-  ): void {
-    const distance = next + readSigned(this.#view, at, size)
+  /** Takes an instruction whose relative field of `size` bytes at `at` points to `distance`. */
+  #relative(start: number, kind: number, distance: number, at: number, size: number, next: number): void {
     const isInside = distance >= 0 && distance < this.#view.byteLength
-    this.#ends.add(start, flow | (isRip ? Ends.rip : 0) | (isLea ? Ends.lea : 0), isInside ? distance : -1)
+    this.#ends.add(start, kind, isInside ? distance : -1)
     if (!isInside && (distance < 0 || distance >= this.#span))
-      this.#outside.add(start, distance, at, size, next - at - size, isLea)
+      this.#outside.add(start, distance, at, size, next - at - size, (kind & Ends.lea) !== 0)
   }
 
   /** The operands of the instruction are to be decoded. */
@@ -203,12 +210,14 @@ class Finder {
     const { flow, memory, prefixes, branchSize } = instruction
     const isGeneral = instruction.encoding === Encoding.legacy && instruction.map === 0
     // A target cut to 16 bits is no distance.
-    if (memory === Memory.rip || (branchSize !== 0 && instruction.branch16 === 0)) {
+    const distance = instruction.branch16 === 0 ? relativeTarget(this.#view, instruction) : undefined
+    if (distance !== undefined) {
       const isRip = branchSize === 0
       const at = start + (isRip ? instruction.displacementOffset : instruction.branchOffset)
-      const isLea = isGeneral && instruction.opcode === LEA
-      this.#relative(start, flow, at, branchSize || 4, start + instruction.length, isRip, isLea)
+      const kind = isRip ? (isGeneral && instruction.opcode === LEA ? Ends.rip | Ends.lea : Ends.rip) : 0
+      this.#relative(start, flow | kind, distance, at, branchSize || 4, start + instruction.length)
     } else if (flow !== Flow.next || memory === Memory.eip) this.#ends.add(start, flow, -1)
+    if (flow === Flow.indirectJump) this.#jumps.push(start)
     // Offsets into segments stay what they are, wherever they seem to point; 66 cuts branches.
     const isOdd =
       memory === Memory.eip ||
@@ -258,6 +267,9 @@ class ValueWindow {
   readonly #low: number
   readonly #high: number
   readonly #span: number
+  /** Of the signed 32-bit values that lie in it, sign-extended, the least and the greatest that are not negative, and that are. */
+  readonly #positive: readonly [number, number]
+  readonly #negative: readonly [number, number]
   /** Whether a 32-bit constant, zero- or sign-extended, can lie in it. */
   readonly has32: boolean
 
@@ -265,6 +277,12 @@ class ValueWindow {
     this.#low = Number(start & 0xffff_ffffn)
     this.#high = Number(start >> 32n)
     this.#span = Number(end - start)
+    const part = (first: bigint, last: bigint, shift: bigint): [number, number] => {
+      const [least, greatest] = [start > first ? start : first, end < last ? end : last]
+      return least > greatest ? [1, 0] : [Number(least - shift), Number(greatest - shift)]
+    }
+    this.#positive = part(0n, (1n << 31n) - 1n, 0n)
+    this.#negative = part(ADDRESS_LIMIT - (1n << 31n), ADDRESS_LIMIT - 1n, ADDRESS_LIMIT)
     this.has32 = start < 1n << 32n || end >= ADDRESS_LIMIT - (1n << 31n)
   }
 
@@ -276,6 +294,7 @@ class ValueWindow {
 
   /** Of a signed 32-bit value, sign-extended to 64. */
   hasSigned(value: number): boolean {
-    return this.hasHalves(value >>> 0, value < 0 ? 0xffff_ffff : 0)
+    const [least, greatest] = value < 0 ? this.#negative : this.#positive
+    return value >= least && value <= greatest
   }
 }
