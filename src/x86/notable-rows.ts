@@ -7,16 +7,23 @@ type Column = Uint8Array | Uint32Array | Int32Array | Float64Array
 const emptyLike = (column: Column, length: number): Column =>
   new (column.constructor as new (length: number) => Column)(length)
 
-/** Rows that there is room for at first. */
-const ROOM = 256
-
 /** Rows of one column: the starts. */
 export class Rows {
-  starts: Uint32Array = new Uint32Array(ROOM)
+  starts: Uint32Array
   count = 0
 
+  /** @param room for so many rows at first */
+  constructor(room: number) {
+    this.starts = new Uint32Array(room)
+  }
+
+  /** Makes room for so many rows more: nothing else does. */
+  reserve(rows: number): void {
+    const least = this.count + rows
+    if (least > this.starts.length) this.resize(least + (this.count >> 1))
+  }
+
   push(start: number): void {
-    if (this.count === this.starts.length) this.resize(2 * this.count)
     this.starts[this.count++] = start
   }
 
@@ -80,12 +87,17 @@ export class Ends extends Rows {
   static readonly rip = 0x10
   static readonly lea = 0x20
   static readonly last = 0x40
-  kinds: Uint8Array = new Uint8Array(ROOM)
+  kinds: Uint8Array
   /** Where the relative operand points, if that is one of the blob's bytes; else -1. */
-  targets: Int32Array = new Int32Array(ROOM)
+  targets: Int32Array
+
+  constructor(room: number) {
+    super(room)
+    this.kinds = new Uint8Array(this.starts.length)
+    this.targets = new Int32Array(this.starts.length)
+  }
 
   add(start: number, kind: number, target: number): void {
-    if (this.count === this.starts.length) this.resize(2 * this.count)
     const row = this.count++
     this.starts[row] = start
     this.kinds[row] = kind
@@ -94,7 +106,7 @@ export class Ends extends Rows {
 
   /** Marks the instructions at `lasts`, ascending, as the last of their runs; adds what is not here. */
   markLasts(lasts: readonly number[]): void {
-    const others = new Ends()
+    const others = new Ends(lasts.length)
     for (const start of lasts) {
       const row = lowerBound(this.starts, start)
       if (row < this.count && this.starts[row] === start) this.kinds[row] |= Ends.last
@@ -124,18 +136,24 @@ export class Outside extends Rows {
   static readonly tailMask = 0x0f
   static readonly lea = 0x80
   /** Where they point, as distances from the blob's base. */
-  distances: Float64Array = new Float64Array(ROOM)
+  distances: Float64Array
   /** Offsets of the fields; 0: the decoder is to say. */
-  fields: Uint32Array = new Uint32Array(ROOM)
-  shapes: Uint8Array = new Uint8Array(ROOM)
+  fields: Uint32Array
+  shapes: Uint8Array
+
+  constructor(room: number) {
+    super(room)
+    this.distances = new Float64Array(this.starts.length)
+    this.fields = new Uint32Array(this.starts.length)
+    this.shapes = new Uint8Array(this.starts.length)
+  }
 
   add(start: number, distance: number, field: number, size: number, tail: number, isLea: boolean): void {
-    if (this.count === this.starts.length) this.resize(2 * this.count)
     const row = this.count++
     this.starts[row] = start
     this.distances[row] = distance
     this.fields[row] = field
-    this.shapes[row] = size | (tail << Outside.tailShift) | (isLea ? Outside.lea : 0)
+    this.shapes[row] = outsideShape(size, tail, isLea)
   }
 
   /** The last row, if it is of the instruction at `start`, is left to the decoder. */
@@ -161,13 +179,17 @@ export class Joins extends Rows {
   static readonly joins = 0x10
   static readonly displaces = 0x20
   /** Bytes before the opcode, and which of both they are. */
-  shapes: Uint8Array = new Uint8Array(ROOM)
+  shapes: Uint8Array
+
+  constructor(room: number) {
+    super(room)
+    this.shapes = new Uint8Array(this.starts.length)
+  }
 
   add(start: number, opcode: number, joins: boolean, displaces: boolean): void {
-    if (this.count === this.starts.length) this.resize(2 * this.count)
     const row = this.count++
     this.starts[row] = start
-    this.shapes[row] = (opcode - start) | (joins ? Joins.joins : 0) | (displaces ? Joins.displaces : 0)
+    this.shapes[row] = joinShape(opcode - start, joins, displaces)
   }
 
   override columns(): Column[] {
@@ -179,3 +201,9 @@ export class Joins extends Rows {
     this.shapes = columns[1] as Uint8Array
   }
 }
+
+export const outsideShape = (size: number, tail: number, isLea: boolean): number =>
+  size | (tail << Outside.tailShift) | (isLea ? Outside.lea : 0)
+
+export const joinShape = (opcode: number, joins: boolean, displaces: boolean): number =>
+  opcode | (joins ? Joins.joins : 0) | (displaces ? Joins.displaces : 0)

@@ -20,7 +20,7 @@ import {
 } from './fast.ts'
 import type { DecoderOptions } from './iced.ts'
 import { Encoding, Flow, Instruction, type InstructionDecoder, Memory, Prefix } from './instruction.ts'
-import { Ends, Joins, Outside, Rows } from './notable-rows.ts'
+import { Ends, Joins, joinShape, Outside, outsideShape, Rows } from './notable-rows.ts'
 import { createTableDecoder } from './scanner.ts'
 import { relativeTarget } from './target.ts'
 
@@ -63,6 +63,8 @@ const [LEA, CALL] = [0x8d, 0xe8]
 /** For code that the tables do not pay for: then the decoder is asked for every instruction. */
 const NO_TABLES = new Uint8Array(0)
 const NO_NOTES = new Uint16Array(0)
+/** Instructions between looks at whether there is room. */
+const CHUNK = 4096
 /** No load of a known instruction passes the end from here. */
 const MARGIN = 32
 
@@ -72,7 +74,7 @@ export function findNotable(code: Uint8Array, starts: Uint32Array, options: Nota
   // Eight bytes an instruction that the sweep leaves in, near enough.
   const isFast = options.decoder === undefined && isWorthFastTables(cpu, 8 * starts.length)
   const [fast, notes] = isFast ? [fastTablesFor(cpu), notesFor(cpu)] : [NO_TABLES, NO_NOTES]
-  return new Finder(code, fast, notes, options).find(starts)
+  return new Finder(code, fast, notes, starts.length, options).find(starts)
 }
 
 class Finder {
@@ -83,50 +85,42 @@ class Finder {
   readonly #instruction = new Instruction()
   readonly #window: ValueWindow
   readonly #span: number
-  readonly #operands = new Rows()
-  readonly #ends = new Ends()
-  readonly #jumps = new Rows()
-  readonly #outside = new Outside()
-  readonly #joins = new Joins()
+  readonly #operands: Rows
+  readonly #ends: Ends
+  readonly #jumps: Rows
+  readonly #outside: Outside
+  readonly #joins: Joins
 
-  constructor(code: Uint8Array, fast: FastTables, notes: Uint16Array, options: NotableOptions) {
+  /** @param count of the instructions that it will be asked for */
+  constructor(
+    code: Uint8Array,
+    fast: FastTables,
+    notes: Uint16Array,
+    count: number,
+    options: NotableOptions,
+  ) {
     this.#view = viewOf(code)
     this.#fast = fast
     this.#notes = notes
     this.#decoder = options.decoder ?? createTableDecoder(code, options)
     this.#window = new ValueWindow(options.window)
     this.#span = options.span
+    // About what there is in compiled code; room that is not used costs nothing.
+    this.#operands = new Rows(count >> 3)
+    this.#ends = new Ends((count >> 1) + (count >> 3))
+    this.#jumps = new Rows(0)
+    this.#outside = new Outside(count >> 2)
+    this.#joins = new Joins((count >> 1) + (count >> 3))
   }
 
   find(starts: Uint32Array): Notable {
-    const view = this.#view
-    const fast = this.#fast
-    const notes = this.#notes
-    // What of a note asks for a closer look. No 32-bit constant lies in a high window.
-    const constants = this.#window.has32 ? CONSTANTS : IMMEDIATE_64
-    const end = fast.length === 0 ? 0 : view.byteLength - MARGIN
-    for (let i = 0; i < starts.length; i++) {
-      // Below 2^31, and the compiler is to know it.
-      const start = starts[i] | 0
-      if (start >= end) {
-        this.#ask(start)
-        continue
-      }
-      const word = view.getInt32(start, false)
-      const head = fast[H | (word >>> 16)]
-      const skip = head & 0x18
-      const index = ((head >> 5) << 16) | ((word << skip) >>> 16)
-      const note = notes[index]
-      if ((note & KNOWN) === 0) {
-        this.#ask(start)
-        continue
-      }
-      const opcode = start + (skip >> 3)
-      const entry = fast[index]
-      const isRare = (note & (FLOW | IP)) !== 0 && this.#diverts(start, opcode, note, entry)
-      if (isRare || ((note & constants) !== 0 && this.#hasValue(note, opcode, entry))) this.#toDecode(start)
-      if ((note & (JOINS | DISPLACEMENT)) !== 0)
-        this.#mayJoin(start, opcode, (note & JOINS) !== 0, (note & DISPLACEMENT) !== 0)
+    for (let i = 0; i < starts.length; ) {
+      const end = Math.min(starts.length, i + CHUNK)
+      // A call of the next instruction makes two rows.
+      for (const rows of [this.#operands, this.#ends, this.#jumps, this.#outside, this.#joins])
+        rows.reserve(2 * CHUNK)
+      for (i = this.#findKnown(starts, i, end); i < end; i = this.#findKnown(starts, i + 1, end))
+        this.#ask(starts[i])
     }
     const found = {
       operands: this.#operands,
@@ -139,51 +133,84 @@ class Finder {
     return found
   }
 
-  /** Takes a known instruction that diverts the flow or has a RIP operand. Returns whether it has to be decoded: a branch with prefix 66. */
-  #diverts(start: number, opcode: number, note: number, entry: number): boolean {
+  /**
+   * Takes the instructions from index `from` on that the tables know; returns the index of the first that they do not know, or `to`. All in
+   * one loop over local arrays, and as few branches as may be: which way they go depends on the code at hand, and a wrong guess costs as much
+   * as all the rest.
+   */
+  #findKnown(starts: Uint32Array, from: number, to: number): number {
     const view = this.#view
-    const flow = note & FLOW
-    const field = (entry >> 4) & 3
-    if (field === 0) {
-      this.#ends.add(start, flow, -1)
-      if (flow === Flow.indirectJump) this.#jumps.push(start)
-      return false
+    const fast = this.#fast
+    const notes = this.#notes
+    const [length, span] = [view.byteLength, this.#span]
+    const { starts: endStarts, kinds, targets } = this.#ends
+    const { starts: outsideStarts, distances, fields, shapes } = this.#outside
+    const { starts: joinStarts, shapes: joinShapes } = this.#joins
+    let [ends, outside, joins] = [this.#ends.count, this.#outside.count, this.#joins.count]
+    // What of a note asks for a closer look. No 32-bit constant lies in a high window.
+    const constants = this.#window.has32 ? CONSTANTS : IMMEDIATE_64
+    const last = fast.length === 0 ? -1 : length - MARGIN
+    let i = from
+    for (; i < to; i++) {
+      // Below 2^31, and the compiler is to know it.
+      const start = starts[i] | 0
+      if (start >= last) break
+      const word = view.getInt32(start, false)
+      const head = fast[H | (word >>> 16)]
+      const skip = head & 0x18
+      const index = ((head >> 5) << 16) | ((word << skip) >>> 16)
+      const note = notes[index]
+      if ((note & KNOWN) === 0) break
+      const entry = fast[index]
+      const opcode = start + (skip >> 3)
+      let isRare = false
+      if ((note & (FLOW | IP)) !== 0) {
+        const field = (entry >> 4) & 3
+        const next = opcode + (entry & 15)
+        const isRip = (note & IP) !== 0
+        const size = isRip ? 4 : next - opcode - field
+        // One byte or four.
+        const shift = (4 - size) << 3
+        const distance = next + ((view.getInt32(opcode + field, true) << shift) >> shift)
+        const isInside = field !== 0 && distance >= 0 && distance < length
+        const lea = isRip && view.getUint8(opcode) === LEA ? Ends.lea : 0
+        endStarts[ends] = start
+        kinds[ends] = (note & FLOW) | (isRip ? Ends.rip : 0) | lea
+        targets[ends++] = isInside ? distance : -1
+        if (field !== 0 && !isInside && (distance < 0 || distance >= span)) {
+          outsideStarts[outside] = start
+          distances[outside] = distance
+          fields[outside] = opcode + field
+          shapes[outside++] = outsideShape(size, next - opcode - field - size, lea !== 0)
+        }
+        if ((note & FLOW) === Flow.indirectJump) this.#jumps.push(start)
+        // A branch with prefix 66.
+        isRare = skip !== 0 && !isRip && field !== 0 && view.getUint8(start) === 0x66
+      }
+      if (isRare || ((note & constants) !== 0 && this.#hasValue(note, opcode, entry))) {
+        this.#operands.push(start)
+        if (outside > 0 && outsideStarts[outside - 1] === start) fields[outside - 1] = 0
+      }
+      if ((note & (JOINS | DISPLACEMENT)) === 0) continue
+      joinStarts[joins] = start
+      joinShapes[joins++] = joinShape(skip >> 3, (note & JOINS) !== 0, (note & DISPLACEMENT) !== 0)
+      if ((note & JOINS) !== 0 && view.getUint8(opcode) === CALL) {
+        this.#joins.count = joins
+        this.#mayPop(opcode)
+        joins = this.#joins.count
+      }
     }
-    const at = opcode + field
-    const next = opcode + (entry & 15)
-    const displacement = view.getInt32(at, true)
-    if ((note & IP) !== 0) {
-      const kind = flow | (view.getUint8(opcode) === LEA ? Ends.rip | Ends.lea : Ends.rip)
-      this.#relative(start, kind, next + displacement, at, 4, next)
-      if (flow === Flow.indirectJump) this.#jumps.push(start)
-      return false
-    }
-    // A field of one byte or four, read without a branch that depends on the code at hand.
-    const shift = (4 - (next - at)) << 3
-    this.#relative(start, flow, next + ((displacement << shift) >> shift), at, next - at, next)
-    return opcode > start && view.getUint8(start) === 0x66
+    this.#ends.count = ends
+    this.#outside.count = outside
+    this.#joins.count = joins
+    return i
   }
 
-  /** Takes an instruction whose relative field of `size` bytes at `at` points to `distance`. */
-  #relative(start: number, kind: number, distance: number, at: number, size: number, next: number): void {
-    const isInside = distance >= 0 && distance < this.#view.byteLength
-    this.#ends.add(start, kind, isInside ? distance : -1)
-    if (!isInside && (distance < 0 || distance >= this.#span))
-      this.#outside.add(start, distance, at, size, next - at - size, (kind & Ends.lea) !== 0)
-  }
-
-  /** The operands of the instruction are to be decoded. */
-  #toDecode(start: number): void {
-    this.#operands.push(start)
-    this.#outside.leaveToDecoder(start)
-  }
-
-  #mayJoin(start: number, opcode: number, joins: boolean, displaces: boolean): void {
-    this.#joins.add(start, opcode, joins, displaces)
+  /** A call of the next instruction: that pops the label, perhaps. */
+  #mayPop(call: number): void {
     const view = this.#view
-    if (!joins || view.getUint8(opcode) !== CALL || view.getInt32(opcode + 1, true) !== 0) return
-    // A call of the next instruction: that pops the label, perhaps.
-    const next = opcode + 5
+    if (view.getInt32(call + 1, true) !== 0) return
+    const next = call + 5
     const pop = next + 1 < view.byteLength && (view.getUint8(next) & 0xf0) === 0x40 ? next + 1 : next
     if (pop < view.byteLength && (view.getUint8(pop) & 0xf8) === 0x58) this.#joins.add(next, pop, true, false)
   }
@@ -213,9 +240,14 @@ class Finder {
     const distance = instruction.branch16 === 0 ? relativeTarget(this.#view, instruction) : undefined
     if (distance !== undefined) {
       const isRip = branchSize === 0
-      const at = start + (isRip ? instruction.displacementOffset : instruction.branchOffset)
-      const kind = isRip ? (isGeneral && instruction.opcode === LEA ? Ends.rip | Ends.lea : Ends.rip) : 0
-      this.#relative(start, flow | kind, distance, at, branchSize || 4, start + instruction.length)
+      const field = isRip ? instruction.displacementOffset : instruction.branchOffset
+      const size = branchSize || 4
+      const isLea = isRip && isGeneral && instruction.opcode === LEA
+      const isInside = distance >= 0 && distance < this.#view.byteLength
+      const kind = flow | (isRip ? Ends.rip : 0) | (isLea ? Ends.lea : 0)
+      this.#ends.add(start, kind, isInside ? distance : -1)
+      if (!isInside && (distance < 0 || distance >= this.#span))
+        this.#outside.add(start, distance, start + field, size, instruction.length - field - size, isLea)
     } else if (flow !== Flow.next || memory === Memory.eip) this.#ends.add(start, flow, -1)
     if (flow === Flow.indirectJump) this.#jumps.push(start)
     // Offsets into segments stay what they are, wherever they seem to point; 66 cuts branches.
@@ -223,7 +255,10 @@ class Finder {
       memory === Memory.eip ||
       (memory === Memory.rip && (prefixes & (Prefix.fs | Prefix.gs)) !== 0) ||
       (branchSize !== 0 && (prefixes & Prefix.p66) !== 0)
-    if (isOdd || this.#holdsValue(instruction)) this.#toDecode(start)
+    if (isOdd || this.#holdsValue(instruction)) {
+      this.#operands.push(start)
+      this.#outside.leaveToDecoder(start)
+    }
     this.#askForJoins(instruction, isGeneral)
   }
 
@@ -235,7 +270,8 @@ class Finder {
     const isWide = (instruction.prefixes & Prefix.w) !== 0
     const joins = isGeneral && JOINING.includes(opcode) && joinsWith(opcode, next, isWide)
     const displaces = instruction.memory === Memory.base && instruction.displacementSize === 4
-    if (joins || displaces) this.#mayJoin(offset, at, joins, displaces)
+    if (joins || displaces) this.#joins.add(offset, at, joins, displaces)
+    if (joins && opcode === CALL) this.#mayPop(at)
   }
 
   /** Whether a constant of an instruction that the tables do not know lies in the window. */
@@ -262,14 +298,19 @@ class Finder {
   }
 }
 
+/** No value is between. */
+const NONE: [number, number] = [0, -(2 ** 31)]
+
 /** Which values lie in `[start, end]`, without a bigint per question. */
 class ValueWindow {
   readonly #low: number
   readonly #high: number
   readonly #span: number
-  /** Of the signed 32-bit values that lie in it, sign-extended, the least and the greatest that are not negative, and that are. */
-  readonly #positive: readonly [number, number]
-  readonly #negative: readonly [number, number]
+  /** The signed 32-bit values that lie in it, sign-extended: the least and the greatest that are not negative, and those that are. */
+  readonly #least: number
+  readonly #greatest: number
+  readonly #leastNegative: number
+  readonly #greatestNegative: number
   /** Whether a 32-bit constant, zero- or sign-extended, can lie in it. */
   readonly has32: boolean
 
@@ -279,10 +320,14 @@ class ValueWindow {
     this.#span = Number(end - start)
     const part = (first: bigint, last: bigint, shift: bigint): [number, number] => {
       const [least, greatest] = [start > first ? start : first, end < last ? end : last]
-      return least > greatest ? [1, 0] : [Number(least - shift), Number(greatest - shift)]
+      return least > greatest ? NONE : [Number(least - shift), Number(greatest - shift)]
     }
-    this.#positive = part(0n, (1n << 31n) - 1n, 0n)
-    this.#negative = part(ADDRESS_LIMIT - (1n << 31n), ADDRESS_LIMIT - 1n, ADDRESS_LIMIT)
+    ;[this.#least, this.#greatest] = part(0n, (1n << 31n) - 1n, 0n)
+    ;[this.#leastNegative, this.#greatestNegative] = part(
+      ADDRESS_LIMIT - (1n << 31n),
+      ADDRESS_LIMIT - 1n,
+      ADDRESS_LIMIT,
+    )
     this.has32 = start < 1n << 32n || end >= ADDRESS_LIMIT - (1n << 31n)
   }
 
@@ -294,7 +339,8 @@ class ValueWindow {
 
   /** Of a signed 32-bit value, sign-extended to 64. */
   hasSigned(value: number): boolean {
-    const [least, greatest] = value < 0 ? this.#negative : this.#positive
-    return value >= least && value <= greatest
+    return value < 0
+      ? value >= this.#leastNegative && value <= this.#greatestNegative
+      : value >= this.#least && value <= this.#greatest
   }
 }
