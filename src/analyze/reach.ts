@@ -63,6 +63,10 @@ export class Reach {
   readonly #shared: Map<number, number>
   /** Data that certain code names. */
   readonly #used: StartBits
+  /** The run, or what is between two, that was asked for last. */
+  #start = 0
+  #end = 0
+  #isCode = false
   readonly #tables = new Map<number, JumpTable[]>()
 
   constructor(input: ReachInput) {
@@ -98,8 +102,15 @@ export class Reach {
 
   /** Whether the byte at `offset` is in an instruction that is certain, or in data that certain code names or jumps by. */
   isCertain(offset: number): boolean {
-    const { map } = this.#in
-    return isInRuns(map.runs, offset) ? this.has(map.bits.lastUpTo(offset)) : this.#used.has(offset)
+    const { runs, bits } = this.#in.map
+    if (offset < this.#start || offset >= this.#end) {
+      // The number of bounds up to it is odd inside of a run.
+      const bound = lowerBound(runs, offset + 1)
+      this.#isCode = (bound & 1) === 1
+      this.#start = bound === 0 ? 0 : runs[bound - 1]
+      this.#end = bound < runs.length ? runs[bound] : Number.POSITIVE_INFINITY
+    }
+    return this.#isCode ? this.has(bits.lastUpTo(offset)) : this.#used.has(offset)
   }
 
   /**
@@ -230,12 +241,6 @@ export class Reach {
       if (holders[i] < 0 && offset >= 8 && this.#used.has(offset - 8)) this.#used.addOne(offset)
     }
   }
-}
-
-/** Whether one of the runs (pairs of offsets, ascending) holds `offset`. */
-function isInRuns(runs: Uint32Array, offset: number): boolean {
-  // The number of bounds up to it is odd inside of a run.
-  return (lowerBound(runs, offset + 1) & 1) === 1
 }
 
 /** The first block that ends at or behind each multiple of 64. */

@@ -38,11 +38,16 @@ export function watchedOf(
 /** No instruction is longer. */
 const LONGEST = 15
 
+/** Too long ago. */
+const NEVER = -LABEL_REACH - LONGEST - 1
+
 class WatchedRegisters {
   readonly #view: DataView
   /** Where a register got a constant last, and a label. */
   readonly #constants = new Int32Array(8).fill(-CONSTANT_REACH)
-  readonly #labels = new Int32Array(8).fill(-LABEL_REACH - LONGEST - 1)
+  readonly #labels = new Int32Array(8).fill(NEVER)
+  /** Where any register got a label last. */
+  #label = NEVER
   /** Whether halves of an address may be stored: below 2^32 the lower one is an address alone, but for 0. */
   readonly #hasHalves: boolean
   /** Behind the last call of the next instruction. */
@@ -75,6 +80,8 @@ class WatchedRegisters {
   }
 
   displaces(start: number, at: number): boolean {
+    // Most code has no labels at all.
+    if (start - this.#label > LABEL_REACH + LONGEST) return false
     // A nop has no address.
     if (this.#view.getUint8(at) === 0x1f && this.#view.getUint8(at - 1) === 0x0f) return false
     const rm = this.#view.getUint8(at + 1) & 7
@@ -112,6 +119,7 @@ class WatchedRegisters {
 
   #give(register: number, start: number): boolean {
     this.#labels[register] = start
+    this.#label = start
     return true
   }
 

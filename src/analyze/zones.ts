@@ -65,11 +65,15 @@ function sampleForms({ code, decoder, bits }: SweptCode, blocks: Uint8Array): vo
 /** Flags both ends of what points into the middle of instructions, and code that is read as data. */
 function checkEnds({ notable: { ends }, bits }: SweptCode, blocks: Uint8Array): void {
   const { count, starts, kinds, targets } = ends
+  const { words } = bits
   for (let i = 0; i < count; i++) {
     const target = targets[i]
-    if (target < 0) continue
-    if ((kinds[i] & Ends.rip) === 0) {
-      if (bits.has(target)) continue
+    const isRip = (kinds[i] & Ends.rip) !== 0
+    // Most targets are outside (-1) or starts; which of both is no matter for a branch, in the machine's sense too.
+    const inside = target & ~(target >> 31)
+    const isGood = (target >> 31) | ((words[inside >>> 5] >>> (inside & 31)) & 1)
+    if ((isGood !== 0 && !isRip) || target < 0) continue
+    if (!isRip) {
       blocks[starts[i] >>> BLOCK_BITS] = 1
       blocks[target >>> BLOCK_BITS] = 1
     } else if ((kinds[i] & Ends.lea) === 0 && bits.lastUpTo(target) >= 0) blocks[target >>> BLOCK_BITS] = 1
