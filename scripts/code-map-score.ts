@@ -82,10 +82,10 @@ async function main(): Promise<void> {
     }
   const started = performance.now()
   const options = { base: image.base, span: image.span, decoder: values.decoder as DecoderKind | undefined }
-  const ours = withAnalysis(code, options, ({ map, reach }) => ({
+  const ours = withAnalysis(code, options, ({ map, evidence }) => ({
     starts: map.bits.all(),
     runs: map.runs.slice(),
-    flow: map.bits.all().reduce((sum, start) => sum + (reach().has(start) ? 1 : 0), 0),
+    flow: map.bits.all().reduce((sum, start) => sum + (evidence.reach.has(start) ? 1 : 0), 0),
   }))
   const seconds = (performance.now() - started) / 1000
   const isCodeByUs = new Uint8Array(code.length)

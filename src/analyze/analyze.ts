@@ -7,7 +7,7 @@ import { PROGRESS_RULES, PROGRESS_STEP, type ProgressOptions, reportProgress } f
 import { type Blob, type BlobOptions, TableBuilder, toBlob } from '../table/builder.ts'
 import { PC8, PC32 } from '../table/kinds.ts'
 import { BLOB_RULES } from '../table/rules.ts'
-import { ADDRESS_FLOW, ADDRESS_NONE, CODE_FLOW, CODE_GIVEN, CODE_GUESS } from '../table/site.ts'
+import { ADDRESS_FLOW, ADDRESS_NONE } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { createIcedDecoder } from '../x86/iced.ts'
 import {
@@ -25,16 +25,16 @@ import { createLayoutDecoder, createTableDecoder } from '../x86/scanner.ts'
 import { relativeTarget } from '../x86/target.ts'
 import { Background } from './background.ts'
 import { Candidates } from './candidates.ts'
+import { CodeEvidence } from './code-evidence.ts'
 import { type CodeMap, mapCode } from './code-map.ts'
 import { addExceptionTables, findFrames, findLanguageData, hintsOf } from './frames.ts'
 import { type CheckedHints, checkHints, type Hints } from './hints.ts'
 import { Judge } from './judge.ts'
 import { addJumpTables } from './jump-tables.ts'
-import { isTaken, Mark, take } from './marks.ts'
+import { isTaken, take } from './marks.ts'
 import { OperandCollector } from './operands.ts'
 import { isPadding, Places } from './places.ts'
 import { limitProblems } from './problems.ts'
-import { Reach } from './reach.ts'
 import { addSelfRelative } from './self-relative.ts'
 import { collectSpread } from './spread.ts'
 import { Window } from './window.ts'
@@ -74,9 +74,7 @@ export interface Findings {
   readonly window: Window
   readonly view: DataView
   readonly decoder: InstructionDecoder
-  readonly reach: () => Reach
-  /** How sure it is that code, or data that code uses, is at an offset. */
-  readonly codeAt: (offset: number) => number
+  readonly evidence: CodeEvidence
 }
 
 /** Analyses `code` as `analyze` does, and hands what it found to `use`; none of it may be used later. */
@@ -182,20 +180,15 @@ class Analysis {
     judge.run()
     const taken = (offset: number): boolean => isTaken(map.marks, offset, 4)
     addSelfRelative(view, map.data, alignment & 3, map.outside, taken, this.#builder)
-    let certain: Reach | undefined
-    const reach = (): Reach => (certain ??= this.#reach(hints, map, places))
-    const isGiven = (offset: number): boolean =>
-      hints.ranged && (map.marks[offset] & (Mark.given | Mark.forbidden)) !== 0
-    const codeAt = (offset: number): number =>
-      isGiven(offset) ? CODE_GIVEN : reach().isCertain(offset) ? CODE_FLOW : CODE_GUESS
+    const evidence = this.#evidence(hints, map, places)
     const problems = this.#problems
-    const table = this.#builder.finish(map.runs, limitProblems(problems), codeAt)
-    return { code, table, problems, map, places, judge, window: this.#window, view, decoder, reach, codeAt }
+    const table = this.#builder.finish(map.runs, limitProblems(problems), evidence)
+    return { code, table, problems, map, places, judge, window: this.#window, view, decoder, evidence }
   }
 
   /** What is certain code: from the entries, or from the first byte where that is code and nobody told better. */
-  #reach(hints: CheckedHints, map: CodeMap, places: Places): Reach {
-    return new Reach({
+  #evidence(hints: CheckedHints, map: CodeMap, places: Places): CodeEvidence {
+    return new CodeEvidence(hints.ranged, {
       code: this.#code,
       map,
       decoder: this.#decoder,

@@ -25,7 +25,7 @@ import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
 import { followOverlaps, placeOverlaps } from './overlap.ts'
 import { passRejected, type Rejected } from './rejected.ts'
-import { type SegmentContext, segment } from './segment.ts'
+import { type SegmentContext, segment, UNKNOWN_OUTSIDE } from './segment.ts'
 import { dropStrange, ISLAND, withoutSpecks } from './strange.ts'
 import type { Window } from './window.ts'
 import { findZones } from './zones.ts'
@@ -84,7 +84,9 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const linear = new OutsideTargets(swept.notable.outside.distances)
   const found = findZones({ ...swept, code, decoder, entries: input.hints.entries }, linear)
   const zones = length > SHORT ? alignZones(found, bits, length) : [0, length]
-  markSolid(swept.notable.ends, marks, zones)
+  const { ends } = swept.notable
+  const solid = solidRows(ends.starts, zones)
+  for (let i = 0; i < solid.length; i += 2) markReferences(ends, solid[i], solid[i + 1], marks)
   for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
   const context = contextOf(input, marks)
   const forms = new Forms(context, zones)
@@ -92,7 +94,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const inside = forms.startsOf(first)
   bits.add(inside)
   const outside: number[] = []
-  let selfLabels = countSelfLabels(input, swept.notable.ends)
+  let selfLabels = countSelfLabels(input, ends)
   const likely = withoutSpecks({ ...input, marks, goesOnTo: new Set(zones) }, first)
   selfLabels += collect(input, forms, forms.startsOf(likely), marks, outside)
   selfLabels += collect(input, forms, forms.startsOf(runsWithout(first, likely)), marks)
@@ -102,19 +104,13 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const tables = findJumpTables({ ...input, bits, marks, outside: targets }, jumps)
   const doubtful = withTables(zones, tables, bits, length)
   const again = doubtful === zones ? forms : new Forms(context, doubtful)
-  const score = (distance: number): number =>
-    Math.max(-64, Math.min(64, Math.round(16 * targets.score(distance))))
-  const read = readZones({ ...context, earlier: bits, outside: score }, again, doubtful, input.alignment)
+  const read = readZones({ ...context, earlier: bits, outside: targets }, again, doubtful, input.alignment)
   collect(input, again, again.startsOf(read), marks)
-  const isStrange = (offset: number): boolean => {
-    const target = again.target(offset, again.at(offset))
-    return target !== undefined && (target < 0 || target > input.span) && targets.score(target) < 0
-  }
   // In a few hundred bytes nothing clusters, so nothing is strange.
   const second =
     length <= SHORT
       ? read
-      : dropStrange({ ...input, forms: again, marks, goesOnTo: new Set(doubtful), isStrange }, read)
+      : dropStrange({ ...input, forms: again, marks, goesOnTo: new Set(doubtful), outside: targets }, read)
   const layouts = createLayoutDecoder(code, { cpu: input.cpu })
   const { runs: passed, rejected } = passRejected({ ...input, layouts, marks, zones: doubtful }, second)
   const { runs, shared } = withOverlaps(context, again, doubtful, passed, bits)
@@ -130,36 +126,27 @@ function clusters(
   linear: OutsideTargets,
 ): OutsideTargets {
   const { starts, distances, count } = notable.outside
-  const solid: Float64Array[] = []
+  const rows = solidRows(starts, zones)
   let sum = inZones.length
-  forSolid(starts, zones, (from, to) => {
-    solid.push(distances.subarray(from, to))
-    sum += to - from
-  })
+  for (let i = 0; i < rows.length; i += 2) sum += rows[i + 1] - rows[i]
   // A few targets more or less do not change where they cluster.
   if (Math.abs(sum - count) * 100 < count) return linear
   const all = new Float64Array(sum)
   all.set(inZones)
   let at = inZones.length
-  for (const part of solid) {
-    all.set(part, at)
-    at += part.length
+  for (let i = 0; i < rows.length; i += 2) {
+    all.set(distances.subarray(rows[i], rows[i + 1]), at)
+    at += rows[i + 1] - rows[i]
   }
   return new OutsideTargets(all)
 }
 
-/** Calls `use` with the indices [from, to) of each stretch of `starts`, ascending, that lies in no zone. */
-function forSolid(
-  starts: Uint32Array,
-  zones: readonly number[],
-  use: (from: number, to: number) => void,
-): void {
-  let from = 0
-  for (let i = 0; i < zones.length; i += 2) {
-    use(from, lowerBound(starts, zones[i]))
-    from = lowerBound(starts, zones[i + 1])
-  }
-  use(from, starts.length)
+/** The rows in no zone of what starts at `starts`, ascending: pairs of indices. */
+function solidRows(starts: Uint32Array, zones: readonly number[]): number[] {
+  const rows: number[] = [0]
+  for (const bound of zones) rows.push(lowerBound(starts, bound))
+  rows.push(starts.length)
+  return rows
 }
 
 /** The indirect jumps of the linear reading around the zones, then those of the first reading in them. */
@@ -171,9 +158,10 @@ function indirectJumps(
   forms: Forms,
 ): number[] {
   const found: number[] = []
-  forSolid(jumps.starts, zones, (from, to) => {
-    for (const start of jumps.starts.subarray(from, to)) if (isIndirectJump(code, start)) found.push(start)
-  })
+  const rows = solidRows(jumps.starts, zones)
+  for (let i = 0; i < rows.length; i += 2)
+    for (const start of jumps.starts.subarray(rows[i], rows[i + 1]))
+      if (isIndirectJump(code, start)) found.push(start)
   for (const at of inside)
     if (flowOf(forms.at(at)) === Flow.indirectJump && isIndirectJump(code, at)) found.push(at)
   return found
@@ -265,7 +253,7 @@ function contextOf({ code, decoder, span, window }: MapInput, marks: Uint8Array)
     decoder,
     marks,
     span,
-    outside: () => -4,
+    outside: UNKNOWN_OUTSIDE,
     window,
     earlier: undefined,
     given: code.length <= SHORT ? SHORT_CODE : GIVEN_CODE,
@@ -275,16 +263,14 @@ function contextOf({ code, decoder, span, window }: MapInput, marks: Uint8Array)
 /** By bits of `Ends.rip` and `Ends.lea`: the mark of what is referred to so. */
 const REFERENCE_MARKS = Uint8Array.of(Mark.target, Mark.data, 0, 0)
 
-/** Marks what the linear reading around the zones refers to; without a branch in the loop, so that its cache misses overlap. */
-function markSolid({ starts, kinds, targets }: Ends, marks: Uint8Array, zones: readonly number[]): void {
-  forSolid(starts, zones, (from, to) => {
-    for (let i = from; i < to; i++) {
-      const target = targets[i]
-      // All ones but for the target -1.
-      const isInside = ~(target >> 31)
-      marks[target & isInside] |= REFERENCE_MARKS[(kinds[i] >> 4) & 3] & isInside
-    }
-  })
+/** Marks what rows [from, to) refer to; without a branch in the loop, so that its cache misses overlap. */
+function markReferences({ kinds, targets }: Ends, from: number, to: number, marks: Uint8Array): void {
+  for (let i = from; i < to; i++) {
+    const target = targets[i]
+    // All ones but for the target -1.
+    const isInside = ~(target >> 31)
+    marks[target & isInside] |= REFERENCE_MARKS[(kinds[i] >> 4) & 3] & isInside
+  }
 }
 
 /** The number of instructions of the linear reading that take the address of the code they are in, before a movabs. */

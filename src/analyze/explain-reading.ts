@@ -44,21 +44,21 @@ export interface Reading {
 }
 
 export function explainReading(found: Findings, offset: number): Reading {
-  const { map, decoder, reach, codeAt } = found
+  const { map, decoder, evidence: levels } = found
   const instruction = new Instruction()
   const holder = found.places.holder(offset)
   const isCode = holder >= 0
   const length = decoder.decode(isCode ? holder : offset, instruction)
   const shared = sharedAt(found, offset)
   const table = map.tables.find(({ start, end }) => offset >= start && offset < end)
-  const evidence = unpackEvidence(packEvidence(codeAt(offset), ADDRESS_NONE)).code
+  const evidence = unpackEvidence(packEvidence(levels.at(offset), ADDRESS_NONE)).code
   return {
     as: isCode ? 'code' : 'data',
     by: methodOf(found, offset, isCode, table),
     evidence,
     ...(length === 0 ? {} : { instruction: { start: instruction.offset, end: instruction.offset + length } }),
     ...(shared.length === 0 ? {} : { shared }),
-    ...(isCode && evidence === 'flow' ? { path: pathTo(found, reach().path(holder)) } : {}),
+    ...(isCode && evidence === 'flow' ? { path: pathTo(found, levels.reach.path(holder)) } : {}),
     ...(table === undefined ? {} : { table }),
     reasons: length === 0 ? [] : weighReading(found, instruction),
   }

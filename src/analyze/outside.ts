@@ -48,6 +48,11 @@ export class OutsideTargets {
     )
   }
 
+  /** The score in sixteenths, from -64 to 64. */
+  weight(distance: number): number {
+    return Math.max(-64, Math.min(64, Math.round(16 * this.score(distance))))
+  }
+
   /** Of a field with so many others near its target. */
   #scoreOf(others: number): number {
     if (others <= 0) return this.#lonely

@@ -16,6 +16,15 @@ import { Form, flowOf, formTarget, holdsAddress, isRelative } from './forms.ts'
 import { Mark } from './marks.ts'
 import type { Window } from './window.ts'
 
+/** Scores relative targets outside the blob. */
+export interface OutsideWeights {
+  /** Of a distance from the base, in sixteenths; positive where others cluster. */
+  weight(distance: number): number
+}
+
+/** Of targets of which nothing is known yet. */
+export const UNKNOWN_OUTSIDE: OutsideWeights = { weight: () => -4 }
+
 export interface SegmentContext {
   readonly code: Uint8Array
   readonly view: DataView
@@ -24,8 +33,7 @@ export interface SegmentContext {
   readonly marks: Uint8Array
   /** Bytes of the moved range. */
   readonly span: number
-  /** Scores a relative target outside the blob (distance from the base); positive where others cluster. */
-  readonly outside: (distance: number) => number
+  readonly outside: OutsideWeights
   readonly window: Window
   /** Where instructions started in the first reading; undefined in that. */
   readonly earlier: StartBits | undefined
@@ -111,11 +119,11 @@ function scoreForm(context: SegmentContext, form: number, offset: number, marked
 /** What it says for an instruction that its relative field points at `distance` from the base. */
 function scoreTarget(context: SegmentContext, form: number, distance: number): number {
   const inside = distance >= 0 && distance < context.span
-  if ((form & Form.rip) !== 0) return inside ? WEIGHTS.ripInside : context.outside(distance)
+  if ((form & Form.rip) !== 0) return inside ? WEIGHTS.ripInside : context.outside.weight(distance)
   const size = (form >> Form.sizeShift) & Form.sizeMask
   if (!inside) {
     if (size === 1) return WEIGHTS.rel8Outside
-    return context.outside(distance) + (flowOf(form) === Flow.conditional ? WEIGHTS.jccOutside : 0)
+    return context.outside.weight(distance) + (flowOf(form) === Flow.conditional ? WEIGHTS.jccOutside : 0)
   }
   const far = size === 4 ? WEIGHTS.insideFar : 0
   if (context.earlier === undefined || distance >= context.marks.length) return far

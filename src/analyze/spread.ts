@@ -4,7 +4,7 @@
  */
 import type { TableBuilder } from '../table/builder.ts'
 import { DIFF32U, DIFF64 } from '../table/kinds.ts'
-import { Instruction } from '../x86/instruction.ts'
+import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
 import type { CodeMap } from './code-map.ts'
 import { GotWatcher } from './got.ts'
 import { type LabelContext, LabelWatcher } from './label-operands.ts'
@@ -22,19 +22,44 @@ export function collectSpread(code: Uint8Array, builder: TableBuilder, context: 
   const got = selfLabels > 0 ? new GotWatcher(code) : undefined
   const labels = new LabelWatcher(code, builder)
   const slices = new SliceWatcher(code, builder)
-  const instruction = new Instruction()
-  const seen = got === undefined ? watched : Uint32Array.from(bits.all())
-  for (let i = 0; i < seen.length; i++) {
-    const at = seen[i]
-    if (got === undefined && isPlain(code, at, labels, slices)) continue
-    decoder.decode(at, instruction)
-    got?.watch(instruction)
-    labels.watch(instruction)
-    slices.watch(instruction)
-  }
+  if (got === undefined) watchAll(code, decoder, watched, labels, slices)
+  else watchWithGot(decoder, bits.all(), labels, slices, got)
   labels.finish(context)
   slices.finish({ ...context, ends: notable.ends, watched })
   got?.finish(builder, marks)
+}
+
+/** A loop of its own: the compiler replaces it on the stack, and is to know all that is in it by then. */
+function watchAll(
+  code: Uint8Array,
+  decoder: InstructionDecoder,
+  starts: Uint32Array,
+  labels: LabelWatcher,
+  slices: SliceWatcher,
+): void {
+  const instruction = new Instruction()
+  for (let i = 0; i < starts.length; i++) {
+    if (isPlain(code, starts[i], labels, slices)) continue
+    decoder.decode(starts[i], instruction)
+    labels.watch(instruction)
+    slices.watch(instruction)
+  }
+}
+
+function watchWithGot(
+  decoder: InstructionDecoder,
+  starts: readonly number[],
+  labels: LabelWatcher,
+  slices: SliceWatcher,
+  got: GotWatcher,
+): void {
+  const instruction = new Instruction()
+  for (const start of starts) {
+    decoder.decode(start, instruction)
+    got.watch(instruction)
+    labels.watch(instruction)
+    slices.watch(instruction)
+  }
 }
 
 /** Whether the instruction at `start` gives a register a constant or a label; then that is all of it. */

@@ -5,6 +5,7 @@
 import { Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
 import { Form, type Forms } from './forms.ts'
 import { Mark, markedInside } from './marks.ts'
+import type { OutsideTargets } from './outside.ts'
 
 /** Bytes of a run that can be chance, and of one that is. */
 export const ISLAND = 256
@@ -20,8 +21,9 @@ export interface StrangeInput {
   /** Offsets that the code before them goes on to: where zones of doubt begin. */
   readonly goesOnTo: ReadonlySet<number>
   readonly forms: Forms
-  /** Whether the instruction at an offset has a relative operand that points to a strange place. */
-  readonly isStrange: (offset: number) => boolean
+  /** Bytes of the moved range, and where operands point that leave it. */
+  readonly span: number
+  readonly outside: OutsideTargets
 }
 
 /** The runs without what only reads like code. */
@@ -67,13 +69,15 @@ function isSpeck(
   return true
 }
 
+/** Whether the instruction at `offset` has a relative operand that points to a strange place. */
+function isStrange({ forms, span, outside }: StrangeInput, offset: number): boolean {
+  const target = forms.target(offset, forms.at(offset))
+  return target !== undefined && (target < 0 || target > span) && outside.score(target) < 0
+}
+
 /** Adds what stays of the run [start, end) to `kept`. */
-function checkRun(
-  { decoder, forms, marks, goesOnTo, isStrange }: StrangeInput,
-  start: number,
-  end: number,
-  kept: number[],
-): void {
+function checkRun(input: StrangeInput, start: number, end: number, kept: number[]): void {
+  const { decoder, forms, marks, goesOnTo } = input
   const instruction = new Instruction()
   const isChance = end - start <= ISLAND && (marks[start] & (LED | Mark.given)) === 0
   let from = start
@@ -81,7 +85,7 @@ function checkRun(
   let led = start === 0 || goesOnTo.has(start)
   for (let at = start; at < end; at += forms.at(at) & Form.lengthMask) {
     if ((marks[at] & LED) !== 0) led = true
-    if (!isStrange(at)) continue
+    if (!isStrange(input, at)) continue
     if (isChance) return
     if (!led) {
       // Nothing leads to the start of this run: it begins where something does.

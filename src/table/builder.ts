@@ -81,6 +81,11 @@ interface BuiltGroup {
   readonly columns: ColumnBuilder
 }
 
+/** The code evidence at offsets, where it was not known when the fields were added. */
+export interface CodeLevels {
+  at(offset: number): number
+}
+
 export class TableBuilder {
   readonly blob: Blob
   readonly #code: Uint8Array
@@ -239,23 +244,19 @@ export class TableBuilder {
 
   /**
    * The table of all that was added. Throws `bad-argument` where two fields overlap or one leaves the blob.
-   * @param codeAt the code evidence of the field at an offset, where it was not known when the field was added
+   * @param code of the fields, if it was not known when they were added
    */
-  finish(
-    runs: Uint32Array,
-    problems: readonly Problem[] = [],
-    codeAt?: (offset: number) => number,
-  ): RelocationTable {
+  finish(runs: Uint32Array, problems: readonly Problem[] = [], code?: CodeLevels): RelocationTable {
     const groups = [...this.#groups]
       .sort(([a], [b]) => a - b)
-      .map(([, group]) => this.#finishGroup(group, codeAt))
+      .map(([, group]) => this.#finishGroup(group, code))
     const splits = this.#splits
       .map((split) =>
-        codeAt === undefined
+        code === undefined
           ? split
           : {
               ...split,
-              evidence: packEvidence(codeAt(split.pieces[0].offset), addressLevel(split.evidence)),
+              evidence: packEvidence(code.at(split.pieces[0].offset), addressLevel(split.evidence)),
             },
       )
       .sort((a, b) => a.pieces[0].offset - b.pieces[0].offset)
@@ -270,18 +271,15 @@ export class TableBuilder {
     })
   }
 
-  #finishGroup(
-    { kind, target, anchor, columns }: BuiltGroup,
-    codeAt: ((offset: number) => number) | undefined,
-  ): SiteGroup {
+  #finishGroup({ kind, target, anchor, columns }: BuiltGroup, code: CodeLevels | undefined): SiteGroup {
     const finished = columns.finish()
     const { offsets, targets, tails, evidence } = finished
     const last = offsets.length - 1
     if (offsets[last] + KIND_ROWS[kind].width + tails[last] > this.blob.length)
       throw pastEnd(this.blob, kind, offsets[last])
-    if (codeAt !== undefined)
+    if (code !== undefined)
       for (let i = 0; i < offsets.length; i++)
-        evidence[i] = packEvidence(codeAt(offsets[i]), addressLevel(evidence[i]))
+        evidence[i] = packEvidence(code.at(offsets[i]), addressLevel(evidence[i]))
     return { kind, target, anchor, ...finished, ...measureGroup(viewOf(this.#code), kind, offsets, targets) }
   }
 }
@@ -290,22 +288,25 @@ export class TableBuilder {
 export function checkFields(blob: Blob, groups: readonly SiteGroup[], splits: readonly SplitSite[]): void {
   // One bit a byte, and a word more: a field may lie in two words.
   const taken = new Uint32Array((blob.length >>> 5) + 2)
-  const take = (kind: number, offset: number, width: number): void => {
-    if (offset + width > blob.length) throw pastEnd(blob, kind, offset)
+  for (const { kind, offsets } of groups) takeFields(blob, taken, kind, offsets, KIND_ROWS[kind].width)
+  for (const { pieces } of splits)
+    for (const { offset, width } of pieces) takeFields(blob, taken, SPLIT, Uint32Array.of(offset), width)
+}
+
+function takeFields(blob: Blob, taken: Uint32Array, kind: number, offsets: Uint32Array, width: number): void {
+  const { length } = blob
+  const bits = (1 << width) - 1
+  for (let i = 0; i < offsets.length; i++) {
+    const offset = offsets[i]
+    if (offset + width > length) throw pastEnd(blob, kind, offset)
     const word = offset >>> 5
     const bit = offset & 31
-    const bits = (1 << width) - 1
     const low = bits << bit
     const high = bit + width > 32 ? bits >>> (32 - bit) : 0
     if (((taken[word] & low) | (taken[word + 1] & high)) !== 0) throw overlap(blob, kind, offset)
     taken[word] |= low
     taken[word + 1] |= high
   }
-  for (const { kind, offsets } of groups) {
-    const { width } = KIND_ROWS[kind]
-    for (let i = 0; i < offsets.length; i++) take(kind, offsets[i], width)
-  }
-  for (const { pieces } of splits) for (const { offset, width } of pieces) take(SPLIT, offset, width)
 }
 
 const overlap = (blob: Blob, kind: number, offset: number): RelocError =>

@@ -38,16 +38,13 @@ const [ONE, TWO, ONE_66, TWO_66, TWO_F3, TWO_F2, ONE_W, ASK] = [0, 1, 2, 3, 4, 5
 /** Indices of entries are below this. */
 export const FAST_INDICES: number = HEADS
 
-/**
- * The index of the entry of an instruction by its first four bytes, big-endian; -1 where there is none, or it does not tell instructions with
- * REX.W from others.
- */
+/** The index of the entry of an instruction by its first four bytes, big-endian, one of its own for REX.W; -1 where there is none. */
 export function fastIndex(tables: FastTables, word: number): number {
   const head = tables[HEADS | (word >>> 16)]
   const skip = head & 0x18
   const index = ((head >> 5) << 16) | ((word << skip) >>> 16)
-  const isWide = head >> 5 === TWO && word >>> 27 === 0x48 >> 3
-  return isWide || tables[index] === 0 ? -1 : index
+  if (tables[index] === 0) return -1
+  return head >> 5 === TWO && word >>> 27 === 0x48 >> 3 ? (ASK << 16) | (index & 0xffff) : index
 }
 
 const cache = new Map<Cpu, FastTables>()
