@@ -1,6 +1,6 @@
 /** How likely the forms of many instructions are in code: each form that the fast tables know is decoded once. */
 import { viewOf } from '../core/bytes.ts'
-import { FAST_INDICES, fastIndex, fastTablesFor, isWorthFastTables } from '../x86/fast.ts'
+import { FAST_INDICES, fastIndex, fastTablesFor, hasFastEntry, isWorthFastTables } from '../x86/fast.ts'
 import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
 import { opcodeSlot } from './opcode-key.ts'
 import { opcodeScores } from './opcode-stats.ts'
@@ -30,10 +30,13 @@ export class FormScores {
   /** Of the instruction at `start`, in sixteenths of a natural logarithm. */
   at(start: number): number {
     if (this.#known === undefined || start + HEAD > this.#view.byteLength) return this.#decode(start)
-    const index = fastIndex(this.#fast, this.#view.getInt32(start, false))
-    if (index < 0) return this.#decode(start)
+    const word = this.#view.getInt32(start, false)
+    const index = fastIndex(this.#fast, word)
     const known = this.#known[index]
-    return known === UNKNOWN ? (this.#known[index] = this.#decode(start)) : known
+    if (known !== UNKNOWN) return known
+    const score = this.#decode(start)
+    if (hasFastEntry(this.#fast, word)) this.#known[index] = score
+    return score
   }
 
   #decode(start: number): number {

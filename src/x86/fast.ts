@@ -38,13 +38,18 @@ const [ONE, TWO, ONE_66, TWO_66, TWO_F3, TWO_F2, ONE_W, ASK] = [0, 1, 2, 3, 4, 5
 /** Indices of entries are below this. */
 export const FAST_INDICES: number = HEADS
 
-/** The index of the entry of an instruction by its first four bytes, big-endian, one of its own for REX.W; -1 where there is none. */
+/** A number below `FAST_INDICES` for what the first four bytes of an instruction, big-endian, say of it: the index of its entry, another with REX.W. */
 export function fastIndex(tables: FastTables, word: number): number {
   const head = tables[HEADS | (word >>> 16)]
   const skip = head & 0x18
-  const index = ((head >> 5) << 16) | ((word << skip) >>> 16)
-  if (tables[index] === 0) return -1
-  return head >> 5 === TWO && word >>> 27 === 0x48 >> 3 ? (ASK << 16) | (index & 0xffff) : index
+  const isWide = head >> 5 === TWO && word >>> 27 === 0x48 >> 3
+  return ((isWide ? ASK : head >> 5) << 16) | ((word << skip) >>> 16)
+}
+
+/** Whether the instruction has an entry: then its index tells it from all others, but for registers. */
+export function hasFastEntry(tables: FastTables, word: number): boolean {
+  const head = tables[HEADS | (word >>> 16)]
+  return tables[((head >> 5) << 16) | ((word << (head & 0x18)) >>> 16)] !== 0
 }
 
 const cache = new Map<Cpu, FastTables>()
