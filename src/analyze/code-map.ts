@@ -75,14 +75,14 @@ const SHORT = 512
 
 /** Maps a blob. */
 export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
-  const { code, decoder } = input
+  const { code } = input
   const { length } = code
   const marks = markHints(input)
   const swept = length > SHORT ? sweepCode(input, options) : nothingSwept(input)
   reportProgress(options, length >> 1, length, 'code map')
   const { bits } = swept
   const linear = new OutsideTargets(swept.notable.outside.distances)
-  const found = findZones({ ...swept, code, decoder, entries: input.hints.entries }, linear)
+  const found = length > SHORT ? findZones({ ...swept, code, entries: input.hints.entries }, linear) : []
   const zones = length > SHORT ? alignZones(found, bits, length) : [0, length]
   const { ends } = swept.notable
   const solid = solidRows(ends.starts, zones)

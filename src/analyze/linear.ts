@@ -1,13 +1,16 @@
 /** The linear reading of a blob: where instructions start if one follows another, and what is notable of them. */
 import type { ProgressOptions } from '../core/progress.ts'
-import { findNotable, type Notable, type NotableOptions } from '../x86/notable.ts'
+import { findNotable, type Notable, NotableFinder, type NotableOptions } from '../x86/notable.ts'
 import { StartBits } from '../x86/start-bits.ts'
-import { sweepForLooks } from '../x86/sweep.ts'
+import { type LookTaker, sweepForLooks } from '../x86/sweep.ts'
 import type { MapInput } from './code-map.ts'
+import { FormSampler } from './form-sampler.ts'
 
 export interface Swept {
   readonly bits: StartBits
   readonly notable: Notable
+  /** By block: whether its first instructions are not of the forms that code has. */
+  readonly strange: Uint8Array
   /** Offsets where nothing decodes. */
   readonly rejected: readonly number[]
 }
@@ -24,35 +27,32 @@ export const notableOptions = ({ cpu, decoder, kind, span, window }: MapInput): 
 export const nothingSwept = (input: MapInput): Swept => ({
   bits: new StartBits(input.code.length),
   notable: findNotable(input.code, new Uint32Array(0), notableOptions(input)),
+  strange: new Uint8Array(0),
   rejected: [],
 })
 
 /** The linear reading of everything that the hints allow to be code. */
 export function sweepCode(input: MapInput, options: ProgressOptions): Swept {
-  const { code, hints, cpu, kind } = input
+  const { code, hints, cpu, kind, decoder } = input
   const { onProgress, signal } = options
-  const bits = new StartBits(code.length)
+  const { length } = code
+  const bits = new StartBits(length)
+  const finder = new NotableFinder(code, length, notableOptions(input))
+  const sampler = new FormSampler(code, decoder, bits)
+  const taker: LookTaker = {
+    take(looks, upTo) {
+      finder.take(looks)
+      sampler.advance(upTo)
+    },
+  }
   const rejected: number[] = []
-  const looks: Uint32Array[] = []
   let start = 0
   const data = hints.ranges.filter((range) => range.kind === 'data')
-  for (const range of [...data, { start: code.length, end: code.length }]) {
+  for (const range of [...data, { start: length, end: length }]) {
     const { start: end } = range
     if (end > start)
-      looks.push(sweepForLooks(code, bits, { start, end, cpu, decoder: kind, rejected, onProgress, signal }))
+      sweepForLooks(code, bits, taker, { start, end, cpu, decoder: kind, rejected, onProgress, signal })
     start = range.end
   }
-  return { bits, notable: findNotable(code, concat(looks), notableOptions(input)), rejected }
-}
-
-/** Lists behind one another. */
-function concat(parts: readonly Uint32Array[]): Uint32Array {
-  if (parts.length === 1) return parts[0]
-  const whole = new Uint32Array(parts.reduce((sum, part) => sum + part.length, 0))
-  let at = 0
-  for (const part of parts) {
-    whole.set(part, at)
-    at += part.length
-  }
-  return whole
+  return { bits, notable: finder.finish(), strange: sampler.finish(), rejected }
 }

@@ -3,26 +3,22 @@
  * compiled code reads well: its branches land on instructions, nothing is invalid, its forms are those of code. What breaks one of these rules lies in a
  * zone that is read with all care; the rest is taken as it was swept.
  */
-import type { InstructionDecoder } from '../x86/instruction.ts'
 import type { Notable } from '../x86/notable.ts'
 import { Ends, Outside } from '../x86/notable-rows.ts'
 import type { StartBits } from '../x86/start-bits.ts'
-import { FormScores } from './form-scores.ts'
+import { BLOCK_BITS } from './form-sampler.ts'
 import type { OutsideTargets } from './outside.ts'
 
-const BLOCK_BITS = 8
-/** Instructions looked at in each block, and what they must score together, in sixteenths. */
-const SAMPLE = 6
-const PLAUSIBLE = 64
 /** Natural-logarithmic score below which a target outside is out of place. */
 const STRANGE = -1.5
 
 export interface SweptCode {
   readonly code: Uint8Array
-  readonly decoder: InstructionDecoder
   /** Instruction starts of the linear reading. */
   readonly bits: StartBits
   readonly notable: Notable
+  /** By block: whether its forms are not those of code. */
+  readonly strange: Uint8Array
   /** Offsets where nothing decodes. */
   readonly rejected: readonly number[]
   readonly entries: readonly number[]
@@ -31,35 +27,15 @@ export interface SweptCode {
 /** The zones of doubt: pairs of offsets, ascending, disjoint. */
 export function findZones(swept: SweptCode, outside: OutsideTargets): number[] {
   const { length } = swept.code
-  const blocks = new Uint8Array((length >>> BLOCK_BITS) + 1)
+  const blocks = swept.strange.slice()
   const flag = (offset: number): void => {
     blocks[offset >>> BLOCK_BITS] = 1
   }
   swept.rejected.forEach(flag)
   for (const entry of swept.entries) if (entry < length && !swept.bits.has(entry)) flag(entry)
-  sampleForms(swept, blocks)
   checkEnds(swept, blocks)
   checkOutside(swept, outside, blocks)
   return mergeBlocks(blocks, length)
-}
-
-/** Flags the blocks whose first instructions are not of the forms that code has. */
-function sampleForms({ code, decoder, bits }: SweptCode, blocks: Uint8Array): void {
-  const scores = new FormScores(code, decoder)
-  for (let block = 0; block < blocks.length; block++) {
-    const end = (block + 1) << BLOCK_BITS
-    let score = 0
-    let seen = 0
-    for (
-      let at = bits.next(block << BLOCK_BITS);
-      at >= 0 && at < end && seen < SAMPLE;
-      at = bits.next(at + 1)
-    ) {
-      score += scores.at(at)
-      seen++
-    }
-    if (score < (seen === SAMPLE ? PLAUSIBLE : 0)) blocks[block] = 1
-  }
 }
 
 /** Flags both ends of what points into the middle of instructions, and code that is read as data. */

@@ -70,14 +70,13 @@ const MARGIN = 32
 
 /** What is notable of the instructions in `code` that start at `starts`, ascending. */
 export function findNotable(code: Uint8Array, starts: Uint32Array, options: NotableOptions): Notable {
-  const cpu = options.cpu ?? 'intel'
-  // Eight bytes an instruction that the sweep leaves in, near enough.
-  const isFast = options.decoder === undefined && isWorthFastTables(cpu, 8 * starts.length)
-  const [fast, notes] = isFast ? [fastTablesFor(cpu), notesFor(cpu)] : [NO_TABLES, NO_NOTES]
-  return new Finder(code, fast, notes, starts.length, options).find(starts)
+  const finder = new NotableFinder(code, 4 * starts.length, options)
+  finder.take(starts)
+  return finder.finish()
 }
 
-class Finder {
+/** Takes instructions in ascending order. */
+export class NotableFinder {
   readonly #view: DataView
   readonly #fast: FastTables
   readonly #notes: Uint16Array
@@ -91,37 +90,36 @@ class Finder {
   readonly #outside: Outside
   readonly #joins: Joins
 
-  /** @param count of the instructions that it will be asked for */
-  constructor(
-    code: Uint8Array,
-    fast: FastTables,
-    notes: Uint16Array,
-    count: number,
-    options: NotableOptions,
-  ) {
+  /** @param bytes of code, about, that it will be asked for */
+  constructor(code: Uint8Array, bytes: number, options: NotableOptions) {
+    const cpu = options.cpu ?? 'intel'
+    const isFast = options.decoder === undefined && isWorthFastTables(cpu, bytes)
     this.#view = viewOf(code)
-    this.#fast = fast
-    this.#notes = notes
+    this.#fast = isFast ? fastTablesFor(cpu) : NO_TABLES
+    this.#notes = isFast ? notesFor(cpu) : NO_NOTES
     this.#decoder = options.decoder ?? createTableDecoder(code, options)
     this.#window = new ValueWindow(options.window)
     this.#span = options.span
-    // About what there is in compiled code; room that is not used costs nothing.
-    this.#operands = new Rows(count >> 3)
-    this.#ends = new Ends((count >> 1) + (count >> 3))
+    // About what there is in compiled code.
+    this.#operands = new Rows(bytes >> 7)
+    this.#ends = new Ends(bytes >> 4)
     this.#jumps = new Rows(0)
-    this.#outside = new Outside(count >> 2)
-    this.#joins = new Joins((count >> 1) + (count >> 3))
+    this.#outside = new Outside(bytes >> 7)
+    this.#joins = new Joins(bytes >> 4)
   }
 
-  find(starts: Uint32Array): Notable {
+  take(starts: Uint32Array): void {
     for (let i = 0; i < starts.length; ) {
       const end = Math.min(starts.length, i + CHUNK)
       // A call of the next instruction makes two rows.
       for (const rows of [this.#operands, this.#ends, this.#jumps, this.#outside, this.#joins])
-        rows.reserve(2 * CHUNK)
+        rows.reserve(2 * (end - i))
       for (i = this.#findKnown(starts, i, end); i < end; i = this.#findKnown(starts, i + 1, end))
         this.#ask(starts[i])
     }
+  }
+
+  finish(): Notable {
     const found = {
       operands: this.#operands,
       ends: this.#ends,

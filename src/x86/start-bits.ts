@@ -47,13 +47,14 @@ export class StartBits {
     return starts
   }
 
-  /** The first start at or behind `offset`; -1 without one. */
-  next(offset: number): number {
+  /** The first start at or behind `offset`; -1 where there is none before `end`, or before the next multiple of 32 behind it. */
+  next(offset: number, end: number = 32 * this.words.length): number {
     const words = this.words
+    const last = Math.min(words.length, (end + 31) >>> 5)
     let index = offset >>> 5
     let word = words[index] & (-1 << (offset & 31))
     while (word === 0) {
-      if (++index >= words.length) return -1
+      if (++index >= last) return -1
       word = words[index]
     }
     return (index << 5) + 31 - Math.clz32(word & -word)

@@ -70,15 +70,23 @@ export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult
   return { count, starts: found.starts.subarray(0, count), sites: found.sites.subarray(0, siteCount) }
 }
 
-/**
- * The same for who wants to see everything: gives the starts of all instructions as `bits`, and in place of the sites the starts of those that
- * have more than registers, short displacements and short immediates, or do not go on to the next; all whose form the tables do not know, and
- * with iced all.
- */
-export function sweepForLooks(code: Uint8Array, bits: StartBits, options: SweepOptions = {}): Uint32Array {
-  const found = new FoundLooks(bits)
-  sweepInto(found, code, options, LOOK)
-  return found.looks.subarray(0, found.lookCount)
+/** Takes what a sweep comes upon, block by block, while that is in the cache. */
+export interface LookTaker {
+  /**
+   * Starts, ascending, of the instructions that have more than registers, short displacements and short immediates, or do not go on to the
+   * next; of all whose form the tables do not know, and with iced of all. The list is used again. Of what is not behind `upTo` all is known.
+   */
+  take(looks: Uint32Array, upTo: number): void
+}
+
+/** The same for who wants to see everything: gives the starts of all instructions to `bits`, and those to look at to `taker`. */
+export function sweepForLooks(
+  code: Uint8Array,
+  bits: StartBits,
+  taker: LookTaker,
+  options: SweepOptions = {},
+): void {
+  sweepInto(new FoundLooks(bits, taker), code, options, LOOK)
 }
 
 function sweepInto(found: Taker, code: Uint8Array, options: SweepOptions, look = 0): void {
@@ -143,36 +151,35 @@ class Found implements Taker {
   }
 }
 
-/** Takes starts as bits, and those to look at into a list. */
+/** The looks of a block, for whoever takes them. */
+const blockLooks = new Uint32Array(2 * BLOCK + FIRST_BLOCK)
+
+/** Takes starts as bits, and hands on those to look at. */
 class FoundLooks implements Taker {
   readonly #bits: StartBits
-  lookCount = 0
-  looks: Uint32Array = EMPTY
+  readonly #taker: LookTaker
 
-  constructor(bits: StartBits) {
+  constructor(bits: StartBits, taker: LookTaker) {
     this.#bits = bits
+    this.#taker = taker
   }
 
-  begin(length: number): void {
-    this.looks = new Uint32Array(Math.min(length, (length >> 3) + ROOM))
-  }
+  begin(): void {}
 
-  reserve(left: number): void {
-    if (this.lookCount + Math.min(left, ROOM) > this.looks.length) this.looks = larger(this.looks)
-  }
+  reserve(): void {}
 
   append(starts: Uint32Array): void {
     const { words } = this.#bits
-    const { looks } = this
-    let { lookCount } = this
+    let count = 0
+    let start = 0
     for (let i = 0; i < starts.length; i++) {
       const word = starts[i] | 0
-      const start = word & OFFSET
+      start = word & OFFSET
       words[start >>> 5] |= 1 << (start & 31)
-      looks[lookCount] = start
-      lookCount += word >>> 31
+      blockLooks[count] = start
+      count += word >>> 31
     }
-    this.lookCount = lookCount
+    this.#taker.take(blockLooks.subarray(0, count), start)
   }
 }
 

@@ -6,7 +6,7 @@ import { viewOf } from '../../src/core/bytes.ts'
 import type { AddressRange } from '../../src/core/range.ts'
 import { isWorthFastTables, JOINING, joinsWith } from '../../src/x86/fast.ts'
 import { type Cpu, Encoding, Flow, Instruction, Memory, Prefix } from '../../src/x86/instruction.ts'
-import { findNotable, type Notable, type NotableOptions } from '../../src/x86/notable.ts'
+import { findNotable, type Notable, NotableFinder, type NotableOptions } from '../../src/x86/notable.ts'
 import { Ends, Joins, Outside, type Rows } from '../../src/x86/notable-rows.ts'
 import { createTableDecoder } from '../../src/x86/scanner.ts'
 import { StartBits } from '../../src/x86/start-bits.ts'
@@ -134,11 +134,12 @@ function compare(
 ): void {
   const all = { ...options, span: code.length + 1000 }
   const bits = new StartBits(code.length)
-  const looks = sweepForLooks(code, bits, options)
+  const finder = new NotableFinder(code, code.length, all)
+  sweepForLooks(code, bits, finder, { cpu: options.cpu })
   const { starts } = sweep(code, { cpu: options.cpu })
   expect(bits.all()).toEqual(Array.from(starts))
   const right = expected(code, starts, all)
-  const found = wordsOf(findNotable(code, looks, all))
+  const found = wordsOf(finder.finish())
   const asked = wordsOf(findNotable(code, starts, { ...all, decoder: createTableDecoder(code, options) }))
   for (const name of ['operands', 'ends', 'jumps', 'outside', 'joins'] as const) {
     expect(found[name]).toEqual(right[name])

@@ -1,0 +1,96 @@
+/** Which blocks of a linear reading are not of the forms that code has: their first instructions tell. */
+import { viewOf } from '../core/bytes.ts'
+import { FAST_INDICES, fastIndex, fastTablesFor, hasFastEntry, isWorthFastTables } from '../x86/fast.ts'
+import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import type { StartBits } from '../x86/start-bits.ts'
+import { opcodeSlot } from './opcode-key.ts'
+import { opcodeScores } from './opcode-stats.ts'
+
+export const BLOCK_BITS = 8
+/** Instructions looked at in each block, and what they must score together, in sixteenths. */
+const SAMPLE = 6
+const PLAUSIBLE = 64
+
+/** Looks at the blocks in ascending order. */
+export class FormSampler {
+  readonly #scores: FormScores
+  readonly #bits: StartBits
+  readonly #strange: Uint8Array
+  /** The first that was not looked at. */
+  #next = 0
+
+  /** @param bits the starts of the reading, as far as it goes */
+  constructor(code: Uint8Array, decoder: InstructionDecoder, bits: StartBits) {
+    this.#scores = new FormScores(code, decoder)
+    this.#bits = bits
+    this.#strange = new Uint8Array((code.length >>> BLOCK_BITS) + 1)
+  }
+
+  /** Looks at the blocks before the one that holds `upTo`. */
+  advance(upTo: number): void {
+    for (const end = upTo >>> BLOCK_BITS; this.#next < end; this.#next++) this.#look(this.#next)
+  }
+
+  /** By block: 1 where its forms are not those of code. */
+  finish(): Uint8Array {
+    for (; this.#next < this.#strange.length; this.#next++) this.#look(this.#next)
+    return this.#strange
+  }
+
+  #look(block: number): void {
+    const bits = this.#bits
+    const end = (block + 1) << BLOCK_BITS
+    let score = 0
+    let seen = 0
+    for (
+      let at = bits.next(block << BLOCK_BITS, end);
+      at >= 0 && at < end && seen < SAMPLE;
+      at = bits.next(at + 1, end)
+    ) {
+      score += this.#scores.at(at)
+      seen++
+    }
+    if (score < (seen === SAMPLE ? PLAUSIBLE : 0)) this.#strange[block] = 1
+  }
+}
+
+/** No score. */
+const UNKNOWN = -128
+/** Bytes from an instruction's start that its index is made of. */
+const HEAD = 4
+
+/** How likely the forms of instructions are in code: each form that the fast tables know is decoded once. */
+class FormScores {
+  readonly #view: DataView
+  readonly #decoder: InstructionDecoder
+  readonly #instruction = new Instruction()
+  readonly #scores = opcodeScores()
+  /** By index: a form's score depends on nothing else. */
+  readonly #known: Int8Array | undefined
+  readonly #fast: Uint8Array
+
+  constructor(code: Uint8Array, decoder: InstructionDecoder) {
+    this.#view = viewOf(code)
+    this.#decoder = decoder
+    const isFast = isWorthFastTables('intel', code.length)
+    this.#fast = isFast ? fastTablesFor('intel') : new Uint8Array(0)
+    this.#known = isFast ? new Int8Array(FAST_INDICES).fill(UNKNOWN) : undefined
+  }
+
+  /** Of the instruction at `start`, in sixteenths of a natural logarithm. */
+  at(start: number): number {
+    if (this.#known === undefined || start + HEAD > this.#view.byteLength) return this.#decode(start)
+    const word = this.#view.getInt32(start, false)
+    const index = fastIndex(this.#fast, word)
+    const known = this.#known[index]
+    if (known !== UNKNOWN) return known
+    const score = this.#decode(start)
+    if (hasFastEntry(this.#fast, word)) this.#known[index] = score
+    return score
+  }
+
+  #decode(start: number): number {
+    this.#decoder.decode(start, this.#instruction)
+    return this.#scores[opcodeSlot(this.#instruction)]
+  }
+}
