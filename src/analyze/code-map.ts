@@ -25,7 +25,7 @@ import { Mark } from './marks.ts'
 import { OutsideTargets } from './outside.ts'
 import { followOverlaps, placeOverlaps } from './overlap.ts'
 import { passRejected, type Rejected } from './rejected.ts'
-import { type SegmentContext, segment, UNKNOWN_OUTSIDE } from './segment.ts'
+import { isConfirmed, type SegmentContext, segment, UNKNOWN_OUTSIDE } from './segment.ts'
 import { dropStrange, ISLAND, withoutSpecks } from './strange.ts'
 import type { Window } from './window.ts'
 import { findZones } from './zones.ts'
@@ -104,7 +104,9 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const tables = findJumpTables({ ...input, bits, marks, outside: targets }, jumps)
   const doubtful = withTables(zones, tables, bits, length)
   const again = doubtful === zones ? forms : new Forms(context, doubtful)
-  const read = readZones({ ...context, earlier: bits, outside: targets }, again, doubtful, input.alignment)
+  const learnt = { ...context, earlier: bits, outside: targets }
+  const before = doubtful === zones ? { context, runs: first } : undefined
+  const read = readZones(learnt, again, doubtful, input.alignment, before)
   collect(input, again, again.startsOf(read), marks)
   // In a few hundred bytes nothing clusters, so nothing is strange.
   const second =
@@ -285,16 +287,28 @@ function countSelfLabels({ code, decoder }: MapInput, { starts, kinds, targets, 
   return labels
 }
 
+/** Reads the zones; not again those that `before` has read as code from end to end, and that nothing speaks against. */
 function readZones(
   context: SegmentContext,
   forms: Forms,
   zones: readonly number[],
   alignment: number,
+  before?: { readonly context: SegmentContext; readonly runs: readonly number[] },
 ): number[] {
   const runs: number[] = []
+  let run = 0
   for (let i = 0; i < zones.length; i += 2) {
-    const edges = { before: zones[i] > 0, behind: zones[i + 1] < context.code.length }
-    for (const offset of segment(context, forms.zone(i / 2), zones[i], alignment, edges)) runs.push(offset)
+    const [start, end] = [zones[i], zones[i + 1]]
+    if (before !== undefined) {
+      while (before.runs[run] < start) run += 2
+      const isCode = before.runs[run] === start && before.runs[run + 1] === end
+      if (isCode && isConfirmed(context, before.context, forms.zone(i / 2), start, alignment)) {
+        runs.push(start, end)
+        continue
+      }
+    }
+    const edges = { before: start > 0, behind: end < context.code.length }
+    for (const offset of segment(context, forms.zone(i / 2), start, alignment, edges)) runs.push(offset)
   }
   return runs
 }

@@ -131,6 +131,37 @@ function scoreTarget(context: SegmentContext, form: number, distance: number): n
   return far + (isStart ? WEIGHTS.toStart : WEIGHTS.toMiddle)
 }
 
+/**
+ * Whether all that was learnt since the reading of `before` speaks for it too, where that has read the stretch from `start`, of `forms`, as
+ * code from end to end: then it is not weighed again. Forms that look like data (a row of `push 0`) before a place that branches reach would be
+ * dropped there, since it costs nothing to enter it.
+ */
+export function isConfirmed(
+  context: SegmentContext,
+  before: SegmentContext,
+  forms: Int32Array,
+  start: number,
+  alignment: number,
+): boolean {
+  const { marks, code, view } = context
+  for (let i = 0; i < forms.length; ) {
+    const form = forms[i]
+    const offset = start + i
+    const next = i + (form & Form.lengthMask)
+    if ((marks[offset] & (Mark.forbidden | Mark.data)) !== 0) return false
+    for (let inside = offset + 1; inside < start + next; inside++)
+      if ((marks[inside] & INNER) !== 0 && !isBehindLock(code, offset, inside)) return false
+    if (isRelative(form)) {
+      const target = formTarget(view, form, offset)
+      if (scoreTarget(context, form, target) < scoreTarget(before, form, target)) return false
+    }
+    // What nothing leads to may be constants behind a function.
+    if (next < forms.length && stayCost(context, flowOf(form), start + next, alignment) > 0) return false
+    i = next
+  }
+  return true
+}
+
 /** What it costs to go on as data behind an instruction; `forced`: what follows is no instruction. */
 function leaveCost(context: SegmentContext, flow: number, mark: number, forced: boolean): number {
   if ((mark & Mark.given) !== 0) return forced ? context.given.leaveForced : context.given.leave
