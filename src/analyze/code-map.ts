@@ -12,9 +12,10 @@ import { lowerBound } from '../core/search.ts'
 import type { Cpu, DecoderKind, InstructionDecoder } from '../x86/instruction.ts'
 import { Flow, Instruction } from '../x86/instruction.ts'
 import type { Notable } from '../x86/notable.ts'
-import { Ends } from '../x86/notable-rows.ts'
+import type { Ends } from '../x86/notable-rows.ts'
 import { createLayoutDecoder } from '../x86/scanner.ts'
 import type { StartBits } from '../x86/start-bits.ts'
+import { relativeTarget } from '../x86/target.ts'
 import { Form, Forms, flowOf } from './forms.ts'
 import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
@@ -94,7 +95,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const inside = forms.startsOf(first)
   bits.add(inside)
   const outside: number[] = []
-  let selfLabels = countSelfLabels(input, ends)
+  let selfLabels = countSelfLabels(input, swept.notable)
   const likely = withoutSpecks({ ...input, marks, goesOnTo: new Set(zones) }, first)
   selfLabels += collect(input, forms, forms.startsOf(likely), marks, outside)
   selfLabels += collect(input, forms, forms.startsOf(runsWithout(first, likely)), marks)
@@ -276,15 +277,13 @@ function markReferences({ kinds, targets }: Ends, from: number, to: number, mark
 }
 
 /** The number of instructions of the linear reading that take the address of the code they are in, before a movabs. */
-function countSelfLabels({ code, decoder }: MapInput, { starts, kinds, targets, count }: Ends): number {
+function countSelfLabels({ code, decoder }: MapInput, { own }: Notable): number {
   const instruction = new Instruction()
-  let labels = 0
-  for (let i = 0; i < count; i++) {
-    const [start, target] = [starts[i], targets[i]]
-    if ((kinds[i] & Ends.lea) === 0 || target < 0 || target > start) continue
-    if (isSelfLabelAt(code, start, start + decoder.decode(start, instruction), target)) labels++
-  }
-  return labels
+  const view = new DataView(code.buffer, code.byteOffset, code.length)
+  return own.starts.filter((start) => {
+    const next = start + decoder.decode(start, instruction)
+    return isSelfLabelAt(code, start, next, relativeTarget(view, instruction)!)
+  }).length
 }
 
 /** Reads the zones; not again those that `before` has read as code from end to end, and that nothing speaks against. */

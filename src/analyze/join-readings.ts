@@ -1,11 +1,13 @@
 /** Two readings of a blob as one: the linear one around the zones of doubt, the careful one in them. */
-import { findNotable } from '../x86/notable.ts'
+import { lowerBound } from '../core/search.ts'
+import { findNotable, type Notable } from '../x86/notable.ts'
 import type { StartBits } from '../x86/start-bits.ts'
 import type { CodeMap, MapInput } from './code-map.ts'
 import type { Forms } from './forms.ts'
 import type { CheckedHints } from './hints.ts'
 import { notableOptions, type Swept } from './linear.ts'
 import { Mark } from './marks.ts'
+import { LABEL_WINDOW } from './watched.ts'
 
 /** Zones whose ends are starts of the linear reading, so that what lies around them can be kept. */
 export function alignZones(zones: readonly number[], bits: StartBits, length: number): number[] {
@@ -69,9 +71,23 @@ export function joinReadings(
   notable.jumps.replace(zones, found.jumps)
   notable.outside.replace(zones, found.outside)
   notable.joins.replace(zones, found.joins)
+  addUses(input, notable, found.labels.starts, bits)
   notable.ends.markLasts(runs.flatMap((end, i) => ((i & 1) === 0 ? [] : [bits.lastUpTo(end - 1)])))
   const packed = Uint32Array.from(runs)
   return { runs: packed, data: gapsBetween(packed, code.length), bits, notable }
+}
+
+/** What may use the labels that the linear reading did not know of. */
+function addUses(input: MapInput, { joins, labels }: Notable, careful: Uint32Array, bits: StartBits): void {
+  let done = 0
+  for (const label of careful) {
+    if (labels.starts[lowerBound(labels.starts, label)] === label) continue
+    const [from, to] = [Math.max(done, label), Math.min(label + LABEL_WINDOW, input.code.length)]
+    const starts: number[] = []
+    for (let at = bits.next(from, to); at >= 0 && at < to; at = bits.next(at + 1, to)) starts.push(at)
+    joins.replace([from, to], findNotable(input.code, Uint32Array.from(starts), notableOptions(input)).joins)
+    done = to
+  }
 }
 
 /** [start, end) without the ranges that are data by hint. */

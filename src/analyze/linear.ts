@@ -5,6 +5,7 @@ import { StartBits } from '../x86/start-bits.ts'
 import { type LookTaker, sweepForLooks } from '../x86/sweep.ts'
 import type { MapInput } from './code-map.ts'
 import { FormSampler } from './form-sampler.ts'
+import { LABEL_WINDOW } from './watched.ts'
 
 export interface Swept {
   readonly bits: StartBits
@@ -37,7 +38,7 @@ export function sweepCode(input: MapInput, options: ProgressOptions): Swept {
   const { onProgress, signal } = options
   const { length } = code
   const bits = new StartBits(length)
-  const finder = new NotableFinder(code, length, notableOptions(input))
+  const finder = new NotableFinder(code, length, { ...notableOptions(input), labelReach: LABEL_WINDOW })
   const sampler = new FormSampler(code, decoder, bits)
   const taker: LookTaker = {
     take(looks, upTo) {

@@ -38,6 +38,9 @@ export function watchedOf(
 /** No instruction is longer. */
 const LONGEST = 15
 
+/** Bytes in which a label may be used behind what gives it (by a call and a pop at the most). */
+export const LABEL_WINDOW: number = LABEL_REACH + 4 * LONGEST
+
 /** Too long ago. */
 const NEVER = -LABEL_REACH - LONGEST - 1
 

@@ -60,8 +60,14 @@ function checkEnds({ notable: { ends }, bits }: SweptCode, blocks: Uint8Array): 
 function checkOutside({ notable }: SweptCode, targets: OutsideTargets, blocks: Uint8Array): void {
   const { count, starts, distances, shapes } = notable.outside
   const strange = targets.below(STRANGE)
-  for (let i = 0; i < count; i++)
-    if ((shapes[i] & Outside.size) === 1 || strange.has(distances[i])) blocks[starts[i] >>> BLOCK_BITS] = 1
+  // By low bits: most distances need not be looked for.
+  const maybe = new Uint8Array(1 << 16)
+  for (const distance of strange) maybe[distance & 0xffff] = 1
+  for (let i = 0; i < count; i++) {
+    const distance = distances[i]
+    const isStrange = maybe[distance & 0xffff] !== 0 && strange.has(distance)
+    if (isStrange || (shapes[i] & Outside.size) === 1) blocks[starts[i] >>> BLOCK_BITS] = 1
+  }
 }
 
 /** Flagged blocks with one more on each side, as ranges of offsets. */

@@ -29,6 +29,8 @@ export interface NotableOptions extends DecoderOptions {
   readonly window: AddressRange
   /** Bytes of the moved range: relative operands that leave it are outside. */
   readonly span: number
+  /** Bytes behind an instruction that gives a register a label within which displacements beside a base are of interest; default: everywhere. */
+  readonly labelReach?: number | undefined
   /** Asked in place of the tables. */
   readonly decoder?: InstructionDecoder | undefined
 }
@@ -45,6 +47,10 @@ export interface Notable {
   readonly outside: Outside
   /** Instructions that may join constants, or use a label. */
   readonly joins: Joins
+  /** Instructions that give a register a label: `lea` of a RIP operand, a call of the next instruction. */
+  readonly labels: Rows
+  /** Those of the former that take the address of what is just before them, in the linear reading. */
+  readonly own: Rows
 }
 
 // See the scanner: constants of this module are constants of the machine code.
@@ -63,6 +69,8 @@ const [LEA, CALL] = [0x8d, 0xe8]
 /** For code that the tables do not pay for: then the decoder is asked for every instruction. */
 const NO_TABLES = new Uint8Array(0)
 const NO_NOTES = new Uint16Array(0)
+/** Bytes before an instruction that are just before it. */
+const NEAR = 64
 /** Instructions between looks at whether there is room. */
 const CHUNK = 4096
 /** No load of a known instruction passes the end from here. */
@@ -89,6 +97,11 @@ export class NotableFinder {
   readonly #jumps: Rows
   readonly #outside: Outside
   readonly #joins: Joins
+  readonly #labels: Rows
+  readonly #own: Rows
+  readonly #labelReach: number
+  /** The last instruction that gave a register a label. */
+  #label = Number.NEGATIVE_INFINITY
 
   /** @param bytes of code, about, that it will be asked for */
   constructor(code: Uint8Array, bytes: number, options: NotableOptions) {
@@ -106,29 +119,37 @@ export class NotableFinder {
     this.#jumps = new Rows(0)
     this.#outside = new Outside(bytes >> 7)
     this.#joins = new Joins(bytes >> 4)
+    this.#labels = new Rows(bytes >> 8)
+    this.#own = new Rows(0)
+    this.#labelReach = options.labelReach ?? Number.POSITIVE_INFINITY
   }
 
   take(starts: Uint32Array): void {
     for (let i = 0; i < starts.length; ) {
       const end = Math.min(starts.length, i + CHUNK)
       // A call of the next instruction makes two rows.
-      for (const rows of [this.#operands, this.#ends, this.#jumps, this.#outside, this.#joins])
-        rows.reserve(2 * (end - i))
+      for (const rows of Object.values(this.#rows())) rows.reserve(2 * (end - i))
       for (i = this.#findKnown(starts, i, end); i < end; i = this.#findKnown(starts, i + 1, end))
         this.#ask(starts[i])
     }
   }
 
   finish(): Notable {
-    const found = {
+    const found = this.#rows()
+    for (const rows of Object.values(found)) rows.trim()
+    return found
+  }
+
+  #rows(): Notable {
+    return {
       operands: this.#operands,
       ends: this.#ends,
       jumps: this.#jumps,
       outside: this.#outside,
       joins: this.#joins,
+      labels: this.#labels,
+      own: this.#own,
     }
-    for (const rows of Object.values(found)) rows.trim()
-    return found
   }
 
   /**
@@ -148,6 +169,7 @@ export class NotableFinder {
     // What of a note asks for a closer look. No 32-bit constant lies in a high window.
     const constants = this.#window.has32 ? CONSTANTS : IMMEDIATE_64
     const last = fast.length === 0 ? -1 : length - MARGIN
+    const reach = this.#labelReach
     let i = from
     for (; i < to; i++) {
       // Below 2^31, and the compiler is to know it.
@@ -181,6 +203,7 @@ export class NotableFinder {
           fields[outside] = opcode + field
           shapes[outside++] = outsideShape(size, next - opcode - field - size, lea !== 0)
         }
+        if (lea !== 0) this.#takeLabel(start, distance)
         if ((note & FLOW) === Flow.indirectJump) this.#jumps.push(start)
         // A branch with prefix 66.
         isRare = skip !== 0 && !isRip && field !== 0 && view.getUint8(start) === 0x66
@@ -189,12 +212,12 @@ export class NotableFinder {
         this.#operands.push(start)
         if (outside > 0 && outsideStarts[outside - 1] === start) fields[outside - 1] = 0
       }
-      if ((note & (JOINS | DISPLACEMENT)) === 0) continue
+      if ((note & JOINS) === 0 && ((note & DISPLACEMENT) === 0 || start - this.#label > reach)) continue
       joinStarts[joins] = start
       joinShapes[joins++] = joinShape(skip >> 3, (note & JOINS) !== 0, (note & DISPLACEMENT) !== 0)
       if ((note & JOINS) !== 0 && view.getUint8(opcode) === CALL) {
         this.#joins.count = joins
-        this.#mayPop(opcode)
+        this.#mayPop(start, opcode)
         joins = this.#joins.count
       }
     }
@@ -204,10 +227,19 @@ export class NotableFinder {
     return i
   }
 
+  /** lea gives a register the label at `distance`. */
+  #takeLabel(start: number, distance: number): void {
+    this.#label = start
+    this.#labels.push(start)
+    if (distance <= start && distance >= start - NEAR) this.#own.push(start)
+  }
+
   /** A call of the next instruction: that pops the label, perhaps. */
-  #mayPop(call: number): void {
+  #mayPop(start: number, call: number): void {
     const view = this.#view
     if (view.getInt32(call + 1, true) !== 0) return
+    this.#label = start
+    this.#labels.push(start)
     const next = call + 5
     const pop = next + 1 < view.byteLength && (view.getUint8(next) & 0xf0) === 0x40 ? next + 1 : next
     if (pop < view.byteLength && (view.getUint8(pop) & 0xf8) === 0x58) this.#joins.add(next, pop, true, false)
@@ -244,6 +276,7 @@ export class NotableFinder {
       const isInside = distance >= 0 && distance < this.#view.byteLength
       const kind = flow | (isRip ? Ends.rip : 0) | (isLea ? Ends.lea : 0)
       this.#ends.add(start, kind, isInside ? distance : -1)
+      if (isLea) this.#takeLabel(start, distance)
       if (!isInside && (distance < 0 || distance >= this.#span))
         this.#outside.add(start, distance, start + field, size, instruction.length - field - size, isLea)
     } else if (flow !== Flow.next || memory === Memory.eip) this.#ends.add(start, flow, -1)
@@ -268,8 +301,9 @@ export class NotableFinder {
     const isWide = (instruction.prefixes & Prefix.w) !== 0
     const joins = isGeneral && JOINING.includes(opcode) && joinsWith(opcode, next, isWide)
     const displaces = instruction.memory === Memory.base && instruction.displacementSize === 4
-    if (joins || displaces) this.#joins.add(offset, at, joins, displaces)
-    if (joins && opcode === CALL) this.#mayPop(at)
+    if (joins || (displaces && offset - this.#label <= this.#labelReach))
+      this.#joins.add(offset, at, joins, displaces)
+    if (joins && opcode === CALL) this.#mayPop(offset, at)
   }
 
   /** Whether a constant of an instruction that the tables do not know lies in the window. */

@@ -24,7 +24,15 @@ function expected(
   const decoder = createTableDecoder(code, options)
   const view = viewOf(code)
   const out = new Instruction()
-  const found: Record<keyof Notable, Row[]> = { operands: [], ends: [], jumps: [], outside: [], joins: [] }
+  const found: Record<keyof Notable, Row[]> = {
+    operands: [],
+    ends: [],
+    jumps: [],
+    outside: [],
+    joins: [],
+    labels: [],
+    own: [],
+  }
   for (const start of starts) {
     decoder.decode(start, out)
     if (out.flow === Flow.indirectJump) found.jumps.push(String(start))
@@ -34,7 +42,7 @@ function expected(
       if (found.outside.at(-1)?.startsWith(`${start} `) === true)
         found.outside.push(found.outside.pop()!.replace(/ field .*/, ' left'))
     }
-    noteJoins(view, out, found.joins)
+    noteJoins(view, out, found)
   }
   return found
 }
@@ -53,6 +61,10 @@ function noteRelative(
   const isInside = distance !== undefined && distance >= 0 && distance < view.byteLength
   if (flow !== Flow.next || memory >= Memory.rip)
     found.ends.push(`${offset} ${flow} ${isRip} ${isLea} ${isInside ? distance : -1}`)
+  if (isLea) {
+    found.labels.push(String(offset))
+    if (distance! <= offset && distance! >= offset - 64) found.own.push(String(offset))
+  }
   if (distance !== undefined && (distance < 0 || distance >= span)) {
     const field = branchSize === 0 ? out.displacementOffset : out.branchOffset
     const size = branchSize || 4
@@ -85,7 +97,7 @@ function holdsValue(view: DataView, out: Instruction, window: AddressRange): boo
   )
 }
 
-function noteJoins(view: DataView, out: Instruction, found: Row[]): void {
+function noteJoins(view: DataView, out: Instruction, found: Record<keyof Notable, Row[]>): void {
   const { offset, opcode } = out
   const byte = (at: number): number => (at < view.byteLength ? view.getUint8(at) : 0)
   const isGeneral = out.encoding === Encoding.legacy && out.map === 0
@@ -95,19 +107,30 @@ function noteJoins(view: DataView, out: Instruction, found: Row[]): void {
   const joins = isGeneral && JOINING.includes(opcode) && joinsWith(opcode, byte(at + 1), isWide)
   const displaces = out.memory === Memory.base && out.displacementSize === 4
   if (joins || displaces)
-    found.push(`${offset} ${joins ? at : offset + out.modrmOffset - 1} ${joins} ${displaces}`)
+    found.joins.push(`${offset} ${joins ? at : offset + out.modrmOffset - 1} ${joins} ${displaces}`)
   if (!joins || opcode !== 0xe8 || view.getInt32(at + 1, true) !== 0) return
+  found.labels.push(String(offset))
   const [next, pop] = [at + 5, byte(at + 5) >> 4 === 4 ? at + 6 : at + 5]
-  if (byte(pop) >> 3 === 0x0b) found.push(`${next} ${pop} true false`)
+  if (byte(pop) >> 3 === 0x0b) found.joins.push(`${next} ${pop} true false`)
 }
 
 /** Rows in the same words. */
-function wordsOf({ operands, ends, jumps, outside, joins }: Notable): Record<keyof Notable, Row[]> {
+function wordsOf({
+  operands,
+  ends,
+  jumps,
+  outside,
+  joins,
+  labels,
+  own,
+}: Notable): Record<keyof Notable, Row[]> {
   const rowsOf = (rows: Rows, word: (row: number) => string): Row[] =>
     Array.from(rows.starts, (start, row) => `${start}${word(row)}`)
   return {
     operands: rowsOf(operands, () => ''),
     jumps: rowsOf(jumps, () => ''),
+    labels: rowsOf(labels, () => ''),
+    own: rowsOf(own, () => ''),
     ends: rowsOf(ends, (row) => {
       const kind = ends.kinds[row]
       return ` ${kind & Ends.flow} ${(kind & Ends.rip) !== 0} ${(kind & Ends.lea) !== 0} ${ends.targets[row]}`
@@ -126,6 +149,9 @@ function wordsOf({ operands, ends, jumps, outside, joins }: Notable): Record<key
   }
 }
 
+/** Fewer than of the others. */
+const LEAST: Partial<Record<keyof Notable, number>> = { jumps: 5, labels: -1, own: -1 }
+
 /** What is found among what the sweep leaves in, by the tables and by a decoder, beside what should be found among all. */
 function compare(
   code: Uint8Array,
@@ -141,10 +167,10 @@ function compare(
   const right = expected(code, starts, all)
   const found = wordsOf(finder.finish())
   const asked = wordsOf(findNotable(code, starts, { ...all, decoder: createTableDecoder(code, options) }))
-  for (const name of ['operands', 'ends', 'jumps', 'outside', 'joins'] as const) {
+  for (const name of ['operands', 'ends', 'jumps', 'outside', 'joins', 'labels', 'own'] as const) {
     expect(found[name]).toEqual(right[name])
     expect(asked[name]).toEqual(right[name])
-    expect(found[name].length).toBeGreaterThan(name === 'jumps' ? 5 : least)
+    expect(found[name].length).toBeGreaterThan(LEAST[name] ?? least)
   }
 }
 
@@ -178,5 +204,21 @@ describe('findNotable', () => {
   it.skipIf(process.platform !== 'linux')('in the text of node', () => {
     const text = textOf(readFileSync(process.execPath)).subarray(3_000_000, 4_000_000)
     compare(text, { window: { start: 0xb7_2000n, end: 0x600_0000n } }, 1000)
+  })
+
+  it('leaves out displacements beyond the reach of a label', () => {
+    const options = { window: { start: 0n, end: 0x4000_0000n }, span: code.length, labelReach: 200 }
+    const finder = new NotableFinder(code, code.length, options)
+    sweepForLooks(code, new StartBits(code.length), finder)
+    const found = wordsOf(finder.finish())
+    const all = expected(code, sweep(code).starts, options)
+    const labels = all.labels.map(Number)
+    const isNear = (start: number): boolean => labels.some((label) => label <= start && start - label <= 200)
+    const right = all.joins.filter(
+      (row) => / true (true|false)$/.test(row) || isNear(Number.parseInt(row, 10)),
+    )
+    expect(found.joins).toEqual(right)
+    expect(right.length).toBeLessThan(all.joins.length)
+    expect(right.some((row) => / false true$/.test(row))).toBe(true)
   })
 })
