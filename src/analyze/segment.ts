@@ -16,6 +16,17 @@ import { Form, flowOf, formTarget, holdsAddress, isRelative } from './forms.ts'
 import { Mark } from './marks.ts'
 import type { Window } from './window.ts'
 
+// See the scanner: constants of this module are constants of the machine code.
+const { given: GIVEN, entry: ENTRY, target: TARGET, data: DATA, forbidden: FORBIDDEN } = Mark
+const {
+  lengthMask: LENGTH,
+  scoreShift: SCORE_SHIFT,
+  sizeShift: SIZE_SHIFT,
+  sizeMask: SIZE_MASK,
+  rip: RIP,
+} = Form
+const { displacement: DISPLACEMENT, immediate32: IMMEDIATE_32, immediate64: IMMEDIATE_64 } = Form
+
 /** Scores relative targets outside the blob. */
 export interface OutsideWeights {
   /** Of a distance from the base, in sixteenths; positive where others cluster. */
@@ -76,7 +87,7 @@ export const WEIGHTS = {
 }
 
 /** What a byte inside of an instruction can say of it. */
-const INNER = Mark.forbidden | Mark.entry | Mark.target | Mark.data
+const INNER = FORBIDDEN | ENTRY | TARGET | DATA
 
 /** Whether a branch to `target`, in the instruction at `offset`, does no more than to leave out its lock prefix, as single-threaded code does. */
 export const isBehindLock = (code: Uint8Array, offset: number, target: number): boolean =>
@@ -93,25 +104,25 @@ export const leadsBehindLock = (code: Uint8Array, starts: StartBits, target: num
 function scoreForm(context: SegmentContext, form: number, offset: number, marked: number): number {
   const { marks } = context
   const mark = marks[offset]
-  const given = (mark & Mark.given) !== 0
-  let score = form >> Form.scoreShift
+  const given = (mark & GIVEN) !== 0
+  let score = form >> SCORE_SHIFT
   if (given && score < context.given.form) score = context.given.form
-  if ((mark & Mark.entry) !== 0) score += WEIGHTS.entry
-  if ((mark & Mark.target) !== 0) score += WEIGHTS.target
-  if ((mark & Mark.data) !== 0) score += WEIGHTS.data
-  const end = offset + (form & Form.lengthMask)
+  if ((mark & ENTRY) !== 0) score += WEIGHTS.entry
+  if ((mark & TARGET) !== 0) score += WEIGHTS.target
+  if ((mark & DATA) !== 0) score += WEIGHTS.data
+  const end = offset + (form & LENGTH)
   for (let i = marked; i < end; i++) {
     const inner = marks[i]
-    if ((inner & Mark.forbidden) !== 0) return IMPOSSIBLE
-    if ((inner & Mark.entry) !== 0) score -= WEIGHTS.entry
-    if ((inner & Mark.target) !== 0 && !isBehindLock(context.code, offset, i)) score += WEIGHTS.through
-    if ((inner & Mark.data) !== 0) score += WEIGHTS.data
+    if ((inner & FORBIDDEN) !== 0) return IMPOSSIBLE
+    if ((inner & ENTRY) !== 0) score -= WEIGHTS.entry
+    if ((inner & TARGET) !== 0 && !isBehindLock(context.code, offset, i)) score += WEIGHTS.through
+    if ((inner & DATA) !== 0) score += WEIGHTS.data
   }
   if (isRelative(form)) score += scoreTarget(context, form, formTarget(context.view, form, offset))
-  if ((form & (Form.displacement | Form.immediate32 | Form.immediate64)) !== 0) {
-    if ((form & Form.displacement) !== 0) score += WEIGHTS.inRange32
-    if ((form & Form.immediate32) !== 0) score += WEIGHTS.inRange32
-    if ((form & Form.immediate64) !== 0) score += WEIGHTS.inRange64
+  if ((form & (DISPLACEMENT | IMMEDIATE_32 | IMMEDIATE_64)) !== 0) {
+    if ((form & DISPLACEMENT) !== 0) score += WEIGHTS.inRange32
+    if ((form & IMMEDIATE_32) !== 0) score += WEIGHTS.inRange32
+    if ((form & IMMEDIATE_64) !== 0) score += WEIGHTS.inRange64
   }
   return given && score < context.given.least ? context.given.least : score
 }
@@ -119,8 +130,8 @@ function scoreForm(context: SegmentContext, form: number, offset: number, marked
 /** What it says for an instruction that its relative field points at `distance` from the base. */
 function scoreTarget(context: SegmentContext, form: number, distance: number): number {
   const inside = distance >= 0 && distance < context.span
-  if ((form & Form.rip) !== 0) return inside ? WEIGHTS.ripInside : context.outside.weight(distance)
-  const size = (form >> Form.sizeShift) & Form.sizeMask
+  if ((form & RIP) !== 0) return inside ? WEIGHTS.ripInside : context.outside.weight(distance)
+  const size = (form >> SIZE_SHIFT) & SIZE_MASK
   if (!inside) {
     if (size === 1) return WEIGHTS.rel8Outside
     return context.outside.weight(distance) + (flowOf(form) === Flow.conditional ? WEIGHTS.jccOutside : 0)
@@ -147,8 +158,8 @@ export function isConfirmed(
   for (let i = 0; i < forms.length; ) {
     const form = forms[i]
     const offset = start + i
-    const next = i + (form & Form.lengthMask)
-    if ((marks[offset] & (Mark.forbidden | Mark.data)) !== 0) return false
+    const next = i + (form & LENGTH)
+    if ((marks[offset] & (FORBIDDEN | DATA)) !== 0) return false
     for (let inside = offset + 1; inside < start + next; inside++)
       if ((marks[inside] & INNER) !== 0 && !isBehindLock(code, offset, inside)) return false
     if (isRelative(form)) {
@@ -164,20 +175,20 @@ export function isConfirmed(
 
 /** What it costs to go on as data behind an instruction; `forced`: what follows is no instruction. */
 function leaveCost(context: SegmentContext, flow: number, mark: number, forced: boolean): number {
-  if ((mark & Mark.given) !== 0) return forced ? context.given.leaveForced : context.given.leave
+  if ((mark & GIVEN) !== 0) return forced ? context.given.leaveForced : context.given.leave
   if (endsFlow(flow) || flow === Flow.int3 || flow === Flow.halt) return WEIGHTS.leaveEnded
   return flow === Flow.call || flow === Flow.indirectCall ? WEIGHTS.leaveCall : WEIGHTS.leaveOpen
 }
 
 /** What a byte of data costs. */
 const skipCost = (context: SegmentContext, mark: number): number =>
-  (mark & Mark.given) !== 0 ? context.given.skip : 0
+  (mark & GIVEN) !== 0 ? context.given.skip : 0
 
 /** What it costs to go on as code: behind a jump or return, code is what something reaches, or begins at a round address, or pads. */
 function stayCost(context: SegmentContext, flow: number, next: number, alignment: number): number {
   if (!endsFlow(flow) || ((alignment + next) & 7) === 0) return 0
   if (
-    (context.marks[next] & (Mark.target | Mark.entry)) !== 0 ||
+    (context.marks[next] & (TARGET | ENTRY)) !== 0 ||
     context.code[next] === 0x90 ||
     context.code[next] === 0xcc ||
     context.code[next] === 0x66 ||
@@ -188,8 +199,8 @@ function stayCost(context: SegmentContext, flow: number, next: number, alignment
 }
 
 function enterCost(context: SegmentContext, mark: number, address: number): number {
-  if ((mark & (Mark.entry | Mark.target)) !== 0) return WEIGHTS.enterTarget
-  if ((mark & Mark.given) !== 0) return context.given.enter
+  if ((mark & (ENTRY | TARGET)) !== 0) return WEIGHTS.enterTarget
+  if ((mark & GIVEN) !== 0) return context.given.enter
   return (address & 15) === 0 ? WEIGHTS.enterAligned : WEIGHTS.enter
 }
 
@@ -229,8 +240,8 @@ export function segment(
     const offset = start + i
     const mark = marks[offset]
     const form = forms[i]
-    const next = i + (form & Form.lengthMask)
-    if (form === 0 || next > size || (mark & Mark.forbidden) !== 0) code[i] = IMPOSSIBLE
+    const next = i + (form & LENGTH)
+    if (form === 0 || next > size || (mark & FORBIDDEN) !== 0) code[i] = IMPOSSIBLE
     else {
       const flow = flowOf(form)
       const leave = data[next] - leaveCost(context, flow, mark, code[next] <= IMPOSSIBLE)
@@ -281,7 +292,7 @@ function trace(
       continue
     }
     const flow = flowOf(forms[i])
-    const next = i + (forms[i] & Form.lengthMask)
+    const next = i + (forms[i] & LENGTH)
     const stay = (next < size ? code[next] : 0) - stayCost(context, flow, start + next, alignment)
     const leave = data[next] - leaveCost(context, flow, mark, code[next] <= IMPOSSIBLE)
     i = next
