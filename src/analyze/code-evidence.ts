@@ -8,6 +8,7 @@ export class CodeEvidence {
   readonly #marks: Uint8Array
   readonly #input: ReachInput
   #reach: Reach | undefined
+  #withWays: Reach | undefined
 
   /** @param ranged whether hints say which ranges are code and which are data */
   constructor(ranged: boolean, input: ReachInput) {
@@ -16,14 +17,15 @@ export class CodeEvidence {
     this.#input = input
   }
 
-  /** What is certain; found out when it is asked for. */
+  /** What is certain, and how it was reached. */
   get reach(): Reach {
-    return (this.#reach ??= new Reach(this.#input))
+    return (this.#withWays ??= new Reach({ ...this.#input, ways: true }))
   }
 
   /** One of `CODE_GIVEN`, `CODE_FLOW` and `CODE_GUESS`; fastest in ascending order. */
   at(offset: number): number {
     if (this.#ranged && (this.#marks[offset] & (Mark.given | Mark.forbidden)) !== 0) return CODE_GIVEN
-    return this.reach.isCertain(offset) ? CODE_FLOW : CODE_GUESS
+    this.#reach ??= new Reach(this.#input)
+    return this.#reach.isCertain(offset) ? CODE_FLOW : CODE_GUESS
   }
 }

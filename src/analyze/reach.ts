@@ -33,6 +33,17 @@ export interface ReachInput {
   readonly entries: readonly number[]
   /** Ascending. */
   readonly pointers: readonly Pointer[]
+  /** Whether `path` will be asked for. */
+  readonly ways?: boolean
+}
+
+/** How blocks were reached. */
+interface Ways {
+  /** Where each was reached first, and the instruction (or word of data) that led there. */
+  readonly first: Uint32Array
+  readonly via: Int32Array
+  /** What led to the lowest offset of a block that was reached further on before. */
+  readonly lowered: Map<number, number>
 }
 
 const NOT_REACHED = 0xffff_ffff
@@ -52,11 +63,8 @@ export class Reach {
   readonly #stretches: Uint32Array
   /** The lowest offset of each block that is reached. */
   readonly #from: Uint32Array
-  /** Where each block was reached first, and the instruction (or word of data) that led there. */
-  readonly #first: Uint32Array
-  readonly #via: Int32Array
-  /** What led to the lowest offset of a block that was reached further on before. */
-  readonly #lowered = new Map<number, number>()
+  /** How each block was reached, if that is to be known. */
+  readonly #ways: Ways | undefined
   /** Blocks whose ends are to be followed; instructions that share bytes with others, as -1 - start. */
   readonly #open: number[] = []
   /** Instructions that share bytes with others, and whether they are reached: where from. */
@@ -77,8 +85,8 @@ export class Reach {
     this.#stretches = firstOfStretches(this.#ends, code.length)
     const { count } = this.#ends
     this.#from = new Uint32Array(count).fill(NOT_REACHED)
-    this.#first = new Uint32Array(count)
-    this.#via = new Int32Array(count)
+    if (input.ways === true)
+      this.#ways = { first: new Uint32Array(count), via: new Int32Array(count), lowered: new Map() }
     this.#used = new StartBits(code.length)
     for (const table of map.tables)
       for (const jump of table.jumps) this.#tables.set(jump, [...(this.#tables.get(jump) ?? []), table])
@@ -130,9 +138,9 @@ export class Reach {
     if (shared !== undefined) return { from: at, via: shared }
     if (at < 0 || !this.#in.map.bits.has(at)) return undefined
     const block = this.#blockOf(at)
-    const first = this.#first[block]
-    if (at >= first) return { from: first, via: this.#via[block] }
-    return { from: this.#from[block], via: this.#lowered.get(block)! }
+    const { first, via, lowered } = this.#ways!
+    if (at >= first[block]) return { from: first[block], via: via[block] }
+    return { from: this.#from[block], via: lowered.get(block)! }
   }
 
   /** Certain code goes on at `target`. */
@@ -150,11 +158,13 @@ export class Reach {
     const from = this.#from[block]
     if (from <= target) return
     this.#from[block] = target
-    if (from !== NOT_REACHED) this.#lowered.set(block, via)
+    if (from === NOT_REACHED) this.#open.push(block)
+    const ways = this.#ways
+    if (ways === undefined) return
+    if (from !== NOT_REACHED) ways.lowered.set(block, via)
     else {
-      this.#first[block] = target
-      this.#via[block] = via
-      this.#open.push(block)
+      ways.first[block] = target
+      ways.via[block] = via
     }
   }
 

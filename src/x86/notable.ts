@@ -118,7 +118,7 @@ export class NotableFinder {
     this.#ends = new Ends(bytes >> 4)
     this.#jumps = new Rows(0)
     this.#outside = new Outside(bytes >> 7)
-    this.#joins = new Joins(bytes >> 4)
+    this.#joins = new Joins(bytes >> 5)
     this.#labels = new Rows(bytes >> 8)
     this.#own = new Rows(0)
     this.#labelReach = options.labelReach ?? Number.POSITIVE_INFINITY
