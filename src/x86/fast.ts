@@ -6,7 +6,7 @@
  * The first two bytes select how many of them are prefixes and escapes (0 to 2), and a page; the next two,
  * opcode and ModRM, an entry in it. An entry holds whatever REX.R, X and B are; with any other prefix there is none.
  */
-import type { Cpu } from './instruction.ts'
+import { type Cpu, Flow, type Instruction, Memory } from './instruction.ts'
 import { Layout, legacyContext, legacyPage, ROW_KEYS, rowKey } from './layout.ts'
 import { type Tables, tablesFor } from './tables.ts'
 
@@ -225,6 +225,17 @@ export const JOINING: readonly number[] = [
   0x01, 0x03, 0x05, 0x09, 0x0b, 0x0d, 0x29, 0x2b, 0x2d, 0x31, 0x33, 0x35, 0x68, 0x81, 0x83, 0x8d, 0xb8, 0xb9,
   0xba, 0xbb, 0xbc, 0xbd, 0xbe, 0xbf, 0xc1, 0xc7, 0xe8,
 ]
+
+const IS_JOINING = new Uint8Array(256)
+for (const opcode of JOINING) IS_JOINING[opcode] = 1
+
+/** Whether there may be more to an instruction, decoded by any decoder, than that it is known: what LOOK says in an entry. */
+export const isNotable = (instruction: Instruction): boolean =>
+  instruction.flow !== Flow.next ||
+  instruction.memory >= Memory.rip ||
+  instruction.displacementSize >= 4 ||
+  instruction.immediateSize >= 4 ||
+  (IS_JOINING[instruction.opcode] !== 0 && instruction.map === 0)
 
 /**
  * Whether a joining opcode joins addresses with this byte behind it: arithmetic does with 64-bit registers, lea with REX.W or as a label,

@@ -13,7 +13,7 @@ import { toBytes, viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { optional, optionsRule, wrongArgument } from '../core/options.ts'
 import { PROGRESS_RULES, PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
-import { type FastTables, fastTablesFor, HEADS, isWorthFastTables, LOOK, NO_BASE } from './fast.ts'
+import { type FastTables, fastTablesFor, HEADS, isNotable, isWorthFastTables, LOOK, NO_BASE } from './fast.ts'
 import { type DecoderOptions, IcedCursor } from './iced.ts'
 import {
   DECODING_RULES,
@@ -74,7 +74,7 @@ export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult
 export interface LookTaker {
   /**
    * Starts, ascending, of the instructions that have more than registers, short displacements and short immediates, or do not go on to the
-   * next; of all whose form the tables do not know, and with iced of all. The list is used again. Of what is not behind `upTo` all is known.
+   * next. The list is used again. Of what is not behind `upTo` all is known.
    */
   take(looks: Uint32Array, upTo: number): void
 }
@@ -255,6 +255,8 @@ class TableSweeper {
   readonly #rejected: number[] | undefined
   /** LOOK, or 0 if nobody wants to know. */
   readonly #look: number
+  /** The same of the instruction that the decoder was asked for. */
+  #asked = 0
 
   constructor(bytes: Uint8Array, start: number, options: SweepOptions, look: number) {
     this.#rejected = options.rejected
@@ -298,6 +300,7 @@ class TableSweeper {
       this.#rejected?.push(position)
       return 0
     }
+    this.#asked = isNotable(instruction) ? this.#look : 0
     const field = instruction.memory >= Memory.rip ? instruction.displacementOffset : instruction.branchOffset
     return instruction.length | (field << 4)
   }
@@ -305,7 +308,7 @@ class TableSweeper {
   #askFor(stream: Stream): void {
     const { position } = stream
     const packed = this.#ask(position)
-    if (packed > 0) scratch[stream.start++] = position | (this.#look << 24)
+    if (packed > 0) scratch[stream.start++] = position | (this.#asked << 24)
     if (packed > 15) scratch[stream.site++] = position + (packed >> 4)
     stream.position += packed & 15 || 1
   }
@@ -330,7 +333,7 @@ class TableSweeper {
         position = opcode + (entry & 15) + more
       } else {
         const packed = this.#ask(position)
-        scratch[start] = position | (look << 24)
+        scratch[start] = position | (this.#asked << 24)
         scratch[site] = position + (packed >> 4)
         if (packed > 0) start++
         if (packed > 15) site++
@@ -363,7 +366,7 @@ class TableSweeper {
         positionA = opcodeA + (entryA & 15) + moreA
       } else {
         const packed = this.#ask(positionA)
-        scratch[startA] = positionA | (look << 24)
+        scratch[startA] = positionA | (this.#asked << 24)
         scratch[siteA] = positionA + (packed >> 4)
         if (packed > 0) startA++
         if (packed > 15) siteA++
@@ -383,7 +386,7 @@ class TableSweeper {
         positionB = opcodeB + (entryB & 15) + moreB
       } else {
         const packed = this.#ask(positionB)
-        scratch[startB] = positionB | (look << 24)
+        scratch[startB] = positionB | (this.#asked << 24)
         scratch[siteB] = positionB + (packed >> 4)
         if (packed > 0) startB++
         if (packed > 15) siteB++
