@@ -7,6 +7,7 @@
  * second reading decides. A short blob is one zone.
  */
 
+import { viewOf } from '../core/bytes.ts'
 import { type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { lowerBound } from '../core/search.ts'
 import type { Cpu, DecoderKind, InstructionDecoder } from '../x86/instruction.ts'
@@ -252,7 +253,7 @@ function markHints({ code, hints }: MapInput): Uint8Array {
 function contextOf({ code, decoder, span, window }: MapInput, marks: Uint8Array): SegmentContext {
   return {
     code,
-    view: new DataView(code.buffer, code.byteOffset, code.length),
+    view: viewOf(code),
     decoder,
     marks,
     span,
@@ -279,7 +280,7 @@ function markReferences({ kinds, targets }: Ends, from: number, to: number, mark
 /** The number of instructions of the linear reading that take the address of the code they are in, before a movabs. */
 function countSelfLabels({ code, decoder }: MapInput, { own }: Notable): number {
   const instruction = new Instruction()
-  const view = new DataView(code.buffer, code.byteOffset, code.length)
+  const view = viewOf(code)
   return own.starts.filter((start) => {
     const next = start + decoder.decode(start, instruction)
     return isSelfLabelAt(code, start, next, relativeTarget(view, instruction)!)
