@@ -38,19 +38,32 @@ export class FormSampler {
   }
 
   #look(block: number): void {
+    const start = block << BLOCK_BITS
+    const end = start + (1 << BLOCK_BITS)
     const bits = this.#bits
-    const end = (block + 1) << BLOCK_BITS
-    let score = 0
     let seen = 0
-    for (
-      let at = bits.next(block << BLOCK_BITS, end);
-      at >= 0 && at < end && seen < SAMPLE;
-      at = bits.next(at + 1, end)
-    ) {
+    let score = 0
+    let at = bits.next(start, end)
+    for (; at >= 0 && at < end && seen < SAMPLE; at = bits.next(at + 1, end)) {
       score += this.#scores.at(at)
       seen++
     }
-    if (score < (seen === SAMPLE ? PLAUSIBLE : 0)) this.#strange[block] = 1
+    if (score >= (seen === SAMPLE ? PLAUSIBLE : 0)) return
+    if (score < 0 || !this.#isPlausible(at, end)) this.#strange[block] = 1
+  }
+
+  /** Whether all that follows up to `end` is of the forms that code has. */
+  #isPlausible(from: number, end: number): boolean {
+    const bits = this.#bits
+    let score = 0
+    let seen = 0
+    for (let at = from; at >= 0 && at < end; at = bits.next(at + 1, end)) {
+      score += this.#scores.at(at)
+      if (++seen < 2 * SAMPLE) continue
+      if (score < 2 * PLAUSIBLE) return false
+      score = seen = 0
+    }
+    return true
   }
 }
 

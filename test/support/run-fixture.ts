@@ -69,18 +69,8 @@ async function runAlone(
   veneers: VeneerBytes | undefined,
 ): Promise<FixtureRun> {
   const harness = await fixtureHarness()
-  const functions = await harness.resolve(fixture.imports.map(({ name }) => name))
-  const pieces = [...blobPieces(bytes, base, fixture), ...outsidePieces(base, fixture, functions)]
-  if (veneers !== undefined)
-    pieces.push({
-      address: veneers.at,
-      length: veneers.bytes.length,
-      access: 'rx',
-      bytes: veneers.bytes,
-    })
-  const pages = mapPages(pieces)
-  for (const page of pages) await harness.map(page.address, page.length, page.access, page.bytes)
   try {
+    const pieces = await mapPieces(harness, bytes, base, fixture, veneers)
     const writable = pieces.filter(({ access }) => access === 'rw')
     const writes = writable.map((piece) => ({ address: piece.address, bytes: piece.bytes }))
     const missing = (fn: FixtureFunction): string[] =>
@@ -110,7 +100,27 @@ async function runAlone(
         .map((fn) => ({ name: fn.name, missing: missing(fn) })),
     }
   } finally {
-    for (const { address } of pages) await harness.unmap(address)
+    await harness.unmapAll()
+  }
+}
+
+/** Maps a fixture and what it reads and calls outside: again in the child that replaces one in whose way that was, for its functions lie elsewhere. */
+async function mapPieces(
+  harness: NativeHarness,
+  bytes: Uint8Array,
+  base: bigint,
+  fixture: Fixture,
+  veneers: VeneerBytes | undefined,
+): Promise<Piece[]> {
+  for (;;) {
+    const { pid } = harness
+    const functions = await harness.resolve(fixture.imports.map(({ name }) => name))
+    const pieces = [...blobPieces(bytes, base, fixture), ...outsidePieces(base, fixture, functions)]
+    if (veneers !== undefined)
+      pieces.push({ address: veneers.at, length: veneers.bytes.length, access: 'rx', bytes: veneers.bytes })
+    for (const page of mapPages(pieces)) await harness.map(page.address, page.length, page.access, page.bytes)
+    if (harness.pid === pid) return pieces
+    await harness.unmapAll()
   }
 }
 

@@ -21,7 +21,7 @@ import {
   type NativeResult,
 } from './batch.ts'
 import type { Cpu } from './cpu.ts'
-import { answerOf, isHeap, Lost, startProcess } from './process.ts'
+import { answerOf, isTaken, Lost, startProcess } from './process.ts'
 import {
   BATCH_CAPACITY,
   CALL_STACK_BASE,
@@ -126,7 +126,7 @@ export class NativeHarness {
    */
   async map(address: bigint, length: number, access: Access, bytes?: Uint8Array): Promise<void> {
     const region: Region = { address, length, access, bytes, alias: 0n }
-    if (isHeap(this.pid, address, length)) {
+    if (!this.#hasMapped(address, length) && isTaken(this.pid, address, length)) {
       this.#child?.kill('SIGKILL')
       this.#regions.set(address, region)
       await this.#startChild()
@@ -242,6 +242,14 @@ export class NativeHarness {
     return { state: before, writes: [...writes, stack], ...(reads === undefined ? {} : { reads }) }
   }
 
+  /** Whether some of [address, address + length) is a region of `map`. */
+  #hasMapped(address: bigint, length: number): boolean {
+    return [...this.#regions.values()].some(
+      (region) =>
+        region.address < address + BigInt(length) && address < region.address + BigInt(region.length),
+    )
+  }
+
   #aliasOf(address: bigint, length: number): bigint {
     for (const region of this.#regions.values()) {
       const offset = address - region.address
@@ -301,7 +309,7 @@ export class NativeHarness {
   /** Starts a child and gives it the regions of the one before. */
   async #startChild(): Promise<void> {
     const isInTheWay = (): boolean =>
-      [...this.#regions.values()].some(({ address, length }) => isHeap(this.pid, address, length))
+      [...this.#regions.values()].some(({ address, length }) => isTaken(this.pid, address, length))
     for (let tries = 1; tries === 1 || (isInTheWay() && tries <= MOST_STARTS); tries++) {
       this.#child?.kill('SIGKILL')
       this.#child = startProcess(this.#file)
@@ -317,5 +325,5 @@ export class NativeHarness {
   }
 }
 
-/** Children that are tried until the heap of one lies elsewhere. */
+/** Children that are tried until all that one has lies elsewhere. */
 const MOST_STARTS = 16

@@ -59,12 +59,15 @@ export function answerOf(child: ChildProcess | undefined, timeout: number): Prom
 /** Bytes by which the heap of a child may still grow. */
 const GROWTH = 1n << 25n
 
-/** Whether the process's heap lies, or grows, into [start, start + length): Linux begins it anywhere in the GiB behind a program. */
-export function isHeap(pid: number, start: bigint, length: number): boolean {
-  const heap = /^([0-9a-f]+)-([0-9a-f]+) .*\[heap\]$/m.exec(readFileSync(`/proc/${pid}/maps`, 'utf8'))
-  return (
-    heap !== null &&
-    BigInt(`0x${heap[1]}`) < start + BigInt(length) &&
-    start < BigInt(`0x${heap[2]}`) + GROWTH
+/**
+ * Whether something of the process lies in [start, start + length), or its heap grows into it: Linux begins that anywhere in the GiB behind a program, and
+ * V8 takes places at random.
+ */
+export function isTaken(pid: number, start: bigint, length: number): boolean {
+  const maps = readFileSync(`/proc/${pid}/maps`, 'utf8')
+  return [...maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) .*?(\[heap\])?$/gm)].some(
+    ([, first, end, isHeap]) =>
+      BigInt(`0x${first}`) < start + BigInt(length) &&
+      start < BigInt(`0x${end}`) + (isHeap === undefined ? 0n : GROWTH),
   )
 }
