@@ -24,6 +24,16 @@ import {
 } from './instruction.ts'
 import { createTableDecoder } from './scanner.ts'
 import type { StartBits } from './start-bits.ts'
+import {
+  BLOCK,
+  FIRST_BLOCK,
+  Found,
+  FoundLooks,
+  type LookTaker,
+  OFFSET,
+  ROOM,
+  type Taker,
+} from './sweep-takers.ts'
 
 export interface SweepOptions extends DecoderOptions, ProgressOptions {
   /** Address of byte 0. What is found are offsets, the same at every base. */
@@ -34,7 +44,7 @@ export interface SweepOptions extends DecoderOptions, ProgressOptions {
   readonly start?: number | undefined
   /** Offset past the last byte, default the length: nothing beyond it is read. */
   readonly end?: number | undefined
-  /** Takes the offsets at which no instruction starts; some may lie inside of one, none is missing. */
+  /** Takes the offsets where an instruction was expected and none starts, ascending. */
   readonly rejected?: number[] | undefined
 }
 
@@ -70,15 +80,6 @@ export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult
   return { count, starts: found.starts.subarray(0, count), sites: found.sites.subarray(0, siteCount) }
 }
 
-/** Takes what a sweep comes upon, block by block, while that is in the cache. */
-export interface LookTaker {
-  /**
-   * Starts, ascending, of the instructions that have more than registers, short displacements and short immediates, or do not go on to the
-   * next. The list is used again. Of what is not behind `upTo` all is known.
-   */
-  take(looks: Uint32Array, upTo: number): void
-}
-
 /** The same for who wants to see everything: gives the starts of all instructions to `bits`, and those to look at to `taker`. */
 export function sweepForLooks(
   code: Uint8Array,
@@ -101,93 +102,10 @@ function sweepInto(found: Taker, code: Uint8Array, options: SweepOptions, look =
   else new TableSweeper(bytes, start, options, look).sweep(start, found, options)
 }
 
-/** Bytes that each of the two streams runs ahead before they are joined. */
-const BLOCK = 1 << 14
-const FIRST_BLOCK = 1 << 8
-/** Starts that two blocks may have. */
-const ROOM = 2 * BLOCK + 64
-/** The bits of a start in `scratch`: the one above says whether to look at it. */
-const OFFSET = 0x7fffffff
 /** A fast entry may be used this far from the end: no load passes it, and the longest instruction fits. */
 const MARGIN = 32
 const H = HEADS
 const N = NO_BASE
-
-const EMPTY = new Uint32Array(0)
-
-/** Takes what was found, block by block. */
-interface Taker {
-  /** There will be code of so many bytes. */
-  begin(length: number): void
-  /** Makes room for two blocks more, `left` bytes being left. */
-  reserve(left: number): void
-  /** Instruction starts, as in `scratch`, and sites; ascending. */
-  append(starts: Uint32Array, sites: Uint32Array): void
-}
-
-/** Takes starts and sites into lists that grow. */
-class Found implements Taker {
-  count = 0
-  siteCount = 0
-  starts: Uint32Array = EMPTY
-  sites: Uint32Array = EMPTY
-
-  begin(length: number): void {
-    this.starts = new Uint32Array(Math.min(length, (length >> 2) + ROOM))
-    this.sites = new Uint32Array(Math.min(length, (length >> 4) + ROOM))
-  }
-
-  reserve(left: number): void {
-    const room = Math.min(left, ROOM)
-    if (this.count + room > this.starts.length) this.starts = larger(this.starts)
-    if (this.siteCount + room > this.sites.length) this.sites = larger(this.sites)
-  }
-
-  append(starts: Uint32Array, sites: Uint32Array): void {
-    this.starts.set(starts, this.count)
-    this.sites.set(sites, this.siteCount)
-    this.count += starts.length
-    this.siteCount += sites.length
-  }
-}
-
-/** The looks of a block, for whoever takes them. */
-const blockLooks = new Uint32Array(2 * BLOCK + FIRST_BLOCK)
-
-/** Takes starts as bits, and hands on those to look at. */
-class FoundLooks implements Taker {
-  readonly #bits: StartBits
-  readonly #taker: LookTaker
-
-  constructor(bits: StartBits, taker: LookTaker) {
-    this.#bits = bits
-    this.#taker = taker
-  }
-
-  begin(): void {}
-
-  reserve(): void {}
-
-  append(starts: Uint32Array): void {
-    const { words } = this.#bits
-    let count = 0
-    let start = 0
-    for (let i = 0; i < starts.length; i++) {
-      const word = starts[i] | 0
-      start = word & OFFSET
-      words[start >>> 5] |= 1 << (start & 31)
-      blockLooks[count] = start
-      count += word >>> 31
-    }
-    this.#taker.take(blockLooks.subarray(0, count), start)
-  }
-}
-
-function larger(list: Uint32Array): Uint32Array {
-  const copy = new Uint32Array(list.length + (list.length >> 1) + ROOM)
-  copy.set(list)
-  return copy
-}
 
 function sweepWithIced(
   bytes: Uint8Array,
@@ -252,14 +170,14 @@ class TableSweeper {
   readonly #decoder: InstructionDecoder
   readonly #instruction = new Instruction()
   readonly #fast: FastTables | undefined
-  readonly #rejected: number[] | undefined
+  readonly #rejected: number[]
   /** LOOK, or 0 if nobody wants to know. */
   readonly #look: number
   /** The same of the instruction that the decoder was asked for. */
   #asked = 0
 
   constructor(bytes: Uint8Array, start: number, options: SweepOptions, look: number) {
-    this.#rejected = options.rejected
+    this.#rejected = options.rejected ?? []
     this.#look = look
     const cpu = options.cpu ?? 'intel'
     this.#view = viewOf(bytes)
@@ -281,10 +199,13 @@ class TableSweeper {
       first.begin(position)
       if (fast !== undefined && middle + block <= fastEnd) {
         second.begin(middle)
+        const known = this.#rejected.length
         this.#runBoth(fast, middle, middle + block)
         this.#run(fast, first, middle)
         this.#run(fast, second, middle + block)
-        this.#join(found)
+        const ahead = this.#rejected.splice(known)
+        const joined = this.#join(found)
+        if (ahead.length > 0) this.#keepRejected(known, ahead, middle, joined)
       } else {
         if (fast !== undefined) this.#run(fast, first, Math.min(middle, fastEnd))
         while (first.position < Math.min(middle, end)) this.#askFor(first)
@@ -297,7 +218,7 @@ class TableSweeper {
   #ask(position: number): number {
     const instruction = this.#instruction
     if (this.#decoder.decode(position, instruction) === 0) {
-      this.#rejected?.push(position)
+      this.#rejected.push(position)
       return 0
     }
     this.#asked = isNotable(instruction) ? this.#look : 0
@@ -401,8 +322,15 @@ class TableSweeper {
     second.site = siteB
   }
 
-  /** Goes on with the first stream until it comes upon a start of the second, and takes over the rest of that. */
-  #join(found: Taker): void {
+  /** Keeps, of what both streams rejected, what the second one did not before `joined`, where it was out of step. */
+  #keepRejected(known: number, ahead: readonly number[], middle: number, joined: number): void {
+    const kept = ahead.filter((offset) => offset < middle || offset >= joined)
+    const all = [...this.#rejected.splice(known), ...kept].sort((a, b) => a - b)
+    for (const offset of all) this.#rejected.push(offset)
+  }
+
+  /** Goes on with the first stream until it comes upon a start of the second, and takes over the rest of that. Returns where they met. */
+  #join(found: Taker): number {
     let start = second.firstStart
     while (first.position < second.position) {
       while (start < second.start && (scratch[start] & OFFSET) < first.position) start++
@@ -410,11 +338,13 @@ class TableSweeper {
       this.#askFor(first)
     }
     append(found, first, first.firstStart, first.firstSite)
-    if (first.position >= second.position) return
+    const joined = first.position
+    if (joined >= second.position) return joined
     let site = second.firstSite
-    while (site < second.site && scratch[site] < first.position) site++
+    while (site < second.site && scratch[site] < joined) site++
     append(found, second, start, site)
     first.position = second.position
+    return joined
   }
 }
 

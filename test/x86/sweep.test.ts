@@ -27,10 +27,13 @@ describe('sweep', () => {
     const next = randomNumbers(5)
     const code = Uint8Array.from({ length: 300_000 }, () => next() >>> 24)
     for (const cpu of ['intel', 'amd'] as const) {
-      const expected = sweep(code, { decoder: 'iced', cpu })
-      const actual = sweep(code, { cpu })
+      const rejected = { iced: [] as number[], tables: [] as number[] }
+      const expected = sweep(code, { decoder: 'iced', cpu, rejected: rejected.iced })
+      const actual = sweep(code, { cpu, rejected: rejected.tables })
       expect(actual.starts).toEqual(expected.starts)
       expect(actual.sites).toEqual(expected.sites)
+      expect(rejected.tables).toEqual(rejected.iced)
+      expect(rejected.iced.length).toBeGreaterThan(1000)
     }
   })
 
