@@ -11,12 +11,12 @@ export interface LookTaker {
 }
 
 /** Bytes that each of the two streams runs ahead before they are joined. */
-export const BLOCK = 1 << 14
-export const FIRST_BLOCK = 1 << 8
+export const BLOCK: number = 1 << 14
+export const FIRST_BLOCK: number = 1 << 8
 /** Starts that two blocks may have. */
-export const ROOM = 2 * BLOCK + 64
+export const ROOM: number = 2 * BLOCK + 64
 /** The bits of a start in `scratch`: the one above says whether to look at it. */
-export const OFFSET = 0x7fffffff
+export const OFFSET: number = 0x7fffffff
 const EMPTY = new Uint32Array(0)
 
 /** Takes what was found, block by block. */
