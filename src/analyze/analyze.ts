@@ -222,7 +222,7 @@ class Analysis {
       reportProgress(this.#options, at, this.#code.length, 'operands')
       report = at + PROGRESS_STEP
     }
-    this.#collectOutside(outside, row, Number.POSITIVE_INFINITY)
+    this.#collectOutside(outside, row, this.#code.length)
     for (const at of map.shared) this.#collectShared(map, at, operands)
     for (let i = 0; i < map.data.length; i += 2) operands.collectPointers(map.data[i], map.data[i + 1])
   }

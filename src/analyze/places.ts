@@ -79,10 +79,12 @@ export class Places {
     return this.#isInside(offset) ? this.#map.bits.lastUpTo(offset) : -1
   }
 
-  /** One of `Place` for an offset in [0, span]. */
-  at(offset: number): number {
-    if (offset >= this.#span) return Place.end
-    if (offset >= this.#code.length) return Place.zero
+  /** One of `Place` for a distance from the base in [0, span]. */
+  at(distance: number): number {
+    if (distance >= this.#span) return Place.end
+    if (distance >= this.#code.length) return Place.zero
+    // What was computed with doubles is one: code that was compiled for integers would be thrown away.
+    const offset = distance | 0
     const { bits } = this.#map
     if (bits.has(offset)) {
       if (this.#isEntry(offset)) return Place.entry

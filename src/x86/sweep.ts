@@ -173,8 +173,6 @@ class TableSweeper {
   readonly #rejected: number[]
   /** LOOK, or 0 if nobody wants to know. */
   readonly #look: number
-  /** The same of the instruction that the decoder was asked for. */
-  #asked = 0
 
   constructor(bytes: Uint8Array, start: number, options: SweepOptions, look: number) {
     this.#rejected = options.rejected ?? []
@@ -190,11 +188,10 @@ class TableSweeper {
     const fast = this.#fast
     const fastEnd = fast === undefined ? 0 : end - MARGIN
     let reported = -PROGRESS_STEP
+    let block = FIRST_BLOCK
     for (let position = start; position < end; position = first.position) {
       if (position - reported >= PROGRESS_STEP) reportProgress(options, (reported = position), end, 'sweep')
       found.reserve(end - position)
-      // What follows the loops is to have run before they are compiled, or their first compilation is thrown away.
-      const block = position === start ? FIRST_BLOCK : BLOCK
       const middle = position + block
       first.begin(position)
       if (fast !== undefined && middle + block <= fastEnd) {
@@ -211,31 +208,36 @@ class TableSweeper {
         while (first.position < Math.min(middle, end)) this.#askFor(first)
         append(found, first, first.firstStart, first.firstSite)
       }
+      block = Math.min(2 * block, BLOCK)
     }
   }
 
-  /** Length | offset of the relative field << 4 of the instruction at `position`, by the decoder; 0: none. */
-  #ask(position: number): number {
-    const instruction = this.#instruction
-    if (this.#decoder.decode(position, instruction) === 0) {
-      this.#rejected.push(position)
-      return 0
-    }
-    this.#asked = isNotable(instruction) ? this.#look : 0
-    const field = instruction.memory >= Memory.rip ? instruction.displacementOffset : instruction.branchOffset
-    return instruction.length | (field << 4)
-  }
-
+  /** Goes on by one instruction, which the decoder is asked for. */
   #askFor(stream: Stream): void {
     const { position } = stream
-    const packed = this.#ask(position)
-    if (packed > 0) scratch[stream.start++] = position | (this.#asked << 24)
-    if (packed > 15) scratch[stream.site++] = position + (packed >> 4)
-    stream.position += packed & 15 || 1
+    const instruction = this.#instruction
+    const length = this.#decoder.decode(position, instruction)
+    stream.position += length || 1
+    if (length === 0) {
+      this.#rejected.push(position)
+      return
+    }
+    scratch[stream.start++] = position | ((isNotable(instruction) ? this.#look : 0) << 24)
+    const field = instruction.memory >= Memory.rip ? instruction.displacementOffset : instruction.branchOffset
+    if (field !== 0) scratch[stream.site++] = position + field
   }
 
   /** Runs one stream until `end` or past it. */
   #run(fast: FastTables, stream: Stream, end: number): void {
+    for (;;) {
+      this.#runKnown(fast, stream, end)
+      if (stream.position >= end) return
+      this.#askFor(stream)
+    }
+  }
+
+  /** The same up to an instruction that the tables do not know. */
+  #runKnown(fast: FastTables, stream: Stream, end: number): void {
     const view = this.#view
     const look = this.#look
     let { position, start, site } = stream
@@ -244,75 +246,66 @@ class TableSweeper {
       const head = fast[H | (word >>> 16)]
       const skip = head & 0x18
       const entry = fast[((head >> 5) << 16) | ((word << skip) >>> 16)]
+      if (entry === 0) break
       const opcode = position + (skip >> 3)
       const more = (entry >> 4) & fast[N | view.getUint8(opcode + 2)]
-      if (entry !== 0) {
-        const field = (entry >> 4) & 3
-        scratch[start++] = position | ((entry & look) << 24)
-        scratch[site] = opcode + field
-        site += (field + 3) >> 2
-        position = opcode + (entry & 15) + more
-      } else {
-        const packed = this.#ask(position)
-        scratch[start] = position | (this.#asked << 24)
-        scratch[site] = position + (packed >> 4)
-        if (packed > 0) start++
-        if (packed > 15) site++
-        position += packed & 15 || 1
-      }
+      const field = (entry >> 4) & 3
+      scratch[start++] = position | ((entry & look) << 24)
+      scratch[site] = opcode + field
+      site += (field + 3) >> 2
+      position = opcode + (entry & 15) + more
     }
     stream.position = position
     stream.start = start
     stream.site = site
   }
 
-  /** Runs both streams in turn until one is at its end: the body of `#run` twice, to have both chains in flight. */
+  /** Runs both streams in turn until one is at its end, or past it. */
   #runBoth(fast: FastTables, endA: number, endB: number): void {
+    for (;;) {
+      const isFirst = this.#runBothKnown(fast, endA, endB)
+      if (first.position >= endA || second.position >= endB) return
+      this.#askFor(isFirst ? first : second)
+    }
+  }
+
+  /**
+   * The same up to an instruction that the tables do not know: returns whether it is the first stream's. The body of `#runKnown` twice, to have both chains in
+   * flight, and nothing else: while the code is cold, each part of a loop that was not met before it is compiled has it compiled again.
+   */
+  #runBothKnown(fast: FastTables, endA: number, endB: number): boolean {
     const view = this.#view
     const look = this.#look
     let { position: positionA, start: startA, site: siteA } = first
     let { position: positionB, start: startB, site: siteB } = second
+    let isFirst = false
     while (positionA < endA && positionB < endB) {
       const wordA = view.getInt32(positionA, false)
       const headA = fast[H | (wordA >>> 16)]
       const skipA = headA & 0x18
       const entryA = fast[((headA >> 5) << 16) | ((wordA << skipA) >>> 16)]
-      const opcodeA = positionA + (skipA >> 3)
-      const moreA = (entryA >> 4) & fast[N | view.getUint8(opcodeA + 2)]
-      if (entryA !== 0) {
-        const field = (entryA >> 4) & 3
-        scratch[startA++] = positionA | ((entryA & look) << 24)
-        scratch[siteA] = opcodeA + field
-        siteA += (field + 3) >> 2
-        positionA = opcodeA + (entryA & 15) + moreA
-      } else {
-        const packed = this.#ask(positionA)
-        scratch[startA] = positionA | (this.#asked << 24)
-        scratch[siteA] = positionA + (packed >> 4)
-        if (packed > 0) startA++
-        if (packed > 15) siteA++
-        positionA += packed & 15 || 1
-      }
       const wordB = view.getInt32(positionB, false)
       const headB = fast[H | (wordB >>> 16)]
       const skipB = headB & 0x18
       const entryB = fast[((headB >> 5) << 16) | ((wordB << skipB) >>> 16)]
+      if (entryA === 0 || entryB === 0) {
+        isFirst = entryA === 0
+        break
+      }
+      const opcodeA = positionA + (skipA >> 3)
+      const moreA = (entryA >> 4) & fast[N | view.getUint8(opcodeA + 2)]
+      const fieldA = (entryA >> 4) & 3
+      scratch[startA++] = positionA | ((entryA & look) << 24)
+      scratch[siteA] = opcodeA + fieldA
+      siteA += (fieldA + 3) >> 2
+      positionA = opcodeA + (entryA & 15) + moreA
       const opcodeB = positionB + (skipB >> 3)
       const moreB = (entryB >> 4) & fast[N | view.getUint8(opcodeB + 2)]
-      if (entryB !== 0) {
-        const field = (entryB >> 4) & 3
-        scratch[startB++] = positionB | ((entryB & look) << 24)
-        scratch[siteB] = opcodeB + field
-        siteB += (field + 3) >> 2
-        positionB = opcodeB + (entryB & 15) + moreB
-      } else {
-        const packed = this.#ask(positionB)
-        scratch[startB] = positionB | (this.#asked << 24)
-        scratch[siteB] = positionB + (packed >> 4)
-        if (packed > 0) startB++
-        if (packed > 15) siteB++
-        positionB += packed & 15 || 1
-      }
+      const fieldB = (entryB >> 4) & 3
+      scratch[startB++] = positionB | ((entryB & look) << 24)
+      scratch[siteB] = opcodeB + fieldB
+      siteB += (fieldB + 3) >> 2
+      positionB = opcodeB + (entryB & 15) + moreB
     }
     first.position = positionA
     first.start = startA
@@ -320,6 +313,7 @@ class TableSweeper {
     second.position = positionB
     second.start = startB
     second.site = siteB
+    return isFirst
   }
 
   /** Keeps, of what both streams rejected, what the second one did not before `joined`, where it was out of step. */
