@@ -1,5 +1,5 @@
 /**
- * What an analysis costs: `npx tsx scripts/analyze-cost.ts [FILE] [--bytes N] [--rounds N]`. Prints one JSON object.
+ * What an analysis costs: `npx tsx scripts/analyze-cost.ts [FILE] [--bytes N] [--rounds N]`, after `npm run build`. Prints one JSON object.
  *
  * The .text of an ELF file (this node by default), 6 MB of it: the time of `analyze` over that of a plain sweep with iced in turn with it, medians;
  * and the peak memory of a process that analyses once, above that of one that loads the library and the bytes and does not.
@@ -10,7 +10,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
-import { buildSync } from 'esbuild'
 import { race } from './bench/measure.ts'
 import { sweepWithIced } from './bench/rivals.ts'
 import { textOf } from './support/elf-text.ts'
@@ -26,19 +25,10 @@ const size = Math.min(Number(values.bytes), all.length)
 const from = Math.min(1 << 20, all.length - size)
 const text = all.slice(from, from + size)
 const BASE = 0x40_0000n
+const library = join(import.meta.dirname, '../dist/index.js')
 
 const work = mkdtempSync(join(tmpdir(), 'analyze-cost-'))
 try {
-  const library = join(work, 'library.mjs')
-  buildSync({
-    entryPoints: [join(import.meta.dirname, '../src/index.ts')],
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    packages: 'external',
-    outfile: library,
-    logLevel: 'error',
-  })
   const input = join(work, 'text.bin')
   writeFileSync(input, text)
   const { analyze } = (await import(pathToFileURL(library).href)) as typeof import('../src/index.ts')

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { build } from 'esbuild'
+import { build } from 'rolldown'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { Ahead, startAhead } from '../../src/cli/ahead.ts'
 import { aheadLength } from '../../src/verify/ahead.ts'
@@ -16,14 +16,11 @@ beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'x64-reloc-test-'))
   symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'), 'junction')
   writeFileSync(join(directory, 'package.json'), '{ "type": "module" }')
-  const entryPoints = ['ahead', 'ahead-thread'].map((name) => join(ROOT, `src/cli/${name}.ts`))
   await build({
-    entryPoints,
-    outdir: directory,
-    bundle: true,
+    input: ['ahead', 'ahead-thread'].map((name) => join(ROOT, `src/cli/${name}.ts`)),
     platform: 'node',
-    format: 'esm',
-    packages: 'external',
+    external: /^[^./]/,
+    output: { dir: directory },
   })
   startBuilt = (await import(pathToFileURL(join(directory, 'ahead.js')).href)).startAhead
 })
