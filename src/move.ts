@@ -13,7 +13,7 @@ import { keepEvidence } from './table/filter.ts'
 import { BLOB_RULES } from './table/rules.ts'
 import { type AddressEvidence, addressLevelOf } from './table/site.ts'
 import { type RelocationTable, toTable } from './table/table.ts'
-import type { AheadWords } from './verify/ahead.ts'
+import type { Ahead } from './verify/ahead.ts'
 import { type Verdict, verifyAhead } from './verify/verify.ts'
 import { DECODING_RULES } from './x86/instruction.ts'
 import { withText } from './x86/locate.ts'
@@ -84,7 +84,7 @@ export function moveWith(
   code: Uint8Array,
   whole: RelocationTable,
   options: Omit<MoveOptions, 'from' | 'table'>,
-  ahead?: AheadWords,
+  ahead?: Ahead,
 ): MoveResult {
   const { table, withheld } = filterTable(whole, code, options.evidence)
   const destination = { to: options.to, also: options.also, veneers: options.veneers }

@@ -1,9 +1,16 @@
 /** The thread that decodes ahead: everything, then from where it is told that runs start. */
 import { parentPort, workerData } from 'node:worker_threads'
-import { type AheadCode, AheadDecoder } from '../verify/ahead.ts'
+import { AheadDecoder } from '../verify/ahead.ts'
+import { ALL_DONE, type SharedCode } from './ahead.ts'
 
-const decoder = new AheadDecoder(workerData as AheadCode)
-decoder.all()
+const shared = workerData as SharedCode
+const decoder = new AheadDecoder(shared)
+const report = (done: number): void => {
+  Atomics.store(shared.progress, 0, done)
+  Atomics.notify(shared.progress, 0)
+}
+decoder.all(report)
 parentPort?.once('message', (starts: readonly number[]) => {
   for (const start of starts) decoder.from(start)
+  report(ALL_DONE)
 })

@@ -8,7 +8,7 @@ import type { AddressEvidence } from '../table/site.ts'
 
 import type { Cpu } from '../x86/instruction.ts'
 import { withText } from '../x86/locate.ts'
-import { type Ahead, startAhead } from './ahead.ts'
+import { type AheadThread, startAhead } from './ahead.ts'
 import { ELF_NOTE } from './blob.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE } from './exit.ts'
@@ -90,7 +90,7 @@ interface Request {
   readonly evidence: AddressEvidence | undefined
   readonly cpu: Cpu | undefined
   readonly verify: boolean
-  readonly ahead: Ahead | undefined
+  readonly ahead: AheadThread | undefined
   /** undefined: nothing is written. */
   readonly output: string | undefined
   readonly veneers: VeneerOptions | undefined
@@ -176,7 +176,7 @@ function moveSubject(request: Request, terminal: Terminal): MoveResult {
     const { to, also, evidence, cpu, verify, veneers, ahead } = request
     const progress = showProgress(terminal, 'relocate')
     const options = { to, also, evidence, cpu, verify, veneers, ...progress }
-    return moveWith(code, table, options, ahead?.words)
+    return moveWith(code, table, options, ahead)
   } catch (error) {
     if (!(error instanceof RelocError) || error.problems.length === 0) throw error
     throw new RelocError(

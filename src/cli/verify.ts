@@ -7,7 +7,7 @@ import type { RelocationTable } from '../table/table.ts'
 
 import { type Verdict, type VerifyOptions, verifyAhead } from '../verify/verify.ts'
 import { withText } from '../x86/locate.ts'
-import { type Ahead, startAhead } from './ahead.ts'
+import { type AheadThread, startAhead } from './ahead.ts'
 import { addressOf, ELF_NOTE, readBlob, sameLength } from './blob.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE, REFUSED } from './exit.ts'
@@ -140,7 +140,7 @@ function check(
   to: bigint,
   veneers: VerifyOptions['veneers'],
   args: Arguments,
-  ahead: Ahead | undefined,
+  ahead: AheadThread | undefined,
   terminal: Terminal,
 ): Verdict {
   const { code, base, table } = subject
@@ -153,7 +153,7 @@ function check(
       cpu: readCpu(args),
       ...showProgress(terminal, 'verify'),
     }
-    const verdict = verifyAhead(code, after, options, ahead?.words)
+    const verdict = verifyAhead(code, after, options, ahead)
     return { ...verdict, problems: withText(verdict.problems, code, base, table.code()) }
   } finally {
     terminal.status('')

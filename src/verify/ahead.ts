@@ -2,26 +2,36 @@
  * Instructions decoded ahead of verification, by another thread while the first one analyses and relocates: a word for each offset of the code.
  *
  * A word says what iced finds at its offset, whoever comes to it from wherever, so it holds in any claim; 0 says nothing, and verification
- * decodes there itself. So it does not matter how far the other thread has come, nor what it leaves out: whatever is rare.
+ * decodes there itself. So it does not matter what the other thread leaves out: whatever is rare. Where it is still at work, waiting for it takes less time
+ * than loading iced here.
  */
 import { IcedCursor } from '../x86/iced.ts'
 import type { Cpu } from '../x86/instruction.ts'
 
 /**
- * A word: bits 0-3 the instruction's length; bits 4-7 the offset in it of its 4-byte relative field, where that points out of the code (0: it has no
- * relative field, or one that points at the code); bit 8 is set for a `lea`.
+ * A word: bits 0-3 the instruction's length; bits 4-7 the offset in it of its relative field, where that points out of the code (0: it has no
+ * relative field, or one that points at the code); bit 8 is set for a `lea`, bit 9 for a field of one byte, not four.
  */
 export type AheadWords = Uint16Array
 
 const FIELD = 4
 const IS_LEA = 1 << 8
+const IS_SHORT = 1 << 9
 
 export const aheadLength = (word: number): number => word & 15
 export const aheadField = (word: number): number => (word >> FIELD) & 15
+export const aheadSize = (word: number): number => ((word & IS_SHORT) !== 0 ? 1 : 4)
 export const aheadIsLea = (word: number): boolean => (word & IS_LEA) !== 0
 
-/** Bytes in a stretch. */
+/** Bytes between two reports of how far decoding has come. */
 const STRETCH = 1 << 16
+
+/** What is known, and what may still become known. */
+export interface Ahead {
+  readonly words: AheadWords
+  /** Waits for the word at `offset`, as long as another thread may write it. */
+  wait?(offset: number): void
+}
 
 /** Code, and a word for each of its bytes. */
 export interface AheadCode {
@@ -45,17 +55,24 @@ export class AheadDecoder {
     this.#end = BigInt(code.length)
   }
 
-  /** Decodes all code, the last stretch first: verification goes forward, and where the two meet, all is done. */
-  all(): void {
-    for (let start = (this.#length - 1) & -STRETCH; start >= 0; start -= STRETCH) this.from(start)
+  /** Decodes all code; tells `report` how far it is, again and again. */
+  all(report: (done: number) => void = () => {}): void {
+    for (let at = 0, end = STRETCH; at < this.#length; end += STRETCH) report((at = this.#decode(at, end)))
   }
 
   /** Decodes from `start` to where it falls into step with what is decoded already. */
   from(start: number): void {
+    this.#decode(start, this.#length)
+  }
+
+  #decode(start: number, end: number): number {
     const cursor = this.#cursor
     const words = this.#words
-    for (let at = start; at < words.length && words[at] === 0; at += cursor.length || 1)
+    const stop = Math.min(end, words.length)
+    let at = start
+    for (; at < stop && words[at] === 0; at += cursor.length || 1)
       if (cursor.decode(at) > 0) words[at] = wordOf(cursor, this.#end)
+    return at
   }
 
   /** Frees iced's objects; nothing can be decoded after it. */
@@ -73,5 +90,6 @@ function wordOf(cursor: IcedCursor, end: bigint): number {
   const [field, size] = isBranch
     ? [cursor.immediateOffset, cursor.immediateSize]
     : [cursor.displacementOffset, cursor.displacementSize]
-  return size === 4 ? length | (field << FIELD) | (cursor.isLea ? IS_LEA : 0) : 0
+  if (size !== 4 && size !== 1) return 0
+  return length | (field << FIELD) | (cursor.isLea ? IS_LEA : 0) | (size === 1 ? IS_SHORT : 0)
 }

@@ -1,6 +1,6 @@
 /** The part of verification that decodes: claimed fields are operands, and no operand that must be claimed is missing. */
 import { hex, wrapAddress } from '../core/address.ts'
-import { viewOf } from '../core/bytes.ts'
+import { readSigned, viewOf } from '../core/bytes.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { FIXED } from '../table/groups.ts'
 import { ABS32, ABS32S, EIP32, KIND_ROWS, PC8, PC16, PC32 } from '../table/kinds.ts'
@@ -8,7 +8,7 @@ import { ADDRESS_EXACT, addressLevel } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { IcedCursor } from '../x86/iced.ts'
 import type { Cpu } from '../x86/instruction.ts'
-import { type AheadWords, aheadField, aheadIsLea, aheadLength } from './ahead.ts'
+import { type Ahead, aheadField, aheadIsLea, aheadLength, aheadSize } from './ahead.ts'
 import type { ClaimedField, ClaimedFields, CoverageShifts } from './claims.ts'
 import type { Findings } from './verify.ts'
 
@@ -20,7 +20,7 @@ interface CodeProof {
 interface CheckOptions extends ProgressOptions {
   readonly cpu?: Cpu | undefined
   /** What is known of `code` already. */
-  readonly ahead?: AheadWords | undefined
+  readonly ahead?: Ahead | undefined
 }
 
 const ANALYSE = 'Analyse the code again; if you made the table, look at this site.'
@@ -143,17 +143,20 @@ class CodeChecker {
 
   /** What is known of the instruction at `at`; 0: nothing. */
   #wordAt(at: number): number {
-    return this.#options.ahead === undefined ? 0 : this.#options.ahead[at]
+    const { ahead } = this.#options
+    if (ahead === undefined) return 0
+    if (ahead.words[at] === 0) ahead.wait?.(at)
+    return ahead.words[at]
   }
 
   /** Goes over instructions that hold no field, pointing out of the code or claimed: the first claimed one is behind `stop`, and so is the end. */
   #skip(start: number, stop: number): number {
-    const { ahead } = this.#options
-    if (ahead === undefined) return start
+    const words = this.#options.ahead?.words
+    if (words === undefined) return start
     let at = start
     let count = 0
     for (; at < stop; count++) {
-      const word = ahead[at]
+      const word = words[at]
       if (word === 0 || aheadField(word) !== 0 || at + word > stop) break
       at += word
     }
@@ -174,9 +177,10 @@ class CodeChecker {
     if (end !== first + 1 || this.#fields.offsets[first] !== offset) return false
     const [group, i] = [this.#fields.groupOf(first), this.#fields.indexOf(first)]
     const next = at + aheadLength(word)
-    if (group?.kind !== PC32 || offset + 4 + group.tails[i] !== next) return false
+    const size = aheadSize(word)
+    if (group?.kind !== (size === 1 ? PC8 : PC32) || offset + size + group.tails[i] !== next) return false
     if (addressLevel(group.evidence[i]) !== ADDRESS_EXACT) {
-      if (this.#fields.distance(first) !== next + this.#view.getInt32(offset, true)) return false
+      if (this.#fields.distance(first) !== next + readSigned(this.#view, offset, size)) return false
       if (!this.#shifts.canBelong(group.targets[i], group.target, aheadIsLea(word))) return false
     }
     if (this.#seen[first] === 0) this.proof.relative++

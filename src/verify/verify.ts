@@ -22,7 +22,7 @@ import { addressLevel, codeLevel } from '../table/site.ts'
 import { joinPieces, movedValue } from '../table/split.ts'
 import { type RelocationTable, toTable } from '../table/table.ts'
 import { type Cpu, DECODING_RULES } from '../x86/instruction.ts'
-import type { AheadWords } from './ahead.ts'
+import type { Ahead } from './ahead.ts'
 import { ClaimedFields, CoverageShifts } from './claims.ts'
 import { checkCode } from './code.ts'
 import { originalsOf } from './originals.ts'
@@ -142,7 +142,7 @@ export function verifyAhead(
   before: Uint8Array,
   after: Uint8Array,
   options: VerifyOptions,
-  ahead: AheadWords | undefined,
+  ahead: Ahead | undefined,
 ): Verdict {
   const { claim } = options
   if (toBytes(before, 'before').length !== claim.length)

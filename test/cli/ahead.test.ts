@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { build } from 'rolldown'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import type { Ahead, startAhead } from '../../src/cli/ahead.ts'
+import type { AheadThread, startAhead } from '../../src/cli/ahead.ts'
 import { aheadLength } from '../../src/verify/ahead.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
@@ -31,7 +31,7 @@ it('a second thread decodes large code, all of it, then from where it is told th
   const code = new Uint8Array(1 << 20).fill(0x90)
   // Data that reads as the start of an instruction: the run at 5 is not in step with what comes before it.
   code.set([0x48, 0xb8, 0x48, 0x89, 0xc8], 3)
-  const ahead = (await startBuilt(code, undefined)) as Ahead
+  const ahead = (await startBuilt(code, undefined)) as AheadThread
   const length = (at: number): number => aheadLength(ahead.words[at])
   await expect.poll(() => length(0), { timeout: 20_000 }).toBe(1)
   await expect.poll(() => length(13), { timeout: 20_000 }).toBe(1)

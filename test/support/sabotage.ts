@@ -8,7 +8,7 @@ import { relocate } from '../../src/relocate/relocate.ts'
 import type { SiteInput } from '../../src/table/from-sites.ts'
 import { KIND_ROWS, kindCode, SITE_KINDS, type SiteKind } from '../../src/table/kinds.ts'
 import { type CodeRun, RelocationTable } from '../../src/table/table.ts'
-import type { AheadWords } from '../../src/verify/ahead.ts'
+import type { Ahead } from '../../src/verify/ahead.ts'
 import { verify, verifyAhead } from '../../src/verify/verify.ts'
 import { IcedCursor } from '../../src/x86/iced.ts'
 import { decodedAhead } from './ahead.ts'
@@ -94,7 +94,7 @@ export class Saboteur {
   readonly #base: bigint
   readonly #to: bigint
   readonly #truth: Uint8Array
-  readonly #words: AheadWords
+  readonly #ahead: Ahead
 
   constructor(fixture: Fixture) {
     this.fixture = fixture
@@ -104,7 +104,7 @@ export class Saboteur {
     this.#base = fixture.links[0].base
     this.#to = fixture.links[1].base
     this.#truth = fixture.links[1].bytes
-    this.#words = decodedAhead(this.#before)
+    this.#ahead = decodedAhead(this.#before)
   }
 
   /** The honest table, moved and verified: `harmless`, or nothing here shows anything. */
@@ -193,7 +193,7 @@ export class Saboteur {
   #verified(claim: RelocationTable, after: Uint8Array): boolean {
     const moves = [{ from: this.#base, to: this.#to, length: this.fixture.span }]
     const verdict = verify(this.#before, after, { moves, claim })
-    const ahead = verifyAhead(this.#before, after, { moves, claim }, this.#words)
+    const ahead = verifyAhead(this.#before, after, { moves, claim }, this.#ahead)
     if (!isDeepStrictEqual(ahead, verdict))
       throw new Error(`${this.fixture.name}: decoded ahead, the verdict is another: ${inspect(ahead)}`)
     return verdict.ok

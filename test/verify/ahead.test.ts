@@ -4,7 +4,7 @@ import { expect, it, vi } from 'vitest'
 import { analyze } from '../../src/analyze/analyze.ts'
 import { relocate } from '../../src/relocate/relocate.ts'
 import { RelocationTable } from '../../src/table/table.ts'
-import { type AheadWords, aheadField, aheadLength } from '../../src/verify/ahead.ts'
+import { type Ahead, aheadField, aheadLength } from '../../src/verify/ahead.ts'
 import { verify, verifyAhead } from '../../src/verify/verify.ts'
 import { IcedCursor } from '../../src/x86/iced.ts'
 import { decodedAhead } from '../support/ahead.ts'
@@ -17,7 +17,7 @@ function fieldOf(cursor: IcedCursor, end: number): number {
 }
 
 const isRare = (cursor: IcedCursor): boolean =>
-  cursor.isBranch ? cursor.immediateSize !== 4 : cursor.isEipRelative || cursor.inSegment
+  cursor.isBranch ? cursor.immediateSize === 2 : cursor.isEipRelative || cursor.inSegment
 
 /** Prefixes, branches and RIP-relative operands more often than chance has them. */
 const piece = fc.oneof(
@@ -36,7 +36,7 @@ it('a word says what iced says, wherever one comes from; none is missing in a st
       const start = 0x10000 - (bytes.length >> 1)
       const code = new Uint8Array(start + bytes.length).fill(0x90)
       code.set(bytes, start)
-      const words = decodedAhead(code)
+      const { words } = decodedAhead(code)
       const cursor = new IcedCursor(code)
       try {
         for (let at = start - 20; at < code.length; at++) {
@@ -61,7 +61,7 @@ it('it does not matter what is left undone', () => {
     const { bytes } = relocate(before, claim, { to })
     const moves = [{ from: base, to, length: span }]
     const all = decodedAhead(before)
-    const some: AheadWords = all.map((word, at) => ((at * 0x9e3779b1) & 0x10000 ? word : 0))
+    const some: Ahead = { words: all.words.map((word, at) => ((at * 0x9e3779b1) & 0x10000 ? word : 0)) }
     for (const words of [all, some])
       expect([name, verifyAhead(before, bytes, { moves, claim }, words)]).toEqual([
         name,
@@ -85,9 +85,9 @@ it('what is decoded ahead and right needs no decoding, wherever blob and targets
     { from: 0x2000_0000, to: 0x30_0000, length: other.length },
   ]
   const back = relocate(there.bytes, there.table, { to: 0x40_0000, also: second.slice(1) })
-  const words = decodedAhead(there.bytes)
+  const ahead = decodedAhead(there.bytes)
   const decode = vi.spyOn(IcedCursor.prototype, 'decode')
-  const proof = verifyAhead(there.bytes, back.bytes, { moves: second, claim: there.table }, words)
+  const proof = verifyAhead(there.bytes, back.bytes, { moves: second, claim: there.table }, ahead)
   expect(decode).not.toHaveBeenCalled()
   decode.mockRestore()
   expect(proof).toMatchObject({ ok: true, proved: { relative: 2, instructions: 3 } })
