@@ -4,17 +4,26 @@
  */
 import { defineConfig, type RolldownOptions } from 'rolldown'
 
-const bundle = (name: string, minify: boolean): RolldownOptions => ({
-  input: `src/${name}.ts`,
+const bundle = (input: string, file: string, minify: boolean): RolldownOptions => ({
+  input: `src/${input}.ts`,
   platform: 'node',
   // Packages.
   external: /^[^./]/,
-  output: { file: `dist/${name}.js`, sourcemap: true, codeSplitting: false, minify, keepNames: minify },
+  output: {
+    file: `dist/${file}`,
+    format: file.endsWith('.cjs') ? 'cjs' : 'es',
+    dynamicImportInCjs: false,
+    codeSplitting: false,
+    sourcemap: true,
+    // The less there is to read, the sooner a command is done.
+    minify,
+    keepNames: minify,
+  },
 })
 
 export default defineConfig([
-  bundle('index', false),
-  // The less there is to read, the sooner a command is done.
-  bundle('cli/main', true),
-  bundle('cli/ahead-thread', true),
+  bundle('index', 'index.js', false),
+  bundle('cli/start', 'cli/main.js', false),
+  bundle('cli/main', 'cli/x64-reloc.cjs', true),
+  bundle('cli/ahead-thread', 'cli/ahead-thread.js', true),
 ])
