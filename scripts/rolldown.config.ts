@@ -25,5 +25,6 @@ export default defineConfig([
   bundle('index', 'index.js', false),
   bundle('cli/start', 'cli/main.js', false),
   bundle('cli/main', 'cli/x64-reloc.cjs', true),
-  bundle('cli/ahead-thread', 'cli/ahead-thread.js', true),
+  // A thread is ready sooner if it needs no loader of ES modules.
+  bundle('cli/ahead-thread', 'cli/ahead-thread.cjs', true),
 ])

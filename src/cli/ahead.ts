@@ -67,7 +67,7 @@ export async function startAhead(code: Uint8Array, cpu: Cpu | undefined): Promis
   }
   workerData.code.set(code)
   return new AheadThread(
-    new Worker(new URL('./ahead-thread.js', import.meta.url), { workerData }),
+    new Worker(new URL('./ahead-thread.cjs', import.meta.url), { workerData }),
     workerData,
   )
 }

@@ -45,14 +45,12 @@ export class AheadDecoder {
   readonly #words: AheadWords
   readonly #cursor: IcedCursor
   readonly #length: number
-  readonly #end: bigint
 
   /** `code` is copied. */
   constructor({ code, words, cpu }: AheadCode) {
     this.#words = words
     this.#cursor = new IcedCursor(code, { cpu })
     this.#length = code.length
-    this.#end = BigInt(code.length)
   }
 
   /** Decodes all code; tells `report` how far it is, again and again. */
@@ -71,7 +69,7 @@ export class AheadDecoder {
     const stop = Math.min(end, words.length)
     let at = start
     for (; at < stop && words[at] === 0; at += cursor.length || 1)
-      if (cursor.decode(at) > 0) words[at] = wordOf(cursor, this.#end)
+      if (cursor.decode(at) > 0) words[at] = wordOf(cursor, this.#length)
     return at
   }
 
@@ -82,11 +80,12 @@ export class AheadDecoder {
 }
 
 /** The word of the instruction under the cursor, whose addresses are offsets; 0 for what is rare. */
-function wordOf(cursor: IcedCursor, end: bigint): number {
+function wordOf(cursor: IcedCursor, end: number): number {
   const { length, isBranch } = cursor
   if (!isBranch && !cursor.isIpRelative) return length
   if (isBranch ? cursor.isBranch16 : cursor.isEipRelative || cursor.inSegment) return 0
-  if (cursor.target! < end) return length
+  // Offsets are below 2^31, and no field reaches beyond 2^32: the low half tells.
+  if (cursor.targetLow! < end) return length
   const [field, size] = isBranch
     ? [cursor.immediateOffset, cursor.immediateSize]
     : [cursor.displacementOffset, cursor.displacementSize]

@@ -209,6 +209,12 @@ export class IcedCursor {
     return this.isIpRelative ? this.#instruction.ipRelMemoryAddress : undefined
   }
 
+  /** The low 32 bits of `target`, which for a branch take no bigint; undefined without one. */
+  get targetLow(): number | undefined {
+    if (this.isBranch) return this.#instruction.nearBranch32
+    return this.isIpRelative ? Number(BigInt.asUintN(32, this.#instruction.memoryDisplacement)) : undefined
+  }
+
   /** Frees iced's objects; the cursor cannot be used after it. */
   dispose(): void {
     this.#decoder.free()

@@ -16,12 +16,16 @@ beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'x64-reloc-test-'))
   symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'), 'junction')
   writeFileSync(join(directory, 'package.json'), '{ "type": "module" }')
-  await build({
-    input: ['ahead', 'ahead-thread'].map((name) => join(ROOT, `src/cli/${name}.ts`)),
-    platform: 'node',
-    external: /^[^./]/,
-    output: { dir: directory },
-  })
+  for (const [name, file] of [
+    ['ahead', 'ahead.js'],
+    ['ahead-thread', 'ahead-thread.cjs'],
+  ])
+    await build({
+      input: join(ROOT, `src/cli/${name}.ts`),
+      platform: 'node',
+      external: /^[^./]/,
+      output: { file: join(directory, file), format: file.endsWith('.cjs') ? 'cjs' : 'es' },
+    })
   startBuilt = (await import(pathToFileURL(join(directory, 'ahead.js')).href)).startAhead
 })
 afterAll(() => rmSync(directory, { recursive: true }))
