@@ -12,13 +12,15 @@ const NEAR = 1 << 16
 const PRIOR = 0.02
 
 export class OutsideTargets {
-  readonly #sorted: Float64Array
+  /** Offsets from `#least`. */
+  readonly #sorted: Uint32Array | Float64Array
+  readonly #least: number
   /** What a target without any other near it is worth: the fewer there are of them, the less. */
   readonly #lonely: number
 
   /** @param targets distances from the base, one for each relative field that points outside */
   constructor(targets: ArrayLike<number>) {
-    const sorted = sortIntegers(targets)
+    const { least, offsets: sorted } = sortIntegers(targets)
     const { length } = sorted
     let alone = 0
     // Far from the one before, that is; and when the next is far too, it was alone.
@@ -29,23 +31,23 @@ export class OutsideTargets {
       if (wasFar && isFar) alone++
     }
     this.#sorted = sorted
+    this.#least = least
     this.#lonely = -Math.log(1 + length / (1 + alone))
   }
 
   /** Number of targets near `distance`, and whether it is one of them. */
   near(distance: number): { readonly count: number; readonly exact: boolean } {
-    const at = lowerBound(this.#sorted, distance)
-    return {
-      count: lowerBound(this.#sorted, distance + NEAR) - lowerBound(this.#sorted, distance - NEAR),
-      exact: this.#sorted[at] === distance,
-    }
+    const offset = distance - this.#least
+    return { count: this.#near(offset), exact: this.#sorted[lowerBound(this.#sorted, offset)] === offset }
+  }
+
+  #near(offset: number): number {
+    return lowerBound(this.#sorted, offset + NEAR) - lowerBound(this.#sorted, offset - NEAR)
   }
 
   /** Natural-logarithmic score of a field that points at `distance`; it may be among the targets itself. */
   score(distance: number): number {
-    return this.#scoreOf(
-      lowerBound(this.#sorted, distance + NEAR) - lowerBound(this.#sorted, distance - NEAR) - 1,
-    )
+    return this.#scoreOf(this.#near(distance - this.#least) - 1)
   }
 
   /** The score in sixteenths, from -64 to 64. */
@@ -70,7 +72,7 @@ export class OutsideTargets {
       while (sorted[first] < sorted[i] - NEAR) first++
       while (end < sorted.length && sorted[end] < sorted[i] + NEAR) end++
       const others = end - first - 1
-      if (others === 0 ? isLonelyBelow : others < enough) found.add(sorted[i])
+      if (others === 0 ? isLonelyBelow : others < enough) found.add(this.#least + sorted[i])
     }
     return found
   }
