@@ -39,7 +39,7 @@ export function findZones(swept: SweptCode, outside: OutsideTargets): number[] {
 }
 
 /** Flags both ends of what points into the middle of instructions, and code that is read as data. */
-function checkEnds({ notable: { ends }, bits }: SweptCode, blocks: Uint8Array): void {
+function checkEnds({ notable: { ends }, bits, code }: SweptCode, blocks: Uint8Array): void {
   const { count, starts, kinds, targets } = ends
   const { words } = bits
   for (let i = 0; i < count; i++) {
@@ -52,9 +52,17 @@ function checkEnds({ notable: { ends }, bits }: SweptCode, blocks: Uint8Array): 
     if (!isRip) {
       blocks[starts[i] >>> BLOCK_BITS] = 1
       blocks[target >>> BLOCK_BITS] = 1
-    } else if ((kinds[i] & Ends.lea) === 0 && bits.lastUpTo(target) >= 0) blocks[target >>> BLOCK_BITS] = 1
+    } else if ((kinds[i] & Ends.lea) === 0 && bits.lastUpTo(target) >= 0 && !isConstant(code, bits, target))
+      blocks[target >>> BLOCK_BITS] = 1
   }
 }
+
+/** Whether what is read at `target` is the constant of a `mov r64, imm64`: V8's code reads those again and again. */
+const isConstant = (code: Uint8Array, bits: StartBits, target: number): boolean =>
+  target >= 2 &&
+  bits.has(target - 2) &&
+  (code[target - 2] & 0xfe) === 0x48 &&
+  (code[target - 1] & 0xf8) === 0xb8
 
 /** Flags what points to strange places outside, or by a field of one byte: compiled code does not leave a blob by a short branch. */
 function checkOutside({ notable }: SweptCode, targets: OutsideTargets, blocks: Uint8Array): void {
