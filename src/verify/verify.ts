@@ -273,8 +273,7 @@ function checkBytes(
     if (!replaced.some(({ start, end }) => offset >= start && offset < end))
       findings.error('wrong-value', offset, width, message, 'Relocate again from the original bytes.')
   let run = -2
-  // Most often nothing differs, and that takes no look at single bytes.
-  for (let i = Buffer.compare(restored, before) === 0 ? restored.length : 0; i < restored.length; i++) {
+  for (let i = firstDifference(restore, old); i < restored.length; i++) {
     if (restored[i] === before[i]) continue
     if (i !== run + 1)
       findings.error(
@@ -301,6 +300,15 @@ function wordCheck(row: KindRow, change: bigint): ((was: number, is: number) => 
     const moved = (row.signed ? was : was >>> 0) + by
     return moved >= min && moved <= max && is === (moved | 0)
   }
+}
+
+/** Offset of the first byte that differs, or the length of both; by words, as most often none does. */
+function firstDifference(one: DataView, other: DataView): number {
+  const { byteLength } = one
+  let at = 0
+  while (at + 4 <= byteLength && one.getInt32(at) === other.getInt32(at)) at += 4
+  while (at < byteLength && one.getUint8(at) === other.getUint8(at)) at++
+  return at
 }
 
 /** Whether site `i` of a group, whose field holds the bits `was`, can be moved. */
