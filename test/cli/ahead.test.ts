@@ -39,7 +39,12 @@ it('a second thread decodes large code, all of it, then from where it is told th
   const length = (at: number): number => aheadLength(ahead.words[at])
   await expect.poll(() => length(0), { timeout: 20_000 }).toBe(1)
   await expect.poll(() => length(13), { timeout: 20_000 }).toBe(1)
+  ahead.wait(code.length - 1)
+  expect(length(code.length - 1)).toBe(1)
   expect([length(3), length(5)]).toEqual([10, 0])
   ahead.startAt([{ start: 5, end: code.length }])
   await expect.poll(() => [length(5), length(8)], { timeout: 20_000 }).toEqual([3, 1])
+  // No instruction starts here: it waits until all is done, not for ever.
+  ahead.wait(6)
+  expect(length(6)).toBe(0)
 }, 60_000)
