@@ -83,7 +83,7 @@ export class Places {
   at(distance: number): number {
     if (distance >= this.#span) return Place.end
     if (distance >= this.#code.length) return Place.zero
-    // What was computed with doubles is one: code that was compiled for integers would be thrown away.
+    // Some distances are doubles, for which code that was compiled for integers would be thrown away.
     const offset = distance | 0
     const { bits } = this.#map
     if (bits.has(offset)) {
