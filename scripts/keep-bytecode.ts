@@ -1,25 +1,57 @@
-/** Keeps the bytecode of the built command, the last step of `npm run build`: of all that a verified move of a fixture runs. Starts in the repository's folder. */
-import { mkdtempSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+/**
+ * Keeps the bytecode of the built library and of the built command, the last step of `npm run build`: of all that a move of a fixture runs, verified by the
+ * command. And writes what Node imports, by the names that the library has. Starts in the repository's folder.
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { bytecodeOf, commandScript, runScript } from '../src/cli/bytecode.ts'
+import type * as Library from '../src/index.ts'
+import { bytecodeOf, readScript, runScript } from '../src/start/bytecode.ts'
+import { setCommandFlags } from '../src/start/flags.ts'
 
 const FIXTURE = 'fixtures/gcc-O2-image/from.bin'
-const file = join(import.meta.dirname, '../dist/cli/x64-reloc.cjs')
-const work = mkdtempSync(join(tmpdir(), 'x64-reloc-'))
-const output = join(work, 'moved.bin')
-process.argv.length = 2
-process.argv.push(...`relocate ${FIXTURE} --from 0x400000 --to 0x500000`.split(' '), '-o', output)
-// A build has nothing to say of it, unless it fails.
-let said = ''
-process.stderr.write = (text: string | Uint8Array): boolean => {
-  said += String(text)
-  return true
+const dist = join(import.meta.dirname, '../dist')
+
+function keepLibrary(): void {
+  const file = join(dist, 'library.cjs')
+  const script = readScript(file, undefined)
+  const library = runScript(script, file) as typeof Library
+  const code = new Uint8Array(readFileSync(FIXTURE))
+  library.relocate(code, library.analyze(code, { base: 0x40_0000 }), { to: 0x50_0000 })
+  writeFileSync(bytecodeOf(file), script.createCachedData())
+  const text = `// The library under Node: one script, with its bytecode.
+import { fileURLToPath } from 'node:url'
+import { loadScript } from './start/bytecode.js'
+
+export const {
+  ${Object.keys(library).join(',\n  ')},
+} = loadScript(fileURLToPath(new URL('./library.cjs', import.meta.url)))
+`
+  writeFileSync(join(dist, 'index.js'), text)
 }
-const script = commandScript(file, undefined)
-runScript(script, file)
-process.on('exit', (code) => {
-  rmSync(work, { recursive: true })
-  if (code === 0) writeFileSync(bytecodeOf(file), script.createCachedData())
-  else writeSync(2, said)
-})
+
+/** Ends with the process. */
+function keepCommand(): void {
+  const file = join(dist, 'cli/x64-reloc.cjs')
+  const work = mkdtempSync(join(tmpdir(), 'x64-reloc-'))
+  const output = join(work, 'moved.bin')
+  process.argv.length = 2
+  process.argv.push(...`relocate ${FIXTURE} --from 0x400000 --to 0x500000`.split(' '), '-o', output)
+  // A build has nothing to say of it, unless it fails.
+  let said = ''
+  process.stderr.write = (text: string | Uint8Array): boolean => {
+    said += String(text)
+    return true
+  }
+  setCommandFlags()
+  const script = readScript(file, undefined)
+  runScript(script, file)
+  process.on('exit', (code) => {
+    rmSync(work, { recursive: true })
+    if (code === 0) writeFileSync(bytecodeOf(file), script.createCachedData())
+    else writeSync(2, said)
+  })
+}
+
+keepLibrary()
+keepCommand()

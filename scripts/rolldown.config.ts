@@ -15,15 +15,18 @@ const bundle = (input: string, file: string, minify: boolean): RolldownOptions =
     dynamicImportInCjs: false,
     codeSplitting: false,
     sourcemap: true,
-    // The less there is to read, the sooner a command is done.
+    // The less there is to read, the sooner it is done.
+    comments: file === 'module.js',
     minify,
     keepNames: minify,
   },
 })
 
 export default defineConfig([
-  bundle('index', 'index.js', false),
-  bundle('cli/start', 'cli/main.js', false),
+  // For Node, and for who bundles it or has no scripts.
+  bundle('index', 'library.cjs', false),
+  bundle('index', 'module.js', false),
+  bundle('start/command', 'cli/main.js', false),
   bundle('cli/main', 'cli/x64-reloc.cjs', true),
   // A thread is ready sooner if it needs no loader of ES modules.
   bundle('cli/ahead-thread', 'cli/ahead-thread.cjs', true),

@@ -18,6 +18,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   elf: ['core', 'table'],
   src: ['core', 'table', 'x86', 'analyze', 'relocate', 'verify', 'edit', 'heap', 'elf', 'src'],
   cli: ['core', 'table', 'x86', 'analyze', 'relocate', 'verify', 'edit', 'heap', 'elf', 'src'],
+  start: [],
 }
 
 /** Packages and Node's own modules, and the only places that may name them. */
@@ -25,12 +26,12 @@ const OUTSIDE: readonly (readonly [pattern: RegExp, places: readonly string[]])[
   [/^iced-x86$/, ['x86']],
   [/^elfy$/, ['elf']],
   [/^koffi$/, ['heap/native']],
-  [/^node:/, ['cli', 'heap/native']],
+  [/^node:/, ['cli', 'heap/native', 'start']],
 ]
 
 /** Globals that only Node has. */
 const NODE_GLOBALS = /\b(process|Buffer|require|__dirname|__filename)\b/
-const NODE_GLOBAL_PLACES = ['cli', 'heap/native', 'elf', 'x86/iced.ts']
+const NODE_GLOBAL_PLACES = ['cli', 'start', 'heap/native', 'elf', 'x86/iced.ts']
 
 interface File {
   /** Relative to src. */

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Script } from 'node:vm'
 import { afterAll, expect, it } from 'vitest'
-import { commandScript, runScript } from '../../src/cli/bytecode.ts'
+import { readScript, runScript } from '../../src/start/bytecode.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'x64-reloc-test-'))
 afterAll(() => rmSync(directory, { recursive: true }))
@@ -14,7 +14,7 @@ let files = 0
 function run(source: string, bytecode: Buffer | undefined): { ran: unknown; script: Script } {
   const file = join(directory, `${files++}.cjs`)
   writeFileSync(file, source)
-  const script = commandScript(file, bytecode)
+  const script = readScript(file, bytecode)
   runScript(script, file)
   return { ran: (globalThis as { ran?: unknown }).ran, script }
 }

@@ -1,0 +1,8 @@
+#!/usr/bin/env node
+/** What the built command starts with: `cli/main.ts`, in one script. */
+import { fileURLToPath } from 'node:url'
+import { loadScript } from './bytecode.ts'
+import { setCommandFlags } from './flags.ts'
+
+setCommandFlags()
+loadScript(fileURLToPath(new URL('./x64-reloc.cjs', import.meta.url)))
