@@ -33,8 +33,8 @@ export function generateTables(): ReadonlyMap<string, string> {
     ),
     `/** Runs: the leaf of each key, ${ROW_KEYS} keys a row. */`,
     array('ROWS', runs(pages.rows.lists.flat())),
-    '/** Runs: the row of each opcode, 256 a page. */',
-    array('PAGES', runs(pages.pages.lists.flat())),
+    '/** Runs by page: the row of each opcode. */',
+    arrays('PAGES', pages.pages.lists.map(runs)),
     '/** Runs: the page of each page number. */',
     array('INTEL', runs(intelPages)),
     array('AMD', runs(amdPages)),
@@ -51,8 +51,8 @@ export function generateTables(): ReadonlyMap<string, string> {
     array('EFFECTS', effects.flat()),
     `/** Runs: the effect of each key, ${ROW_KEYS} keys a row. */`,
     array('ROWS', runs(effectPages.rows.lists.flat())),
-    '/** Runs: the row of each opcode, 256 a page. */',
-    array('PAGES', runs(effectPages.pages.lists.flat())),
+    '/** Runs by page: the row of each opcode. */',
+    arrays('PAGES', effectPages.pages.lists.map(runs)),
     '/** Runs: the page of each page number. */',
     array('PAGES_BY_NUMBER', runs(numbers)),
   ]
@@ -117,8 +117,8 @@ function runs(list: readonly number[]): number[] {
   return out
 }
 
-/** A constant, in lines of up to 110 characters. */
-function array(name: string, numbers: readonly number[]): string {
+/** Numbers, in lines of up to 110 characters. */
+function numberLines(numbers: readonly number[]): string {
   const lines: string[] = []
   let line = ' '
   for (const n of numbers) {
@@ -129,8 +129,14 @@ function array(name: string, numbers: readonly number[]): string {
     line += ` ${n},`
   }
   lines.push(line)
-  return `export const ${name}: readonly number[] = [\n${lines.join('\n')}\n]\n`
+  return lines.join('\n')
 }
+
+const array = (name: string, numbers: readonly number[]): string =>
+  `export const ${name}: readonly number[] = [\n${numberLines(numbers)}\n]\n`
+
+const arrays = (name: string, lists: readonly (readonly number[])[]): string =>
+  `export const ${name}: readonly (readonly number[])[] = [\n${lists.map((list) => `[\n${numberLines(list)}\n],`).join('\n')}\n]\n`
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (const [name, text] of generateTables()) {

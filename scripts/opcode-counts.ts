@@ -31,7 +31,7 @@ export function countCase(one: Case, counts: Counts): void {
 const blockAt = (slot: number): Block => BLOCKS.findLast(({ start }) => start <= slot)!
 
 /** What a slot is worth that neither code nor data fills. */
-export const unseenScore = (slot: number): number => blockAt(slot).unseen
+const unseenScore = (slot: number): number => blockAt(slot).unseen
 
 /** Log-likelihood ratios in sixteenths, clipped to [-4, 3]; what is rare leans to what its whole block of slots is worth. */
 export function likelihoods(origins: Iterable<Counts>): Int8Array {

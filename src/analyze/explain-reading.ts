@@ -8,8 +8,7 @@ import type { Findings } from './analyze.ts'
 import type { Reason } from './judge.ts'
 import type { JumpTable } from './jump-tables.ts'
 import { Mark } from './marks.ts'
-import { opcodeSlot } from './opcode-key.ts'
-import { opcodeScores } from './opcode-stats.ts'
+import { opcodeScore } from './opcode-stats.ts'
 import { FROM_ENTRY } from './reach.ts'
 import { isBehindLock, leadsBehindLock, WEIGHTS } from './segment.ts'
 
@@ -118,7 +117,7 @@ function weighReading(found: Findings, instruction: Instruction): Reason[] {
   const add = (what: string, weight: number): void => {
     reasons.push({ what, odds: weight / 16 })
   }
-  add('the form of the instruction, in code against in data', opcodeScores()[opcodeSlot(instruction)])
+  add('the form of the instruction, in code against in data', opcodeScore(instruction))
   const mark = map.marks[offset]
   if ((mark & Mark.entry) !== 0) add('execution is known to start here', WEIGHTS.entry)
   if ((mark & Mark.target) !== 0) add('a branch leads here', WEIGHTS.target)

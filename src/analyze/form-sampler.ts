@@ -3,8 +3,7 @@ import { viewOf } from '../core/bytes.ts'
 import { FAST_INDICES, fastIndex, fastTablesFor, hasFastEntry, isWorthFastTables } from '../x86/fast.ts'
 import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
 import type { StartBits } from '../x86/start-bits.ts'
-import { opcodeSlot } from './opcode-key.ts'
-import { opcodeScores } from './opcode-stats.ts'
+import { opcodeScore } from './opcode-stats.ts'
 
 export const BLOCK_BITS = 8
 /** Instructions looked at in each block, and what they must score together, in sixteenths. */
@@ -77,7 +76,6 @@ class FormScores {
   readonly #view: DataView
   readonly #decoder: InstructionDecoder
   readonly #instruction = new Instruction()
-  readonly #scores = opcodeScores()
   /** By index: a form's score depends on nothing else. */
   readonly #known: Int8Array | undefined
   readonly #fast: Uint8Array
@@ -104,6 +102,6 @@ class FormScores {
 
   #decode(start: number): number {
     this.#decoder.decode(start, this.#instruction)
-    return this.#scores[opcodeSlot(this.#instruction)]
+    return opcodeScore(this.#instruction)
   }
 }

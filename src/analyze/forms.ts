@@ -2,8 +2,7 @@
 import { readSigned } from '../core/bytes.ts'
 import { lowerBound } from '../core/search.ts'
 import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
-import { opcodeSlot } from './opcode-key.ts'
-import { opcodeScores } from './opcode-stats.ts'
+import { opcodeScore } from './opcode-stats.ts'
 import type { Window } from './window.ts'
 
 /** Bits of a form. A form without length is no instruction. */
@@ -36,12 +35,10 @@ export function holdsAddress(view: DataView, window: Window, at: number, size: n
     : window.has(low >>> 0, low < 0 ? 0xffff_ffff : 0)
 }
 
-function formOf(view: DataView, window: Window, scores: Int8Array, instruction: Instruction): number {
+function formOf(view: DataView, window: Window, instruction: Instruction): number {
   const { offset, branchSize, displacementSize, immediateSize } = instruction
   let form =
-    instruction.length |
-    (instruction.flow << Form.flowShift) |
-    (scores[opcodeSlot(instruction)] << Form.scoreShift)
+    instruction.length | (instruction.flow << Form.flowShift) | (opcodeScore(instruction) << Form.scoreShift)
   if (branchSize !== 0) form |= (instruction.branchOffset << Form.fieldShift) | (branchSize << Form.sizeShift)
   else if (instruction.memory === Memory.rip) {
     form |= (instruction.displacementOffset << Form.fieldShift) | (4 << Form.sizeShift) | Form.rip
@@ -65,7 +62,6 @@ export interface FormInput {
 /** The forms of the instructions at every offset of some zones, and of others where they are asked for. */
 export class Forms {
   readonly #in: FormInput
-  readonly #scores = opcodeScores()
   readonly #instruction = new Instruction()
   readonly #zones: readonly number[]
   readonly #words: readonly Int32Array[]
@@ -91,7 +87,7 @@ export class Forms {
   #decode(offset: number): number {
     const { view, decoder, window } = this.#in
     const instruction = this.#instruction
-    return decoder.decode(offset, instruction) === 0 ? 0 : formOf(view, window, this.#scores, instruction)
+    return decoder.decode(offset, instruction) === 0 ? 0 : formOf(view, window, instruction)
   }
 
   /** Of the zone with number `i`, by offset from its start. */

@@ -1,23 +1,18 @@
-/** The trained statistics, expanded on first use. */
+/** The trained statistics, decoded on first use. */
+import type { Instruction } from '../x86/instruction.ts'
 import { OPCODE_STATS } from './generated/opcode-stats.ts'
-import { BLOCKS, SLOTS } from './opcode-key.ts'
+import { opcodeSlot } from './opcode-key.ts'
 
-let expanded: Int8Array | undefined
+/** A slot's character is its score above this: scores of -64 to 48 become characters of ASCII, which are bytes without a loop. */
+export const SCORE_BIAS = 78
 
-/** Log-likelihood ratio of code against data for each form, in sixteenths of a natural logarithm. */
-export function opcodeScores(): Int8Array {
-  if (expanded !== undefined) return expanded
-  const scores = new Int8Array(SLOTS)
-  for (const { start, bits, unseen } of BLOCKS) scores.fill(unseen, start, start + (1 << bits))
-  const bytes = atob(OPCODE_STATS)
-  for (let i = 0, slot = 0; i < bytes.length; i += 2, slot++) {
-    slot += bytes.charCodeAt(i)
-    if (slot < scores.length) scores[slot] = bytes.charCodeAt(i + 1)
-  }
-  return (expanded = scores)
-}
+let codes: Uint8Array | undefined
 
-/** For training and leave-one-out trials. */
+/** Log-likelihood ratio of code against data for the form of an instruction, in sixteenths. */
+export const opcodeScore = (instruction: Instruction): number =>
+  (codes ??= new TextEncoder().encode(OPCODE_STATS))[opcodeSlot(instruction)] - SCORE_BIAS
+
+/** For leave-one-out trials: other scores, by slot. */
 export function useOpcodeScores(scores: Int8Array): void {
-  expanded = scores
+  codes = Uint8Array.from(scores, (score) => score + SCORE_BIAS)
 }

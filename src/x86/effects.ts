@@ -7,7 +7,7 @@
 import { EFFECTS, PAGES, PAGES_BY_NUMBER, ROWS } from './generated/effects.ts'
 import { Encoding, type Instruction, Memory, Prefix } from './instruction.ts'
 import { evexPage, legacyPage, PAGE_COUNT, ROW_KEYS, rowKey, vexPage, xopPage } from './layout.ts'
-import { expandPages, expandRuns, runLength } from './runs.ts'
+import { CellPages, expandRuns, runLength } from './runs.ts'
 
 /** Fields of an effect's first word; its second is the masks of registers used implicitly, read | written << 16. */
 export const Effect = {
@@ -33,14 +33,14 @@ export class RegisterEffects {
   writesFlags = false
 }
 
-let cells: Uint16Array | undefined
+let pages: CellPages | undefined
 let rows: Uint16Array
 let effects: Int32Array
 
-function expand(): Uint16Array {
+function expand(): CellPages {
   rows = expandRuns(ROWS, new Uint16Array(runLength(ROWS)), 1)
   effects = new Int32Array(EFFECTS)
-  return expandPages(PAGES, PAGES_BY_NUMBER, PAGE_COUNT)
+  return new CellPages(PAGES, PAGES_BY_NUMBER, PAGE_COUNT)
 }
 
 const PP = Uint8Array.of(0, 1, 2, 0, 3)
@@ -56,7 +56,7 @@ function pageOf(instruction: Instruction): number {
 
 /** What `instruction`, decoded by any decoder, does to general registers and flags. */
 export function fillEffects(instruction: Instruction, out: RegisterEffects): void {
-  cells ??= expand()
+  pages ??= expand()
   const { modrm, prefixes } = instruction
   const opcode = instruction.encoding === Encoding.d3now ? 0x0f : instruction.opcode
   if (opcode === 0x90 && isNop(instruction)) {
@@ -64,7 +64,9 @@ export function fillEffects(instruction: Instruction, out: RegisterEffects): voi
     out.readsFlags = out.writesFlags = false
     return
   }
-  const effect = rows[cells[(pageOf(instruction) << 8) | opcode] * ROW_KEYS + rowKey(modrm)]
+  const page = pageOf(instruction)
+  pages.open(page)
+  const effect = rows[pages.cells[(page << 8) | opcode] * ROW_KEYS + rowKey(modrm)]
   const operands = effects[effect]
   const implicit = effects[effect + 1]
   const rex = (prefixes & Prefix.rex) !== 0

@@ -127,9 +127,14 @@ function fillPages<List extends Uint8Array | Uint16Array>(
       into.set(leafPattern(key).subarray(i, end), at + i)
     }
   }
+  const rowOf = (map: number, w: number, prefixes: number, opcode: number): number => {
+    const page = legacyPage(map, w, prefixes)
+    tables.pages.open(page)
+    return tables.cells[(page << 8) | opcode]
+  }
   const places = new Map<number, number>()
   const put = (map: number, w: number, prefixes: number, opcode: number, at: number): void => {
-    const row = tables.cells[(legacyPage(map, w, prefixes) << 8) | opcode]
+    const row = rowOf(map, w, prefixes, opcode)
     const place = places.get(row)
     if (place !== undefined) into.copyWithin(at, place, place + 256)
     else if (row !== 0) putRow(row, at)
@@ -140,8 +145,7 @@ function fillPages<List extends Uint8Array | Uint16Array>(
   })
   // REX.W and 0F share a page: what the two say alike.
   for (let opcode = 0; opcode < 256; opcode++) {
-    const narrow = tables.cells[(legacyPage(1, 0, 0) << 8) | opcode]
-    if (narrow === tables.cells[(legacyPage(1, 1, 0) << 8) | opcode]) continue
+    if (rowOf(1, 0, 0, opcode) === rowOf(1, 1, 0, opcode)) continue
     const at = (TWO << 16) | (opcode << 8)
     const wide = ASK << 16
     put(1, 1, 0, opcode, wide)

@@ -1,4 +1,4 @@
-/** The form of the generated tables: runs of equal numbers, `value, count, value, count ...`. */
+/** The form of the generated tables: runs of equal numbers, `value, count, value, count ...`, and pages of them. */
 
 /** Numbers that `runs` stand for. */
 export function runLength(runs: readonly number[]): number {
@@ -8,7 +8,11 @@ export function runLength(runs: readonly number[]): number {
 }
 
 /** Writes the numbers that `runs` stand for, each shifted left by `shift`, to the start of `into`. */
-export function expandRuns(runs: readonly number[], into: Uint16Array, shift = 0): Uint16Array {
+export function expandRuns<List extends Uint8Array | Uint16Array>(
+  runs: readonly number[],
+  into: List,
+  shift = 0,
+): List {
   let at = 0
   for (let i = 0; i < runs.length; i += 2) {
     const value = runs[i] << shift
@@ -21,18 +25,33 @@ export function expandRuns(runs: readonly number[], into: Uint16Array, shift = 0
   return into
 }
 
-/** `count` pages of 256 cells by page number: `numbers` are runs of the page that each number has. */
-export function expandPages(
-  pages: readonly number[],
-  numbers: readonly number[],
-  count: number,
-): Uint16Array {
-  // No more pages than there are numbers; counting them first takes as long as writing them.
-  const list = expandRuns(pages, new Uint16Array(count << 8))
-  const byNumber = expandRuns(numbers, new Uint16Array(count))
-  const cells = new Uint16Array(count << 8)
-  byNumber.forEach((page, number) => {
-    cells.set(list.subarray(page << 8, (page + 1) << 8), number << 8)
-  })
-  return cells
+/**
+ * Pages of 256 cells by page number. Most code uses few of them, so that each is expanded when the first of its cells is asked for: until then its cells are
+ * 0, as those are that stand for nothing. Who finds a 0 opens the page, and looks again if it was not open.
+ */
+export class CellPages {
+  /** The row of each opcode, 256 a page number. */
+  readonly cells: Uint16Array
+  readonly #pages: readonly (readonly number[])[]
+  readonly #numbers: Uint8Array
+  readonly #isOpen: Uint8Array
+
+  /**
+   * @param pages runs of cells
+   * @param numbers runs of the page that each of `count` numbers has
+   */
+  constructor(pages: readonly (readonly number[])[], numbers: readonly number[], count: number) {
+    this.cells = new Uint16Array(count << 8)
+    this.#pages = pages
+    this.#numbers = expandRuns(numbers, new Uint8Array(count))
+    this.#isOpen = new Uint8Array(count)
+  }
+
+  /** Expands the page with that number. Returns false if it was already. */
+  open(number: number): boolean {
+    if (this.#isOpen[number] !== 0) return false
+    expandRuns(this.#pages[this.#numbers[number]], this.cells.subarray(number << 8))
+    this.#isOpen[number] = 1
+    return true
+  }
 }

@@ -200,7 +200,8 @@ function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Table
       ((prefixes >> 7) & 4) |
       ((prefixes >> 5) & 8) |
       ((prefixes << 1) & 16)
-    if (((tables.leaves[leaf + 1] >>> context) & 1) === 0) return 0
+    if (((tables.leaves[leaf + 1] >>> context) & 1) === 0)
+      return tables.pages.open(page) ? decodeAt(bytes, start, limit, tables, out) : 0
     layout = tables.leaves[leaf]
     out.encoding = LEGACY
     out.map = map
@@ -289,6 +290,7 @@ function vectorLayout(
     out.encoding = VEX
     at += lead === 0xc5 ? 2 : 3
   }
+  tables.pages.open(page)
   const opcode = bytes[at++]
   const modrm = bytes[at]
   const leaf = tables.rows[tables.cells[(page << 8) | opcode] * KEYS + rowKey(modrm)]

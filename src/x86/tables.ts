@@ -2,11 +2,12 @@
 import { AMD, INTEL, LEAVES, PAGES, ROWS, SUFFIXES } from './generated/tables.ts'
 import type { Cpu } from './instruction.ts'
 import { Layout, PAGE_COUNT } from './layout.ts'
-import { expandPages, expandRuns, runLength } from './runs.ts'
+import { CellPages, expandRuns, runLength } from './runs.ts'
 
 /** The decoding tables of one maker; `layout.ts` says how they are read. */
 export interface Tables {
-  /** The row of each cell, 256 a page, by page number. */
+  readonly pages: CellPages
+  /** The row of each cell, 256 a page: those of `pages`. */
   readonly cells: Uint16Array
   /** By row and key: where the leaf is in `leaves`. */
   readonly rows: Uint16Array
@@ -23,8 +24,10 @@ const believing = new Map<Cpu, Tables>()
 export function tablesFor(cpu: Cpu): Tables {
   let tables = expanded.get(cpu)
   if (tables === undefined) {
+    const pages = new CellPages(PAGES, cpu === 'amd' ? AMD : INTEL, PAGE_COUNT)
     tables = {
-      cells: expandPages(PAGES, cpu === 'amd' ? AMD : INTEL, PAGE_COUNT),
+      pages,
+      cells: pages.cells,
       rows: expandRuns(ROWS, new Uint16Array(runLength(ROWS)), 2),
       leaves: new Int32Array(LEAVES),
       suffixes: new Uint8Array(SUFFIXES),
