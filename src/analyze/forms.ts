@@ -79,8 +79,11 @@ export class Forms {
   }
 
   #read(start: number, end: number): Int32Array {
+    const { view, decoder, window } = this.#in
+    const instruction = this.#instruction
     const forms = new Int32Array(end - start)
-    for (let i = 0; i < forms.length; i++) forms[i] = this.#decode(start + i)
+    for (let at = start; at < end; at++)
+      if (decoder.decode(at, instruction) !== 0) forms[at - start] = formOf(view, window, instruction)
     return forms
   }
 

@@ -35,16 +35,27 @@ for (const opcode of [0x00, 0x01, 0x0d, 0x18, 0x71, 0x72, 0x73, 0xae, 0xba, 0xc7
 
 const RARE = Prefix.lock | Prefix.fs | Prefix.gs | Prefix.p67
 
-/** The block of a form. Prefixed maps take so many fixed bits to encode that data hardly ever has them. */
-function blockOf({ encoding, map }: Instruction): Block {
-  if (encoding === Encoding.legacy) return BLOCKS[Math.min(map, 2)]
+/** Maps that an encoding can have. */
+const MAPS = 11
+
+/** The block of the forms of an encoding and a map. Prefixed maps take so many fixed bits to encode that data hardly ever has them. */
+function blockOf(space: number): Block {
+  const encoding = Math.floor(space / MAPS)
+  if (encoding === Encoding.legacy) return BLOCKS[Math.min(space % MAPS, 2)]
   return BLOCKS[encoding === Encoding.vex || encoding === Encoding.evex ? 2 : 0]
 }
+const SPACES: readonly number[] = Array.from(
+  { length: Object.keys(Encoding).length * MAPS },
+  (_, space) => space,
+)
+const START = Uint16Array.from(SPACES, (space) => blockOf(space).start)
+/** What of a hash is not used. */
+const SHIFT = Uint8Array.from(SPACES, (space) => 32 - blockOf(space).bits)
 
 /** The slot of an instruction's form: opcode, map, the prefixes that change it, the shape of ModRM, the group. */
 export function opcodeSlot(instruction: Instruction): number {
   const { opcode, prefixes, modrm } = instruction
-  const space = instruction.encoding * 11 + instruction.map
+  const space = instruction.encoding * MAPS + instruction.map
   let shape = 0
   let group = 0
   if (instruction.modrmOffset !== 0) {
@@ -61,6 +72,5 @@ export function opcodeSlot(instruction: Instruction): number {
   const wide = ((prefixes & Prefix.w) !== 0 ? 2 : 0) | ((prefixes & RARE) !== 0 ? 1 : 0)
   const key = (((space * 256 + opcode) * 8 + (prefixes & 7)) * 4 + wide) * 128 + shape * 9 + group
   const hash = Math.imul(key, 0x9e37_79b1)
-  const { start, bits } = blockOf(instruction)
-  return start + (hash >>> (32 - bits))
+  return START[space] + (hash >>> SHIFT[space])
 }

@@ -23,6 +23,8 @@ const {
   scoreShift: SCORE_SHIFT,
   sizeShift: SIZE_SHIFT,
   sizeMask: SIZE_MASK,
+  flowShift: FLOW_SHIFT,
+  flowMask: FLOW_MASK,
   rip: RIP,
 } = Form
 const { displacement: DISPLACEMENT, immediate32: IMMEDIATE_32, immediate64: IMMEDIATE_64 } = Form
@@ -88,6 +90,16 @@ export const WEIGHTS = {
 
 /** What a byte inside of an instruction can say of it. */
 const INNER = FORBIDDEN | ENTRY | TARGET | DATA
+
+/** What a form has to say beside its score: a relative field, constants that are addresses. */
+const POINTS = (SIZE_MASK << SIZE_SHIFT) | DISPLACEMENT | IMMEDIATE_32 | IMMEDIATE_64
+
+// By flow: whether the next instruction is not reached, and what it costs to go on as data.
+const ENDS = Uint8Array.from({ length: FLOW_MASK + 1 }, (_, flow) => (endsFlow(flow) ? 1 : 0))
+const LEAVE = Uint8Array.from({ length: FLOW_MASK + 1 }, (_, flow) => {
+  if (endsFlow(flow) || flow === Flow.int3 || flow === Flow.halt) return WEIGHTS.leaveEnded
+  return flow === Flow.call || flow === Flow.indirectCall ? WEIGHTS.leaveCall : WEIGHTS.leaveOpen
+})
 
 /** Whether a branch to `target`, in the instruction at `offset`, does no more than to leave out its lock prefix, as single-threaded code does. */
 export const isBehindLock = (code: Uint8Array, offset: number, target: number): boolean =>
@@ -175,18 +187,21 @@ export function isConfirmed(
 
 /** What it costs to go on as data behind an instruction; `forced`: what follows is no instruction. */
 function leaveCost(context: SegmentContext, flow: number, mark: number, forced: boolean): number {
-  if ((mark & GIVEN) !== 0) return forced ? context.given.leaveForced : context.given.leave
-  if (endsFlow(flow) || flow === Flow.int3 || flow === Flow.halt) return WEIGHTS.leaveEnded
-  return flow === Flow.call || flow === Flow.indirectCall ? WEIGHTS.leaveCall : WEIGHTS.leaveOpen
+  if ((mark & GIVEN) === 0) return LEAVE[flow]
+  return forced ? context.given.leaveForced : context.given.leave
 }
 
 /** What a byte of data costs. */
 const skipCost = (context: SegmentContext, mark: number): number =>
   (mark & GIVEN) !== 0 ? context.given.skip : 0
 
-/** What it costs to go on as code: behind a jump or return, code is what something reaches, or begins at a round address, or pads. */
-function stayCost(context: SegmentContext, flow: number, next: number, alignment: number): number {
-  if (!endsFlow(flow) || ((alignment + next) & 7) === 0) return 0
+/** What it costs to go on as code. */
+const stayCost = (context: SegmentContext, flow: number, next: number, alignment: number): number =>
+  ENDS[flow] === 0 ? 0 : unreachedCost(context, next, alignment)
+
+/** The same behind a jump or return, where code is what something reaches, or begins at a round address, or pads. */
+function unreachedCost(context: SegmentContext, next: number, alignment: number): number {
+  if (((alignment + next) & 7) === 0) return 0
   if (
     (context.marks[next] & (TARGET | ENTRY)) !== 0 ||
     context.code[next] === 0x90 ||
@@ -200,15 +215,15 @@ function stayCost(context: SegmentContext, flow: number, next: number, alignment
 
 function enterCost(context: SegmentContext, mark: number, address: number): number {
   if ((mark & (ENTRY | TARGET)) !== 0) return WEIGHTS.enterTarget
-  if ((mark & GIVEN) !== 0) return context.given.enter
-  return (address & 15) === 0 ? WEIGHTS.enterAligned : WEIGHTS.enter
+  return (mark & GIVEN) === 0 ? enterUnmarked(address) : context.given.enter
 }
 
-/** Whether 8 bytes of data at `offset` are a pointer. */
-const isPointer = (context: SegmentContext, offset: number, end: number, alignment: number): boolean =>
-  ((alignment + offset) & 7) === 0 &&
-  offset + 8 <= end &&
-  holdsAddress(context.view, context.window, offset, 8)
+const enterUnmarked = (address: number): number =>
+  (address & 15) === 0 ? WEIGHTS.enterAligned : WEIGHTS.enter
+
+/** Whether 8 bytes of data at `offset`, which is aligned, are a pointer. */
+const isPointer = (context: SegmentContext, offset: number, end: number): boolean =>
+  offset + 8 <= end && holdsAddress(context.view, context.window, offset, 8)
 
 /** What lies at the ends of a range: code that goes on, or nothing. */
 export interface Edges {
@@ -241,16 +256,29 @@ export function segment(
     const mark = marks[offset]
     const form = forms[i]
     const next = i + (form & LENGTH)
-    if (form === 0 || next > size || (mark & FORBIDDEN) !== 0) code[i] = IMPOSSIBLE
-    else {
-      const flow = flowOf(form)
-      const leave = data[next] - leaveCost(context, flow, mark, code[next] <= IMPOSSIBLE)
-      const stay = (next < size ? code[next] : 0) - stayCost(context, flow, start + next, alignment)
-      code[i] = Math.max(IMPOSSIBLE, scoreForm(context, form, offset, marked) + Math.max(stay, leave))
+    let asCode = IMPOSSIBLE
+    if (form !== 0 && next <= size && (mark & FORBIDDEN) === 0) {
+      const flow = (form >> FLOW_SHIFT) & FLOW_MASK
+      let stay = next < size ? code[next] : 0
+      if (ENDS[flow] !== 0) stay -= unreachedCost(context, start + next, alignment)
+      const leave =
+        data[next] - (mark === 0 ? LEAVE[flow] : leaveCost(context, flow, mark, code[next] <= IMPOSSIBLE))
+      const isPlain = mark === 0 && (form & POINTS) === 0 && marked >= start + next
+      asCode =
+        (isPlain ? form >> SCORE_SHIFT : scoreForm(context, form, offset, marked)) +
+        (stay > leave ? stay : leave)
+      if (asCode < IMPOSSIBLE) asCode = IMPOSSIBLE
     }
-    const enter = code[i] - enterCost(context, mark, alignment + offset)
-    data[i] = Math.max(data[i + 1] - skipCost(context, mark), enter)
-    if (isPointer(context, offset, end, alignment)) data[i] = Math.max(data[i], data[i + 8] + WEIGHTS.pointer)
+    code[i] = asCode
+    const enter =
+      asCode - (mark === 0 ? enterUnmarked(alignment + offset) : enterCost(context, mark, alignment + offset))
+    const skip = data[i + 1] - (mark === 0 ? 0 : skipCost(context, mark))
+    let asData = enter > skip ? enter : skip
+    if (((alignment + offset) & 7) === 0 && isPointer(context, offset, end)) {
+      const pointer = data[i + 8] + WEIGHTS.pointer
+      if (pointer > asData) asData = pointer
+    }
+    data[i] = asData
     if ((mark & INNER) !== 0) marked = offset
   }
   return trace(context, forms, start, code, data, alignment, edges)
@@ -278,7 +306,8 @@ function trace(
     if (!inCode) {
       if (
         data[i] > data[i + 1] &&
-        isPointer(context, start + i, start + size, alignment) &&
+        ((alignment + start + i) & 7) === 0 &&
+        isPointer(context, start + i, start + size) &&
         data[i] === data[i + 8] + WEIGHTS.pointer
       )
         i += 8

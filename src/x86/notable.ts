@@ -129,8 +129,10 @@ export class NotableFinder {
       const end = Math.min(starts.length, i + CHUNK)
       // A call of the next instruction makes two rows.
       for (const rows of Object.values(this.#rows())) rows.reserve(2 * (end - i))
-      for (i = this.#findKnown(starts, i, end); i < end; i = this.#findKnown(starts, i + 1, end))
-        this.#ask(starts[i])
+      if (this.#fast === NO_TABLES) for (; i < end; i++) this.#ask(starts[i])
+      else
+        for (i = this.#findKnown(starts, i, end); i < end; i = this.#findKnown(starts, i + 1, end))
+          this.#ask(starts[i])
     }
   }
 
@@ -168,7 +170,7 @@ export class NotableFinder {
     let [ends, outside, joins] = [this.#ends.count, this.#outside.count, this.#joins.count]
     // What of a note asks for a closer look. No 32-bit constant lies in a high window.
     const constants = this.#window.has32 ? CONSTANTS : IMMEDIATE_64
-    const last = fast.length === 0 ? -1 : length - MARGIN
+    const last = length - MARGIN
     const reach = this.#labelReach
     let i = from
     for (; i < to; i++) {

@@ -13,7 +13,6 @@ import {
   evexContext,
   evexPage,
   Layout,
-  legacyPage,
   ROW_KEYS,
   rowKey,
   Unique,
@@ -68,6 +67,8 @@ const { base: BASE, index: INDEX, absolute: ABSOLUTE, moffs: MOFFS, rip: RIP } =
 const { rexB: REX_B, rexX: REX_X, rexR: REX_R, p67: P67 } = Prefix
 const { none: NOT_UNIQUE, destination: UNIQUE_DESTINATION } = Unique
 const KEYS = ROW_KEYS
+/** By ModRM. */
+const KEY = Uint8Array.from({ length: 256 }, (_, modrm) => rowKey(modrm))
 const {
   tailMask: TAIL_MASK,
   immediateShift: IMMEDIATE_SHIFT,
@@ -109,11 +110,14 @@ class TableDecoder implements InstructionDecoder {
   /** The last bytes and zeros. */
   readonly #tail: Uint8Array
   readonly #tailStart: number
+  /** The last offset that all bytes of a decode are there from; negative in a short blob. */
+  readonly #last: number
   readonly #tables: Tables
 
   constructor(code: Uint8Array, tables: Tables) {
     this.#code = new Uint8Array(code.buffer, code.byteOffset, code.length)
-    this.#tailStart = Math.max(0, code.length - PADDING)
+    this.#last = code.length - PADDING
+    this.#tailStart = Math.max(0, this.#last)
     this.#tail = new Uint8Array(2 * PADDING)
     this.#tail.set(code.subarray(this.#tailStart))
     this.#tables = tables
@@ -121,10 +125,9 @@ class TableDecoder implements InstructionDecoder {
 
   decode(offset: number, out: Instruction): number {
     out.offset = offset
-    const length = this.#code.length
-    if (offset + PADDING <= length)
+    if (offset <= this.#last)
       return (out.length = decodeAt(this.#code, offset, MAX_LENGTH, this.#tables, out))
-    const left = Math.min(length - offset, MAX_LENGTH)
+    const left = Math.min(this.#code.length - offset, MAX_LENGTH)
     return (out.length = decodeAt(this.#tail, offset - this.#tailStart, left, this.#tables, out))
   }
 }
@@ -191,8 +194,9 @@ function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Table
     }
   }
   if (layout === NONE) {
-    const page = legacyPage(map, (prefixes >> 11) & 1, prefixes & 7)
-    const leaf = tables.rows[tables.cells[(page << 8) | opcode] * KEYS + rowKey(bytes[++at])]
+    // As legacyPage and rowKey have it: a call each would be a tenth of the time while the code is cold.
+    const page = (map << 4) | ((prefixes >> 8) & 8) | (prefixes & 7)
+    const leaf = tables.rows[tables.cells[(page << 8) | opcode] * KEYS + KEY[bytes[++at]]]
     // Lock, R, X, B, 67h.
     const context =
       ((prefixes >> 4) & 1) |
@@ -293,7 +297,7 @@ function vectorLayout(
   tables.pages.open(page)
   const opcode = bytes[at++]
   const modrm = bytes[at]
-  const leaf = tables.rows[tables.cells[(page << 8) | opcode] * KEYS + rowKey(modrm)]
+  const leaf = tables.rows[tables.cells[(page << 8) | opcode] * KEYS + KEY[modrm]]
   const layout = tables.leaves[leaf]
   if (((tables.leaves[leaf + 1] >>> context) & 1) === 0 || ((tables.leaves[leaf + 2] >>> v) & 1) === 0)
     return NONE
