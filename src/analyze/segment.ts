@@ -94,6 +94,10 @@ const INNER = FORBIDDEN | ENTRY | TARGET | DATA
 /** What a form has to say beside its score: a relative field, constants that are addresses. */
 const POINTS = (SIZE_MASK << SIZE_SHIFT) | DISPLACEMENT | IMMEDIATE_32 | IMMEDIATE_64
 
+/** By the low bits of an address: what it costs to enter code there. */
+const ENTER = new Uint8Array(16).fill(WEIGHTS.enter)
+ENTER[0] = WEIGHTS.enterAligned
+
 // By flow: whether the next instruction is not reached, and what it costs to go on as data.
 const ENDS = Uint8Array.from({ length: FLOW_MASK + 1 }, (_, flow) => (endsFlow(flow) ? 1 : 0))
 const LEAVE = Uint8Array.from({ length: FLOW_MASK + 1 }, (_, flow) => {
@@ -215,11 +219,8 @@ function unreachedCost(context: SegmentContext, next: number, alignment: number)
 
 function enterCost(context: SegmentContext, mark: number, address: number): number {
   if ((mark & (ENTRY | TARGET)) !== 0) return WEIGHTS.enterTarget
-  return (mark & GIVEN) === 0 ? enterUnmarked(address) : context.given.enter
+  return (mark & GIVEN) === 0 ? ENTER[address & 15] : context.given.enter
 }
-
-const enterUnmarked = (address: number): number =>
-  (address & 15) === 0 ? WEIGHTS.enterAligned : WEIGHTS.enter
 
 /** Whether 8 bytes of data at `offset`, which is aligned, are a pointer. */
 const isPointer = (context: SegmentContext, offset: number, end: number): boolean =>
@@ -271,7 +272,7 @@ export function segment(
     }
     code[i] = asCode
     const enter =
-      asCode - (mark === 0 ? enterUnmarked(alignment + offset) : enterCost(context, mark, alignment + offset))
+      asCode - (mark === 0 ? ENTER[(alignment + offset) & 15] : enterCost(context, mark, alignment + offset))
     const skip = data[i + 1] - (mark === 0 ? 0 : skipCost(context, mark))
     let asData = enter > skip ? enter : skip
     if (((alignment + offset) & 7) === 0 && isPointer(context, offset, end)) {
@@ -312,8 +313,8 @@ function trace(
       )
         i += 8
       else if (
-        code[i] - enterCost(context, mark, alignment + start + i) >= data[i + 1] - skipCost(context, mark) &&
-        code[i] > IMPOSSIBLE
+        code[i] > IMPOSSIBLE &&
+        code[i] - enterCost(context, mark, alignment + start + i) >= data[i + 1] - skipCost(context, mark)
       ) {
         inCode = true
         from = i

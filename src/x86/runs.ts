@@ -15,11 +15,8 @@ export function expandRuns<List extends Uint8Array | Uint16Array>(
 ): List {
   let at = 0
   for (let i = 0; i < runs.length; i += 2) {
-    const value = runs[i] << shift
     const end = at + runs[i + 1]
-    // A call costs more than a few numbers.
-    if (end - at > 8) into.fill(value, at, end)
-    else for (let j = at; j < end; j++) into[j] = value
+    into.fill(runs[i] << shift, at, end)
     at = end
   }
   return into
