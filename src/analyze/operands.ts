@@ -146,16 +146,19 @@ export class OperandCollector {
 
   #add32(at: number, signed: boolean, carrier: number): void {
     const low = this.#view.getUint32(at, true)
-    const high = signed && low >= 0x8000_0000 ? 0xffff_ffff : 0
-    this.#background.count(carrier, this.#window.side(low, high), low)
-    if (this.#window.has(low, high)) this.#candidates.add(at, signed ? ABS32S : ABS32, low, high, carrier)
+    this.#add(at, signed ? ABS32S : ABS32, low, signed && low >= 0x8000_0000 ? 0xffff_ffff : 0, carrier)
   }
 
   #add64(at: number, carrier: number): void {
-    const low = this.#view.getUint32(at, true)
-    const high = this.#view.getUint32(at + 4, true)
-    this.#background.count(carrier, this.#window.side(low, high), low)
-    if (this.#window.has(low, high)) this.#candidates.add(at, ABS64, low, high, carrier)
+    this.#add(at, ABS64, this.#view.getUint32(at, true), this.#view.getUint32(at + 4, true), carrier)
+  }
+
+  #add(at: number, kind: number, low: number, high: number, carrier: number): void {
+    const window = this.#window
+    const value = high * 2 ** 32 + low
+    if (value < window.least || value > window.most) return
+    this.#background.count(carrier, window.side(low, high), low)
+    if (window.has(low, high)) this.#candidates.add(at, kind, low, high, carrier)
   }
 
   /** Takes the words of the data in [start, end): 8 bytes at every offset, 4 bytes at aligned ones. */

@@ -3,12 +3,18 @@ import { ADDRESS_LIMIT } from '../core/address.ts'
 import type { AddressRange } from '../core/range.ts'
 import type { Blob } from '../table/builder.ts'
 
+/** By how much a number of 64 bits can be off. */
+const ROUNDING = 2 ** 12
+
 export class Window {
   readonly #low: readonly number[]
   readonly #high: readonly number[]
   readonly #spans: readonly number[]
   readonly #own: number
   readonly #blob: Blob
+  /** No address below or above is of interest: neither covered nor beside the blob's own range. Numbers, rounded outwards. */
+  readonly least: number
+  readonly most: number
   /** Address of byte 0, as two halves. */
   readonly baseLow: number
   readonly baseHigh: number
@@ -22,6 +28,9 @@ export class Window {
     this.#blob = blob
     this.baseLow = this.#low[blob.own]
     this.baseHigh = this.#high[blob.own]
+    const { start, end } = this.neighbourhood()
+    this.least = Number(start) - ROUNDING
+    this.most = Number(end) + ROUNDING
   }
 
   /** Whether the address lies in a covered range or at its very end (an end pointer). Halves unsigned. */
