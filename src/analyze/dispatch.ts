@@ -115,7 +115,8 @@ export class DispatchReader {
           ? [reg, this.#widened(opcode, rm, jump)]
           : [-1, undefined]
     fillEffects(instruction, this.#effects)
-    for (let i = 0; i < 16; i++) if ((this.#effects.writes & (1 << i)) !== 0) this.#held[i] = undefined
+    for (let writes = this.#effects.writes; writes !== 0; writes &= writes - 1)
+      this.#held[31 - Math.clz32(writes & -writes)] = undefined
     if (register >= 0) this.#held[register] = held
   }
 

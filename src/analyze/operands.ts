@@ -163,11 +163,18 @@ export class OperandCollector {
 
   /** Takes the words of the data in [start, end): 8 bytes at every offset, 4 bytes at aligned ones. */
   collectPointers(start: number, end: number): void {
-    const alignment = this.#window.baseLow
+    const view = this.#view
+    const { baseLow, least, most } = this.#window
+    // Nearly all words are told by their upper half.
+    const [leastHigh, mostHigh] = [Math.floor(least / 2 ** 32), most / 2 ** 32]
     for (let at = start; at + 4 <= end; at++) {
-      const aligned = (alignment + at) & 7
-      if (at + 8 <= end) this.#add64(at, aligned === 0 ? Carrier.word : Carrier.unaligned)
-      if ((aligned & 3) === 0) this.#add32(at, false, Carrier.half)
+      const aligned = (baseLow + at) & 7
+      if (at + 8 <= end) {
+        const high = view.getUint32(at + 4, true)
+        if (high >= leastHigh && high <= mostHigh)
+          this.#add64(at, aligned === 0 ? Carrier.word : Carrier.unaligned)
+      }
+      if ((aligned & 3) === 0 && leastHigh <= 0) this.#add32(at, false, Carrier.half)
     }
   }
 }
