@@ -46,6 +46,7 @@ export function sweepCode(input: MapInput, options: ProgressOptions): Swept {
       finder.take(looks)
       sampler.advance(upTo)
     },
+    takeDecoded: (instruction) => finder.takeDecoded(instruction),
   }
   const rejected: number[] = []
   let start = 0

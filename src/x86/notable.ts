@@ -73,6 +73,8 @@ const NO_NOTES = new Uint16Array(0)
 const NEAR = 64
 /** Instructions between looks at whether there is room. */
 const CHUNK = 4096
+/** The same of instructions that come decoded, one by one. */
+const DECODED = 64
 /** No load of a known instruction passes the end from here. */
 const MARGIN = 32
 
@@ -100,6 +102,8 @@ export class NotableFinder {
   readonly #labels: Rows
   readonly #own: Rows
   readonly #labelReach: number
+  /** Decoded instructions that there is room for. */
+  #room = 0
   /** The last instruction that gave a register a label. */
   #label = Number.NEGATIVE_INFINITY
 
@@ -125,10 +129,10 @@ export class NotableFinder {
   }
 
   take(starts: Uint32Array): void {
+    this.#room = 0
     for (let i = 0; i < starts.length; ) {
       const end = Math.min(starts.length, i + CHUNK)
-      // A call of the next instruction makes two rows.
-      for (const rows of Object.values(this.#rows())) rows.reserve(2 * (end - i))
+      this.#reserve(end - i)
       if (this.#fast === NO_TABLES) for (; i < end; i++) this.#ask(starts[i])
       else
         for (i = this.#findKnown(starts, i, end); i < end; i = this.#findKnown(starts, i + 1, end))
@@ -140,6 +144,11 @@ export class NotableFinder {
     const found = this.#rows()
     for (const rows of Object.values(found)) rows.trim()
     return found
+  }
+
+  /** Makes room for so many instructions: a call of the next one makes two rows. */
+  #reserve(instructions: number): void {
+    for (const rows of Object.values(this.#rows())) rows.reserve(2 * instructions)
   }
 
   #rows(): Notable {
@@ -264,8 +273,18 @@ export class NotableFinder {
 
   /** Takes an instruction that the tables do not know. */
   #ask(start: number): void {
-    const instruction = this.#instruction
-    if (this.#decoder.decode(start, instruction) === 0) return
+    if (this.#decoder.decode(start, this.#instruction) > 0) this.#note(this.#instruction)
+  }
+
+  /** Takes one that was decoded. */
+  takeDecoded(instruction: Instruction): void {
+    if (this.#room === 0) this.#reserve((this.#room = DECODED))
+    this.#room--
+    this.#note(instruction)
+  }
+
+  #note(instruction: Instruction): void {
+    const start = instruction.offset
     const { flow, memory, prefixes, branchSize } = instruction
     const isGeneral = instruction.encoding === Encoding.legacy && instruction.map === 0
     // A target cut to 16 bits is no distance.

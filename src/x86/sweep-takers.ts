@@ -1,4 +1,6 @@
 /** Who takes what a sweep finds: block by block, as the streams wrote it. */
+import { isNotable } from './fast.ts'
+import type { Instruction } from './instruction.ts'
 import type { StartBits } from './start-bits.ts'
 
 /** Takes what a sweep comes upon, block by block, while that is in the cache. */
@@ -8,6 +10,8 @@ export interface LookTaker {
    * next. The list is used again. Of what is not behind `upTo` all is known.
    */
   take(looks: Uint32Array, upTo: number): void
+  /** The next of them, from a sweep that has decoded it anyway; it is used again. */
+  takeDecoded(instruction: Instruction): void
 }
 
 /** Bytes that each of the two streams runs ahead before they are joined. */
@@ -27,6 +31,8 @@ export interface Taker {
   reserve(left: number): void
   /** Instruction starts, as in `scratch`, and sites; ascending. */
   append(starts: Uint32Array, sites: Uint32Array): void
+  /** Takes the next instruction; `site` is 0 where it has none. */
+  add(instruction: Instruction, site: number): void
 }
 
 /** Takes starts and sites into lists that grow. */
@@ -52,6 +58,11 @@ export class Found implements Taker {
     this.sites.set(sites, this.siteCount)
     this.count += starts.length
     this.siteCount += sites.length
+  }
+
+  add({ offset }: Instruction, site: number): void {
+    this.starts[this.count++] = offset
+    if (site !== 0) this.sites[this.siteCount++] = site
   }
 }
 
@@ -84,6 +95,11 @@ export class FoundLooks implements Taker {
       count += word >>> 31
     }
     this.#taker.take(blockLooks.subarray(0, count), start)
+  }
+
+  add(instruction: Instruction): void {
+    this.#bits.addOne(instruction.offset)
+    if (isNotable(instruction)) this.#taker.takeDecoded(instruction)
   }
 }
 

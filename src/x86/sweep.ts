@@ -14,7 +14,7 @@ import { RelocError } from '../core/errors.ts'
 import { optional, optionsRule, wrongArgument } from '../core/options.ts'
 import { PROGRESS_RULES, PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type FastTables, fastTablesFor, HEADS, isNotable, isWorthFastTables, LOOK, NO_BASE } from './fast.ts'
-import { type DecoderOptions, IcedCursor } from './iced.ts'
+import { createIcedDecoder, type DecoderOptions } from './iced.ts'
 import {
   DECODING_RULES,
   type DecoderKind,
@@ -98,8 +98,17 @@ function sweepInto(found: Taker, code: Uint8Array, options: SweepOptions, look =
     throw new RelocError('bad-argument', `The blob has ${code.length} bytes; at most 2^31 - 1 can be swept.`)
   const bytes = new Uint8Array(code.buffer, code.byteOffset, end)
   found.begin(end - start)
-  if (options.decoder === 'iced') sweepWithIced(bytes, start, found, options, look)
-  else new TableSweeper(bytes, start, options, look).sweep(start, found, options)
+  const cpu = options.cpu ?? 'intel'
+  if (options.decoder === 'iced') {
+    const decoder = createIcedDecoder(bytes, options)
+    try {
+      sweepOneByOne(decoder, start, end, found, options)
+    } finally {
+      decoder.dispose()
+    }
+  } else if (isWorthFastTables(cpu, end - start))
+    new TableSweeper(bytes, fastTablesFor(cpu), options, look).sweep(start, found, options)
+  else sweepOneByOne(createTableDecoder(bytes, options), start, end, found, options)
 }
 
 /** A fast entry may be used this far from the end: no load passes it, and the longest instruction fits. */
@@ -107,33 +116,32 @@ const MARGIN = 32
 const H = HEADS
 const N = NO_BASE
 
-function sweepWithIced(
-  bytes: Uint8Array,
+/** One instruction after the other, as the decoder gives them. */
+function sweepOneByOne(
+  decoder: InstructionDecoder,
   start: number,
+  end: number,
   found: Taker,
   options: SweepOptions,
-  look: number,
 ): void {
-  const cursor = new IcedCursor(bytes, { cpu: options.cpu })
-  try {
-    for (let position = start; position < bytes.length; ) {
-      reportProgress(options, position, bytes.length, 'sweep')
-      found.reserve(bytes.length - position)
-      first.begin(position)
-      for (const stop = Math.min(bytes.length, position + BLOCK); position < stop; ) {
-        const length = cursor.decode(position)
-        if (length > 0) {
-          scratch[first.start++] = position | (look << 24)
-          const field = cursor.isBranch ? cursor.immediateOffset : cursor.displacementOffset
-          if (cursor.isBranch || cursor.isIpRelative) scratch[first.site++] = position + field
-        } else options.rejected?.push(position)
-        position += length || 1
-      }
-      append(found, first, first.firstStart, first.firstSite)
+  const instruction = new Instruction()
+  for (let position = start; position < end; ) {
+    reportProgress(options, position, end, 'sweep')
+    found.reserve(end - position)
+    for (const stop = Math.min(end, position + BLOCK); position < stop; ) {
+      const length = decoder.decode(position, instruction)
+      if (length > 0) found.add(instruction, siteOf(instruction))
+      else options.rejected?.push(position)
+      position += length || 1
     }
-  } finally {
-    cursor.dispose()
   }
+}
+
+/** Offset of the relative field of an instruction; 0: it has none. */
+function siteOf(instruction: Instruction): number {
+  const { offset, memory, displacementOffset, branchOffset } = instruction
+  const field = memory >= Memory.rip ? displacementOffset : branchOffset
+  return field === 0 ? 0 : offset + field
 }
 
 /**
@@ -169,24 +177,23 @@ class TableSweeper {
   readonly #view: DataView
   readonly #decoder: InstructionDecoder
   readonly #instruction = new Instruction()
-  readonly #fast: FastTables | undefined
+  readonly #fast: FastTables
   readonly #rejected: number[]
   /** LOOK, or 0 if nobody wants to know. */
   readonly #look: number
 
-  constructor(bytes: Uint8Array, start: number, options: SweepOptions, look: number) {
+  constructor(bytes: Uint8Array, fast: FastTables, options: SweepOptions, look: number) {
     this.#rejected = options.rejected ?? []
     this.#look = look
-    const cpu = options.cpu ?? 'intel'
     this.#view = viewOf(bytes)
     this.#decoder = createTableDecoder(bytes, options)
-    this.#fast = isWorthFastTables(cpu, bytes.length - start) ? fastTablesFor(cpu) : undefined
+    this.#fast = fast
   }
 
   sweep(start: number, found: Taker, options: ProgressOptions): void {
     const end = this.#view.byteLength
     const fast = this.#fast
-    const fastEnd = fast === undefined ? 0 : end - MARGIN
+    const fastEnd = end - MARGIN
     let reported = -PROGRESS_STEP
     let block = FIRST_BLOCK
     for (let position = start; position < end; position = first.position) {
@@ -194,7 +201,7 @@ class TableSweeper {
       found.reserve(end - position)
       const middle = position + block
       first.begin(position)
-      if (fast !== undefined && middle + block <= fastEnd) {
+      if (middle + block <= fastEnd) {
         second.begin(middle)
         const known = this.#rejected.length
         this.#runBoth(fast, middle, middle + block)
@@ -204,7 +211,7 @@ class TableSweeper {
         const joined = this.#join(found)
         if (ahead.length > 0) this.#keepRejected(known, ahead, middle, joined)
       } else {
-        if (fast !== undefined) this.#run(fast, first, Math.min(middle, fastEnd))
+        this.#run(fast, first, Math.min(middle, fastEnd))
         while (first.position < Math.min(middle, end)) this.#askFor(first)
         append(found, first, first.firstStart, first.firstSite)
       }
@@ -223,8 +230,8 @@ class TableSweeper {
       return
     }
     scratch[stream.start++] = position | ((isNotable(instruction) ? this.#look : 0) << 24)
-    const field = instruction.memory >= Memory.rip ? instruction.displacementOffset : instruction.branchOffset
-    if (field !== 0) scratch[stream.site++] = position + field
+    const site = siteOf(instruction)
+    if (site !== 0) scratch[stream.site++] = site
   }
 
   /** Runs one stream until `end` or past it. */
