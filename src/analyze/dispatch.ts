@@ -253,7 +253,8 @@ export class DispatchReader {
     for (let offset = jump; ; ) {
       offset = this.#code.lastIndexOf(0x8d, offset) - 1
       if (offset < Math.max(0, jump - FAR)) return undefined
-      if (!this.#bits.has(offset)) continue
+      // Without a RIP operand it is none, whatever the first byte is.
+      if (!this.#bits.has(offset) || (this.#code[offset + 2] & 0xc7) !== 5) continue
       this.#decoder.decode(offset, instruction)
       const target = ((instruction.modrm >> 3) & 7) | ((instruction.prefixes & Prefix.rexR) >> 7)
       if (target === register && instruction.memory === Memory.rip)
