@@ -35,9 +35,9 @@ export function generateTables(): ReadonlyMap<string, string> {
     array('ROWS', runs(pages.rows.lists.flat())),
     '/** Runs by page: the row of each opcode. */',
     arrays('PAGES', pages.pages.lists.map(runs)),
-    '/** Runs: the page of each page number. */',
-    array('INTEL', runs(intelPages)),
-    array('AMD', runs(amdPages)),
+    '/** The page of each page number. */',
+    array('INTEL', intelPages),
+    array('AMD', amdPages),
     '/** The 3DNow! opcodes, one bit each. */',
     array('SUFFIXES', [...intel.suffixes]),
   ]
@@ -53,8 +53,8 @@ export function generateTables(): ReadonlyMap<string, string> {
     array('ROWS', runs(effectPages.rows.lists.flat())),
     '/** Runs by page: the row of each opcode. */',
     arrays('PAGES', effectPages.pages.lists.map(runs)),
-    '/** Runs: the page of each page number. */',
-    array('PAGES_BY_NUMBER', runs(numbers)),
+    '/** The page of each page number. */',
+    array('PAGES_BY_NUMBER', numbers),
   ]
   return new Map([
     ['tables.ts', tables.join('\n')],

@@ -6,7 +6,7 @@
  */
 import { EFFECTS, PAGES, PAGES_BY_NUMBER, ROWS } from './generated/effects.ts'
 import { Encoding, type Instruction, Memory, Prefix } from './instruction.ts'
-import { evexPage, legacyPage, PAGE_COUNT, ROW_KEYS, rowKey, vexPage, xopPage } from './layout.ts'
+import { evexPage, legacyPage, ROW_KEYS, rowKey, vexPage, xopPage } from './layout.ts'
 import { CellPages, expandRuns, runLength } from './runs.ts'
 
 /** Fields of an effect's first word; its second is the masks of registers used implicitly, read | written << 16. */
@@ -40,7 +40,7 @@ let effects: Int32Array
 function expand(): CellPages {
   rows = expandRuns(ROWS, new Uint16Array(runLength(ROWS)), 1)
   effects = new Int32Array(EFFECTS)
-  return new CellPages(PAGES, PAGES_BY_NUMBER, PAGE_COUNT)
+  return new CellPages(PAGES, PAGES_BY_NUMBER)
 }
 
 const PP = Uint8Array.of(0, 1, 2, 0, 3)

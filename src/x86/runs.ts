@@ -8,11 +8,7 @@ export function runLength(runs: readonly number[]): number {
 }
 
 /** Writes the numbers that `runs` stand for, each shifted left by `shift`, to the start of `into`. */
-export function expandRuns<List extends Uint8Array | Uint16Array>(
-  runs: readonly number[],
-  into: List,
-  shift = 0,
-): List {
+export function expandRuns(runs: readonly number[], into: Uint16Array, shift = 0): Uint16Array {
   let at = 0
   for (let i = 0; i < runs.length; i += 2) {
     const end = at + runs[i + 1]
@@ -30,18 +26,18 @@ export class CellPages {
   /** The row of each opcode, 256 a page number. */
   readonly cells: Uint16Array
   readonly #pages: readonly (readonly number[])[]
-  readonly #numbers: Uint8Array
+  readonly #numbers: readonly number[]
   readonly #isOpen: Uint8Array
 
   /**
    * @param pages runs of cells
-   * @param numbers runs of the page that each of `count` numbers has
+   * @param numbers the page that each number has
    */
-  constructor(pages: readonly (readonly number[])[], numbers: readonly number[], count: number) {
-    this.cells = new Uint16Array(count << 8)
+  constructor(pages: readonly (readonly number[])[], numbers: readonly number[]) {
+    this.cells = new Uint16Array(numbers.length << 8)
     this.#pages = pages
-    this.#numbers = expandRuns(numbers, new Uint8Array(count))
-    this.#isOpen = new Uint8Array(count)
+    this.#numbers = numbers
+    this.#isOpen = new Uint8Array(numbers.length)
   }
 
   /** Expands the page with that number. Returns false if it was already. */

@@ -1,7 +1,7 @@
 /** The generated decoding tables, expanded into typed arrays on first use. */
 import { AMD, INTEL, LEAVES, PAGES, ROWS, SUFFIXES } from './generated/tables.ts'
 import type { Cpu } from './instruction.ts'
-import { Layout, PAGE_COUNT } from './layout.ts'
+import { Layout } from './layout.ts'
 import { CellPages, expandRuns, runLength } from './runs.ts'
 
 /** The decoding tables of one maker; `layout.ts` says how they are read. */
@@ -24,7 +24,7 @@ const believing = new Map<Cpu, Tables>()
 export function tablesFor(cpu: Cpu): Tables {
   let tables = expanded.get(cpu)
   if (tables === undefined) {
-    const pages = new CellPages(PAGES, cpu === 'amd' ? AMD : INTEL, PAGE_COUNT)
+    const pages = new CellPages(PAGES, cpu === 'amd' ? AMD : INTEL)
     tables = {
       pages,
       cells: pages.cells,
