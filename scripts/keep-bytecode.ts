@@ -5,6 +5,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Script } from 'node:vm'
 import type * as Library from '../src/index.ts'
 import { bytecodeOf, readScript, runScript } from '../src/start/bytecode.ts'
 import { setCommandFlags } from '../src/start/flags.ts'
@@ -12,9 +13,16 @@ import { setCommandFlags } from '../src/start/flags.ts'
 const FIXTURE = 'fixtures/gcc-O2-image/from.bin'
 const dist = join(import.meta.dirname, '../dist')
 
+/** The script in `file`. It is read as latin1, which is a copy. */
+function readBuilt(file: string): Script {
+  const other = readFileSync(file).findIndex((byte) => byte > 0x7f)
+  if (other >= 0) throw new Error(`${file} is not ASCII at offset ${other}: write \\u escapes.`)
+  return readScript(file, undefined)
+}
+
 function keepLibrary(): void {
   const file = join(dist, 'library.cjs')
-  const script = readScript(file, undefined)
+  const script = readBuilt(file)
   const library = runScript(script, file) as typeof Library
   const code = new Uint8Array(readFileSync(FIXTURE))
   library.relocate(code, library.analyze(code, { base: 0x40_0000 }), { to: 0x50_0000 })
@@ -44,7 +52,7 @@ function keepCommand(): void {
     return true
   }
   setCommandFlags()
-  const script = readScript(file, undefined)
+  const script = readBuilt(file)
   runScript(script, file)
   process.on('exit', (code) => {
     rmSync(work, { recursive: true })

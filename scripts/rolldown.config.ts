@@ -3,8 +3,9 @@
  * Whatever bundles them has to leave `const` as it is, or hot loops no longer know the addresses of their arrays (esbuild makes it `var`: 20 % slower).
  */
 import { defineConfig, type RolldownOptions } from 'rolldown'
+import { BEFORE, BEHIND } from '../src/start/bytecode.ts'
 
-const bundle = (input: string, file: string, minify: boolean): RolldownOptions => ({
+const bundle = (input: string, file: string, minify: boolean, script = false): RolldownOptions => ({
   input: `src/${input}.ts`,
   platform: 'node',
   // Packages.
@@ -19,15 +20,16 @@ const bundle = (input: string, file: string, minify: boolean): RolldownOptions =
     comments: file === 'module.js',
     minify,
     keepNames: minify,
+    ...(script && { postBanner: BEFORE, postFooter: BEHIND }),
   },
 })
 
 export default defineConfig([
   // For Node, and for who bundles it or has no scripts.
-  bundle('index', 'library.cjs', false),
+  bundle('index', 'library.cjs', false, true),
   bundle('index', 'module.js', false),
   bundle('start/command', 'cli/main.js', false),
-  bundle('cli/main', 'cli/x64-reloc.cjs', true),
+  bundle('cli/main', 'cli/x64-reloc.cjs', true, true),
   // A thread is ready sooner if it needs no loader of ES modules.
   bundle('cli/ahead-thread', 'cli/ahead-thread.cjs', true),
 ])

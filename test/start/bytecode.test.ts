@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Script } from 'node:vm'
 import { afterAll, expect, it } from 'vitest'
-import { readScript, runScript } from '../../src/start/bytecode.ts'
+import { BEFORE, BEHIND, readScript, runScript } from '../../src/start/bytecode.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'x64-reloc-test-'))
 afterAll(() => rmSync(directory, { recursive: true }))
@@ -13,7 +13,7 @@ let files = 0
 /** Runs `source` with `bytecode` from a file that V8 has not seen yet, or it would take what it has compiled before. Returns what it did. */
 function run(source: string, bytecode: Buffer | undefined): { ran: unknown; script: Script } {
   const file = join(directory, `${files++}.cjs`)
-  writeFileSync(file, source)
+  writeFileSync(file, BEFORE + source + BEHIND)
   const script = readScript(file, bytecode)
   runScript(script, file)
   return { ran: (globalThis as { ran?: unknown }).ran, script }
