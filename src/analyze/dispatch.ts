@@ -48,6 +48,13 @@ type Held =
   | { readonly kind: 'index'; readonly count: number; readonly index?: IndexTable }
   | (Omit<Dispatch, 'at'> & { readonly kind: 'entry' })
 
+/** Which register an instruction gives what; -1: none. */
+interface Assignment {
+  readonly register: number
+  readonly held: Held | undefined
+}
+const NOTHING: Assignment = { register: -1, held: undefined }
+
 const [AND, CMP] = [4, 7]
 
 export class DispatchReader {
@@ -108,12 +115,12 @@ export class DispatchReader {
     const reg = ((modrm >> 3) & 7) | ((prefixes & Prefix.rexR) >> 7)
     const rm = (modrm & 7) | ((prefixes & Prefix.rexB) >> 5)
     const isLegacy = instruction.encoding === Encoding.legacy
-    const [register, held] =
+    const { register, held } =
       isLegacy && map === 0
         ? this.#general(opcode, reg, rm, jump)
         : isLegacy && map === 1 && (opcode & 0xf6) === 0xb6
-          ? [reg, this.#widened(opcode, rm, jump)]
-          : [-1, undefined]
+          ? { register: reg, held: this.#widened(opcode, rm, jump) }
+          : NOTHING
     fillEffects(instruction, this.#effects)
     for (let writes = this.#effects.writes; writes !== 0; writes &= writes - 1)
       this.#held[31 - Math.clz32(writes & -writes)] = undefined
@@ -127,34 +134,39 @@ export class DispatchReader {
   }
 
   /** Which register gets what. */
-  #general(opcode: number, reg: number, rm: number, jump: number): [number, Held | undefined] {
+  #general(opcode: number, reg: number, rm: number, jump: number): Assignment {
     const instruction = this.#instruction
     const { modrm, offset } = instruction
     const wide = (instruction.prefixes & Prefix.w) !== 0
     const isRegister = modrm >= 0xc0 && instruction.modrmOffset !== 0
-    if (opcode === 0x8d && wide) return [reg, this.#labelOf() ?? this.#added(jump)]
+    if (opcode === 0x8d && wide) return { register: reg, held: this.#labelOf() ?? this.#added(jump) }
     if (opcode >= 0xb8 && opcode <= 0xbf)
-      return [(opcode & 7) | ((instruction.prefixes & Prefix.rexB) >> 5), this.#labelOf()]
-    if (opcode === 0x63 && wide) return [reg, isRegister ? this.#held[rm] : this.#entry(4, jump)]
-    if (opcode === 0x8b) return [reg, isRegister ? this.#held[rm] : this.#entry(wide ? 8 : 4, jump)]
-    if (opcode === 0x89 && isRegister) return [rm, this.#held[reg]]
-    if (opcode === 0x01 && isRegister && wide) return [rm, this.#sum(rm, reg, jump)]
+      return { register: (opcode & 7) | ((instruction.prefixes & Prefix.rexB) >> 5), held: this.#labelOf() }
+    if (opcode === 0x63 && wide)
+      return { register: reg, held: isRegister ? this.#held[rm] : this.#entry(4, jump) }
+    if (opcode === 0x8b)
+      return { register: reg, held: isRegister ? this.#held[rm] : this.#entry(wide ? 8 : 4, jump) }
+    if (opcode === 0x89 && isRegister) return { register: rm, held: this.#held[reg] }
+    if (opcode === 0x01 && isRegister && wide) return { register: rm, held: this.#sum(rm, reg, jump) }
     if (opcode === 0x03 && wide)
-      return [reg, isRegister ? this.#sum(reg, rm, jump) : this.#relative(this.#entry(8, jump), reg, jump)]
+      return {
+        register: reg,
+        held: isRegister ? this.#sum(reg, rm, jump) : this.#relative(this.#entry(8, jump), reg, jump),
+      }
     const isGroup = opcode === 0x80 || opcode === 0x81 || opcode === 0x83
     const operation = isGroup ? (modrm >> 3) & 7 : opcode < 0x40 && (opcode & 6) === 4 ? opcode >> 3 : -1
-    if ((operation !== CMP && operation !== AND) || (isGroup && !isRegister)) return [-1, undefined]
+    if ((operation !== CMP && operation !== AND) || (isGroup && !isRegister)) return NOTHING
     const register = isGroup ? rm : 0
     const at = offset + instruction.immediateOffset
     const size = instruction.immediateSize
     const value = size === 4 ? this.#view.getInt32(at, true) : size === 1 ? this.#view.getInt8(at) : -1
     if (operation === AND)
       return value > 0 && (value & (value + 1)) === 0
-        ? [register, { kind: 'index', count: value + 1 }]
-        : [-1, undefined]
+        ? { register, held: { kind: 'index', count: value + 1 } }
+        : NOTHING
     this.#comparedRegister = register
     this.#compared = value
-    return [-1, undefined]
+    return NOTHING
   }
 
   /** ja, jbe: the last index is what was compared; jae, jb: the one before. */
@@ -187,7 +199,8 @@ export class DispatchReader {
     const { memory, sib, offset, displacementSize: size } = instruction
     const at = offset + instruction.displacementOffset
     const displacement = size === 0 ? 0 : size === 1 ? this.#view.getInt8(at) : this.#view.getInt32(at, true)
-    const [base, index] = [baseRegister(instruction), indexRegister(instruction)]
+    const base = baseRegister(instruction)
+    const index = indexRegister(instruction)
     const makeEntry = (table: number | undefined, register: number): Held | undefined => {
       if (table === undefined) return undefined
       const held = this.#held[register]
@@ -234,8 +247,8 @@ export class DispatchReader {
 
   /** An entry and the place that it is relative to. */
   #sum(a: number, b: number, jump: number): Held | undefined {
-    const [x, y] = [this.#held[a], this.#held[b]]
-    return x?.kind === 'entry' ? this.#relative(x, b, jump) : this.#relative(y, a, jump)
+    const held = this.#held[a]
+    return held?.kind === 'entry' ? this.#relative(held, b, jump) : this.#relative(this.#held[b], a, jump)
   }
 
   #relative(entry: Held | undefined, register: number, jump: number): Held | undefined {

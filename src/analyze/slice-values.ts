@@ -100,7 +100,8 @@ export class SliceState {
   meet(other: SliceState): void {
     const isStack = this.#depth === other.#depth && this.#versions[RSP] === other.#versions[RSP]
     for (let register = 0; register < 16; register++) {
-      const [mine, theirs] = [this.#versions[register], other.#versions[register]]
+      const mine = this.#versions[register]
+      const theirs = other.#versions[register]
       if (register === RSP ? !isStack : mine !== theirs) this.#versions[register] = Math.max(mine, theirs) + 1
       this.#registers[register] = agree(this.#registers[register], other.#registers[register])
     }
@@ -120,8 +121,7 @@ export class SliceState {
     let { writes } = this.#effects
     if (instruction.flow === Flow.call || instruction.flow === Flow.indirectCall) writes |= CALLER_SAVED
     if ((writes & (1 << RSP)) !== 0 && this.#moveStack(instruction)) writes &= ~(1 << RSP)
-    for (let register = 0; register < 16; register++)
-      if ((writes & (1 << register)) !== 0) this.#set(register, undefined)
+    for (; writes !== 0; writes &= writes - 1) this.#set(31 - Math.clz32(writes & -writes), undefined)
     return undefined
   }
 
@@ -156,7 +156,8 @@ export class SliceState {
       return this.#let(rm, this.#withConstant((modrm >> 3) & 7, this.#registers[rm], instruction))
     if (opcode === 0xc1 && (modrm & 0x38) === 0x20) return this.#let(rm, this.#shifted(rm, instruction))
     if ((opcode & 0xc5) === 0x01 && opcode < 0x40) {
-      const [to, from] = (opcode & 2) === 0 ? [rm, reg] : [reg, rm]
+      const to = (opcode & 2) === 0 ? rm : reg
+      const from = to === rm ? reg : rm
       return this.#let(to, join(opcode >> 3, this.#registers[to], this.#registers[from]))
     }
     return undefined
