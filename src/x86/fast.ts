@@ -233,6 +233,9 @@ export const JOINING: readonly number[] = [
 const IS_JOINING = new Uint8Array(256)
 for (const opcode of JOINING) IS_JOINING[opcode] = 1
 
+/** Whether it is one of them. */
+export const isJoining = (opcode: number): boolean => IS_JOINING[opcode] !== 0
+
 /** Whether there may be more to an instruction, decoded by any decoder, than that it is known: what LOOK says in an entry. */
 export const isNotable = (instruction: Instruction): boolean =>
   instruction.flow !== Flow.next ||

@@ -11,8 +11,8 @@ import {
   type FastTables,
   fastTablesFor,
   HEADS,
+  isJoining,
   isWorthFastTables,
-  JOINING,
   joinsWith,
   NO_BASE,
   Note,
@@ -316,12 +316,13 @@ export class NotableFinder {
 
   #askForJoins(instruction: Instruction, isGeneral: boolean): void {
     const { offset, opcode, modrmOffset, immediateOffset, branchOffset, length } = instruction
+    const mayJoin = isGeneral && isJoining(opcode)
+    const displaces = instruction.memory === Memory.base && instruction.displacementSize === 4
+    if (!mayJoin && !displaces) return
     // In the one-byte map, whatever comes first behind the opcode.
     const at = offset + (modrmOffset || immediateOffset || branchOffset || length) - 1
     const next = at + 1 < this.#view.byteLength ? this.#view.getUint8(at + 1) : 0
-    const isWide = (instruction.prefixes & Prefix.w) !== 0
-    const joins = isGeneral && JOINING.includes(opcode) && joinsWith(opcode, next, isWide)
-    const displaces = instruction.memory === Memory.base && instruction.displacementSize === 4
+    const joins = mayJoin && joinsWith(opcode, next, (instruction.prefixes & Prefix.w) !== 0)
     if (joins || (displaces && offset - this.#label <= this.#labelReach))
       this.#joins.add(offset, at, joins, displaces)
     if (joins && opcode === CALL) this.#mayPop(offset, at)
@@ -330,6 +331,7 @@ export class NotableFinder {
   /** Whether a constant of an instruction that the tables do not know lies in the window. */
   #holdsValue(instruction: Instruction): boolean {
     const { offset, displacementSize, immediateSize } = instruction
+    if (displacementSize < 4 && immediateSize < 4) return false
     if (displacementSize >= 4 && instruction.memory < Memory.rip) {
       const signed = displacementSize === 4 && (instruction.prefixes & Prefix.p67) === 0
       if (this.#has(offset + instruction.displacementOffset, displacementSize, signed)) return true

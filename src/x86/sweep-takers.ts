@@ -1,6 +1,6 @@
 /** Who takes what a sweep finds: block by block, as the streams wrote it. */
 import { isNotable } from './fast.ts'
-import type { Instruction } from './instruction.ts'
+import { type Instruction, Memory } from './instruction.ts'
 import type { StartBits } from './start-bits.ts'
 
 /** Takes what a sweep comes upon, block by block, while that is in the cache. */
@@ -31,8 +31,8 @@ export interface Taker {
   reserve(left: number): void
   /** Instruction starts, as in `scratch`, and sites; ascending. */
   append(starts: Uint32Array, sites: Uint32Array): void
-  /** Takes the next instruction; `site` is 0 where it has none. */
-  add(instruction: Instruction, site: number): void
+  /** Takes the next instruction. */
+  add(instruction: Instruction): void
 }
 
 /** Takes starts and sites into lists that grow. */
@@ -60,8 +60,9 @@ export class Found implements Taker {
     this.siteCount += sites.length
   }
 
-  add({ offset }: Instruction, site: number): void {
-    this.starts[this.count++] = offset
+  add(instruction: Instruction): void {
+    this.starts[this.count++] = instruction.offset
+    const site = siteOf(instruction)
     if (site !== 0) this.sites[this.siteCount++] = site
   }
 }
@@ -101,6 +102,12 @@ export class FoundLooks implements Taker {
     this.#bits.addOne(instruction.offset)
     if (isNotable(instruction)) this.#taker.takeDecoded(instruction)
   }
+}
+
+/** Offset of the relative field of an instruction; 0: it has none. */
+export function siteOf({ offset, memory, displacementOffset, branchOffset }: Instruction): number {
+  const field = memory >= Memory.rip ? displacementOffset : branchOffset
+  return field === 0 ? 0 : offset + field
 }
 
 function larger(list: Uint32Array): Uint32Array {

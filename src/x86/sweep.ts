@@ -15,13 +15,7 @@ import { optional, optionsRule, wrongArgument } from '../core/options.ts'
 import { PROGRESS_RULES, PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type FastTables, fastTablesFor, HEADS, isNotable, isWorthFastTables, LOOK, NO_BASE } from './fast.ts'
 import { createIcedDecoder, type DecoderOptions } from './iced.ts'
-import {
-  DECODING_RULES,
-  type DecoderKind,
-  Instruction,
-  type InstructionDecoder,
-  Memory,
-} from './instruction.ts'
+import { DECODING_RULES, type DecoderKind, Instruction, type InstructionDecoder } from './instruction.ts'
 import { createTableDecoder } from './scanner.ts'
 import type { StartBits } from './start-bits.ts'
 import {
@@ -32,6 +26,7 @@ import {
   type LookTaker,
   OFFSET,
   ROOM,
+  siteOf,
   type Taker,
 } from './sweep-takers.ts'
 
@@ -130,18 +125,11 @@ function sweepOneByOne(
     found.reserve(end - position)
     for (const stop = Math.min(end, position + BLOCK); position < stop; ) {
       const length = decoder.decode(position, instruction)
-      if (length > 0) found.add(instruction, siteOf(instruction))
+      if (length > 0) found.add(instruction)
       else options.rejected?.push(position)
       position += length || 1
     }
   }
-}
-
-/** Offset of the relative field of an instruction; 0: it has none. */
-function siteOf(instruction: Instruction): number {
-  const { offset, memory, displacementOffset, branchOffset } = instruction
-  const field = memory >= Memory.rip ? displacementOffset : branchOffset
-  return field === 0 ? 0 : offset + field
 }
 
 /**
