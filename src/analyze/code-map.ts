@@ -13,7 +13,6 @@ import { lowerBound } from '../core/search.ts'
 import type { Cpu, DecoderKind, InstructionDecoder } from '../x86/instruction.ts'
 import { Flow, Instruction } from '../x86/instruction.ts'
 import type { Notable } from '../x86/notable.ts'
-import type { Ends } from '../x86/notable-rows.ts'
 import { createLayoutDecoder } from '../x86/scanner.ts'
 import type { StartBits } from '../x86/start-bits.ts'
 import { relativeTarget } from '../x86/target.ts'
@@ -88,7 +87,8 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const zones = length > SHORT ? alignZones(found, bits, length) : [0, length]
   const { ends } = swept.notable
   const solid = solidRows(ends.starts, zones)
-  for (let i = 0; i < solid.length; i += 2) markReferences(ends, solid[i], solid[i + 1], marks)
+  for (let i = 0; i < solid.length; i += 2)
+    markReferences(ends.kinds, ends.targets, solid[i], solid[i + 1], marks)
   for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
   const context = contextOf(input, marks)
   const forms = new Forms(context, zones)
@@ -267,8 +267,17 @@ function contextOf({ code, decoder, span, window }: MapInput, marks: Uint8Array)
 /** By bits of `Ends.rip` and `Ends.lea`: the mark of what is referred to so. */
 const REFERENCE_MARKS = Uint8Array.of(Mark.target, Mark.data, 0, 0)
 
-/** Marks what rows [from, to) refer to; without a branch in the loop, so that its cache misses overlap. */
-function markReferences({ kinds, targets }: Ends, from: number, to: number, marks: Uint8Array): void {
+/**
+ * Marks what rows [from, to) refer to; without a branch in the loop, so that its cache misses overlap. With nothing to look up before it: code that is
+ * compiled in the first call has not seen that a second time, and would be thrown away in the next.
+ */
+function markReferences(
+  kinds: Uint8Array,
+  targets: Int32Array,
+  from: number,
+  to: number,
+  marks: Uint8Array,
+): void {
   for (let i = from; i < to; i++) {
     const target = targets[i]
     // All ones but for the target -1.
