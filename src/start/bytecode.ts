@@ -8,8 +8,8 @@ import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
 import { Script } from 'node:vm'
 
-/** Where the bytecode of the script in `file` is. V8 does not ask which processor it was made on. */
-export const bytecodeOf = (file: string): string => `${file}.${process.arch}.bytecode`
+/** Where the bytecode of the script in `file` is, for this V8. (That does not ask itself which processor it was made on.) */
+export const bytecodeOf = (file: string): string => `${file}.${process.versions.v8}.${process.arch}.bytecode`
 
 /** What stands around a CommonJS module in a script: put there when it is built, for to join half a million characters takes its time too. */
 export const BEFORE = '(function (exports, require, module, __filename, __dirname) {'
@@ -26,10 +26,11 @@ export function runScript(script: Script, file: string): object {
   return module.exports
 }
 
-/** What the script in `file` exports, with the bytecode that lies beside it. */
+/** What the script in `file` exports. */
 export const loadScript = (file: string): object => runScript(readScript(file, readBytecode(file)), file)
 
-function readBytecode(file: string): Buffer | undefined {
+/** The bytecode that was kept for this V8; undefined where there is none. */
+export function readBytecode(file: string): Buffer | undefined {
   try {
     return readFileSync(bytecodeOf(file))
   } catch {

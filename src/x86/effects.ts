@@ -1,6 +1,5 @@
 /**
- * Which general registers and flags an instruction reads and writes, from generated tables that are expanded on first
- * use. A bit in a mask is a register by its number, rax 0 to r15 15; writing a part of it (al, ax) counts as
+ * Which general registers and flags an instruction reads and writes, from generated tables. A bit in a mask is a register by its number, rax 0 to r15 15; writing a part of it (al, ax) counts as
  * writing it. What is read or written under some condition counts too, so `xor eax, eax` reads eax. The
  * convention of a call (which registers it preserves) is not the instruction's: only rsp counts.
  */
@@ -33,15 +32,9 @@ export class RegisterEffects {
   writesFlags = false
 }
 
-let pages: CellPages | undefined
-let rows: Uint16Array
-let effects: Int32Array
-
-function expand(): CellPages {
-  rows = expandRuns(ROWS, new Uint16Array(runLength(ROWS)), 1)
-  effects = new Int32Array(EFFECTS)
-  return new CellPages(PAGES, PAGES_BY_NUMBER)
-}
+const pages = new CellPages(PAGES, PAGES_BY_NUMBER)
+const rows = expandRuns(ROWS, new Uint16Array(runLength(ROWS)), 1)
+const effects = new Int32Array(EFFECTS)
 
 const PP = Uint8Array.of(0, 1, 2, 0, 3)
 
@@ -56,7 +49,6 @@ function pageOf(instruction: Instruction): number {
 
 /** What `instruction`, decoded by any decoder, does to general registers and flags. */
 export function fillEffects(instruction: Instruction, out: RegisterEffects): void {
-  pages ??= expand()
   const { modrm, prefixes } = instruction
   const opcode = instruction.encoding === Encoding.d3now ? 0x0f : instruction.opcode
   if (opcode === 0x90 && isNop(instruction)) {

@@ -1,4 +1,4 @@
-/** The generated decoding tables, expanded into typed arrays on first use. */
+/** The generated decoding tables, in typed arrays. */
 import { AMD, INTEL, LEAVES, PAGES, ROWS, SUFFIXES } from './generated/tables.ts'
 import type { Cpu } from './instruction.ts'
 import { Layout } from './layout.ts'
@@ -17,25 +17,22 @@ export interface Tables {
   readonly suffixes: Uint8Array
 }
 
-const expanded = new Map<Cpu, Tables>()
+const SHARED = {
+  rows: expandRuns(ROWS, new Uint16Array(runLength(ROWS)), 2),
+  leaves: new Int32Array(LEAVES),
+  suffixes: new Uint8Array(SUFFIXES),
+}
+
+function tablesOf(numbers: readonly number[]): Tables {
+  const pages = new CellPages(PAGES, numbers)
+  return { pages, cells: pages.cells, ...SHARED }
+}
+
+const TABLES: Readonly<Record<Cpu, Tables>> = { intel: tablesOf(INTEL), amd: tablesOf(AMD) }
 const believing = new Map<Cpu, Tables>()
 
 /** The tables of `cpu`. */
-export function tablesFor(cpu: Cpu): Tables {
-  let tables = expanded.get(cpu)
-  if (tables === undefined) {
-    const pages = new CellPages(PAGES, cpu === 'amd' ? AMD : INTEL)
-    tables = {
-      pages,
-      cells: pages.cells,
-      rows: expandRuns(ROWS, new Uint16Array(runLength(ROWS)), 2),
-      leaves: new Int32Array(LEAVES),
-      suffixes: new Uint8Array(SUFFIXES),
-    }
-    expanded.set(cpu, tables)
-  }
-  return tables
-}
+export const tablesFor = (cpu: Cpu): Tables => TABLES[cpu]
 
 /** The tables of `cpu`, in which every leaf but that of no instruction is valid everywhere. */
 export function layoutTablesFor(cpu: Cpu): Tables {
