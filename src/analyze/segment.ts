@@ -257,6 +257,7 @@ export function segment(
     const mark = marks[offset]
     const form = forms[i]
     const next = i + (form & LENGTH)
+    // Of most offsets nothing is marked: then what it costs is looked up, not asked for.
     let asCode = IMPOSSIBLE
     if (form !== 0 && next <= size && (mark & FORBIDDEN) === 0) {
       const flow = (form >> FLOW_SHIFT) & FLOW_MASK
