@@ -36,6 +36,8 @@ export const {
 } = loadScript(fileURLToPath(new URL('./library.cjs', import.meta.url)))
 `
   writeFileSync(join(dist, 'index.js'), text)
+  // Of the file that it replaces.
+  rmSync(join(dist, 'index.js.map'))
 }
 
 /** Ends with the process. */

@@ -15,7 +15,8 @@ const bundle = (input: string, file: string, minify: boolean, script = false): R
     format: file.endsWith('.cjs') ? 'cjs' : 'es',
     dynamicImportInCjs: false,
     codeSplitting: false,
-    sourcemap: true,
+    // Node maps nothing of a script.
+    sourcemap: !script,
     // The less there is to read, the sooner it is done.
     comments: file === 'module.js',
     minify,

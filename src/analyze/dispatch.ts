@@ -56,6 +56,7 @@ interface Assignment {
 const NOTHING: Assignment = { register: -1, held: undefined }
 
 const [AND, CMP] = [4, 7]
+const LEA = 0x8d
 
 export class DispatchReader {
   readonly #code: Uint8Array
@@ -261,19 +262,15 @@ export class DispatchReader {
   #placeIn(register: number, jump: number): number | undefined {
     const held = this.#held[register]
     if (held !== undefined) return held.kind === 'label' ? held.place : undefined
-    const instruction = new Instruction()
-    // The opcode of a lea with REX is its second byte.
+    // With REX before it: 7 bytes, the opcode the second, the operand's displacement the last four.
+    const code = this.#code
     for (let offset = jump; ; ) {
-      offset = this.#code.lastIndexOf(0x8d, offset) - 1
+      offset = code.lastIndexOf(LEA, offset) - 1
       if (offset < Math.max(0, jump - FAR)) return undefined
-      // Without a RIP operand it is none, whatever the first byte is.
-      if (!this.#bits.has(offset) || (this.#code[offset + 2] & 0xc7) !== 5) continue
-      this.#decoder.decode(offset, instruction)
-      const target = ((instruction.modrm >> 3) & 7) | ((instruction.prefixes & Prefix.rexR) >> 7)
-      if (target === register && instruction.memory === Memory.rip)
-        return (
-          offset + instruction.length + this.#view.getInt32(offset + instruction.displacementOffset, true)
-        )
+      if (!this.#bits.has(offset) || (code[offset] & 0xf0) !== 0x40 || (code[offset + 2] & 0xc7) !== 5)
+        continue
+      const target = ((code[offset + 2] >> 3) & 7) | ((code[offset] & 4) << 1)
+      if (target === register) return offset + 7 + this.#view.getInt32(offset + 3, true)
     }
   }
 }

@@ -49,10 +49,9 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     if (error instanceof ReaderGone) return DONE
     if (!(error instanceof RelocError)) throw error
     report(error, argv, terminal)
-    if (argv.includes('--json'))
-      await terminal.print(
-        toJson({ ok: false, error: error.code, message: error.message, problems: error.problems }),
-      )
+    const json = { ok: false, error: error.code, message: error.message, problems: error.problems }
+    // Where the output itself cannot be written it was said above.
+    if (argv.includes('--json')) await terminal.print(toJson(json)).catch(() => {})
     return REFUSALS.has(error.code) ? REFUSED : WRONG_USE
   }
 }

@@ -1,11 +1,13 @@
 /** What a command sees of the process: three streams and whether a person is watching. Tests pass their own. */
 import { styleText } from 'node:util'
+import { RelocError } from '../core/errors.ts'
+import { systemMessage } from './input.ts'
 
 /** How a word is shown where colour is. */
 export type Style = 'red' | 'green' | 'yellow' | 'dim' | 'bold'
 
 export interface Terminal {
-  /** Writes to standard output; resolves when it was taken. Throws {@link ReaderGone} when nobody reads any more. */
+  /** Writes to standard output; resolves when it was taken. Throws {@link ReaderGone} when nobody reads any more, `bad-input` when it cannot be written. */
   print(data: string | Uint8Array): Promise<void>
   /** Writes a line to standard error. */
   say(line: string): void
@@ -42,7 +44,8 @@ export function processTerminal(): Terminal {
       new Promise((resolve, reject) => {
         stdout.write(data, (error) => {
           if (error === null || error === undefined) resolve()
-          else reject((error as NodeJS.ErrnoException).code === 'EPIPE' ? new ReaderGone() : error)
+          else if ((error as NodeJS.ErrnoException).code === 'EPIPE') reject(new ReaderGone())
+          else reject(new RelocError('bad-input', `Cannot write the output: ${systemMessage(error)}.`))
         })
       }),
     say(line) {

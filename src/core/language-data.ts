@@ -75,8 +75,9 @@ interface TypesInput {
 
 function readTypes(view: DataView, input: TypesInput): LanguageData | undefined {
   const { types, typesEnd, actions, bias } = input
+  if (typesEnd < actions || typesEnd > view.byteLength) return undefined
   const probe = new EncodedCursor(view, typesEnd - 8, typesEnd, bias).number(types)
-  if (probe === undefined || typesEnd < actions || typesEnd > view.byteLength) return undefined
+  if (probe === undefined) return undefined
   const filter = readActions(view, actions, typesEnd, probe.width)
   if (typesEnd - filter * probe.width < actions) return undefined
   const found: EncodedPointer[] = []

@@ -5,7 +5,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname } from 'node:path'
+import { basename, dirname } from 'node:path'
 import { Script } from 'node:vm'
 
 /** Where the bytecode of the script in `file` is, for this V8. (That does not ask itself which processor it was made on.) */
@@ -15,19 +15,36 @@ export const bytecodeOf = (file: string): string => `${file}.${process.versions.
 export const BEFORE = '(function (exports, require, module, __filename, __dirname) {'
 export const BEHIND = '})'
 
-/** The script in `file`, of ASCII; with `bytecode` or, if there is none, without. */
-export const readScript = (file: string, bytecode: Buffer | undefined): Script =>
-  new Script(readFileSync(file, 'latin1'), { filename: file, cachedData: bytecode })
+/** A CommonJS module as a function, as Node has it. */
+type Wrapped = (exports: object, require: unknown, module: object, file: string, directory: string) => void
 
-/** Runs a script as Node runs a CommonJS module. Returns what it exports. */
-export function runScript(script: Script, file: string): object {
+const readSource = (file: string): string => readFileSync(file, 'latin1')
+
+/**
+ * The script in `file`, of ASCII; with `bytecode` or, if there is none, without. The bytecode holds the script's name: one that is the same wherever it was built.
+ */
+export const readScript = (file: string, bytecode: Buffer | undefined): Script =>
+  new Script(readSource(file), { filename: `x64-reloc/${copyOf(basename(file))}`, cachedData: bytecode })
+
+/** V8 keeps a slice of a string with the whole of it. */
+const copyOf = (text: string): string => Buffer.from(text).toString()
+
+/** Runs a script. Returns what it exports. */
+export const runScript = (script: Script, file: string): object => runModule(script.runInThisContext(), file)
+
+function runModule(wrapped: Wrapped, file: string): object {
   const module = { exports: {} }
-  script.runInThisContext()(module.exports, createRequire(file), module, file, dirname(file))
+  wrapped(module.exports, createRequire(file), module, file, dirname(file))
   return module.exports
 }
 
-/** What the script in `file` exports. */
-export const loadScript = (file: string): object => runScript(readScript(file, readBytecode(file)), file)
+/** What the script in `file` exports. Scripts run among the globals of the process; where this file has others (test runners do that), it is evaluated. */
+export function loadScript(file: string): object {
+  const isAtHome = new Script('Object').runInThisContext() === Object
+  // biome-ignore lint/security/noGlobalEval: nothing else compiles for the globals that are here.
+  if (!isAtHome) return runModule(globalThis.eval(readSource(file)) as Wrapped, file)
+  return runScript(readScript(file, readBytecode(file)), file)
+}
 
 /** The bytecode that was kept for this V8; undefined where there is none. */
 export function readBytecode(file: string): Buffer | undefined {

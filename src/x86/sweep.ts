@@ -95,7 +95,7 @@ function sweepInto(found: Taker, code: Uint8Array, options: SweepOptions, look =
   found.begin(end - start)
   const cpu = options.cpu ?? 'intel'
   if (options.decoder === 'iced') {
-    const decoder = createIcedDecoder(bytes, options)
+    const decoder = createIcedDecoder(bytes, { cpu })
     try {
       sweepOneByOne(decoder, start, end, found, options)
     } finally {
@@ -103,7 +103,7 @@ function sweepInto(found: Taker, code: Uint8Array, options: SweepOptions, look =
     }
   } else if (isWorthFastTables(cpu, end - start))
     new TableSweeper(bytes, fastTablesFor(cpu), options, look).sweep(start, found, options)
-  else sweepOneByOne(createTableDecoder(bytes, options), start, end, found, options)
+  else sweepOneByOne(createTableDecoder(bytes, { cpu }), start, end, found, options)
 }
 
 /** A fast entry may be used this far from the end: no load passes it, and the longest instruction fits. */
@@ -174,7 +174,7 @@ class TableSweeper {
     this.#rejected = options.rejected ?? []
     this.#look = look
     this.#view = viewOf(bytes)
-    this.#decoder = createTableDecoder(bytes, options)
+    this.#decoder = createTableDecoder(bytes, { cpu: options.cpu })
     this.#fast = fast
   }
 

@@ -87,4 +87,15 @@ describe('exception tables', () => {
     bytes[LSDA + 3] = 7 // a call site encoding that there is not
     expect(found(bytes)).toEqual([])
   })
+
+  it('language data whose types would end behind the blob', () => {
+    // Types of 2, 4 and 8 bytes, and their end as a number of bytes from there.
+    for (const types of [0x02, 0x03, 0x04])
+      for (const distance of [[0x7f], [0xff, 0x7f], [0xff, 0xff, 0xff, 0xff, 0x0f]]) {
+        const bytes = new Uint8Array(64)
+        bytes.set([0xff, types, ...distance, 1, 4, 0, 1, 0, 0])
+        const ranges = [{ start: 0, end: bytes.length, kind: 'data' as const }]
+        expect(analyze(bytes, { base: BASE, hints: { ranges } }).size).toBe(0)
+      }
+  })
 })

@@ -1,6 +1,6 @@
 /** The package as it is built: whichever file of it a program gets, it is the library. */
 import { execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as library from '../../src/index.ts'
@@ -16,10 +16,42 @@ try { library.analyze('', {}) } catch (error) { code = error instanceof library.
 console.log(JSON.stringify({ names: Object.keys(library).sort(), moved: [...bytes], code, at: import.meta.resolve('x64-reloc') }))
 `
 
+/** Imports the package among other globals, as some test runners do. */
+const REALM = `
+import { readFileSync } from 'node:fs'
+import { createContext, SourceTextModule, SyntheticModule } from 'node:vm'
+const context = createContext({ console, process, TextEncoder, URL })
+const index = new URL('./dist/index.js', 'file://' + process.cwd() + '/')
+const link = async (specifier, from) => {
+  if (!specifier.startsWith('node:')) return load(new URL(specifier, from.identifier))
+  const exports = await import(specifier)
+  const names = Object.keys(exports)
+  return new SyntheticModule(names, function () { for (const name of names) this.setExport(name, exports[name]) }, { context })
+}
+const load = (url) => new SourceTextModule(readFileSync(url, 'utf8'), {
+  context,
+  identifier: url.href,
+  initializeImportMeta: (meta) => { meta.url = url.href },
+})
+const text = \`
+import { RelocError, sweep } from './index.js'
+const { count, starts } = sweep(Uint8Array.of(0x90, 0xc3))
+let code
+try { sweep('') } catch (error) { code = error instanceof Error && error instanceof RelocError && error.code }
+console.log(JSON.stringify({ count, isOwn: starts instanceof Uint32Array, code }))
+\`
+const main = new SourceTextModule(text, { context, identifier: index.href })
+await main.link(link)
+await main.evaluate()
+`
+
 function run(...argv: readonly string[]): unknown {
   const all = [...argv, '--input-type=module', '--eval', SCRIPT]
   return JSON.parse(execFileSync(process.execPath, all, { cwd: ROOT, encoding: 'utf8', timeout: 60_000 }))
 }
+
+/** Files of the build that name the folder it was built in. */
+const namesFolder = (file: string): boolean => readFileSync(file).includes(Buffer.from(ROOT))
 
 describe.skipIf(!isBuilt)('the built package (skipped without `npm run build`)', () => {
   it.each([
@@ -34,5 +66,20 @@ describe.skipIf(!isBuilt)('the built package (skipped without `npm run build`)',
       code: 'bad-argument',
       at: new URL(`../../dist/${file}`, import.meta.url).href,
     })
+  })
+
+  it('is of the globals that it is imported among', () => {
+    const argv = ['--experimental-vm-modules', '--no-warnings', '--input-type=module', '--eval', REALM]
+    const output = execFileSync(process.execPath, argv, { cwd: ROOT, encoding: 'utf8', timeout: 60_000 })
+    expect(JSON.parse(output)).toEqual({ count: 2, isOwn: true, code: 'bad-argument' })
+  })
+
+  it('says nowhere where it was built', () => {
+    const files = ['.', 'cli'].flatMap((folder) =>
+      readdirSync(join(ROOT, 'dist', folder)).map((name) => join(ROOT, 'dist', folder, name)),
+    )
+    const scripts = files.filter((file) => /\.(js|cjs|bytecode)$/.test(file))
+    expect(scripts.filter((file) => file.endsWith('.bytecode'))).toHaveLength(2)
+    expect(scripts.filter(namesFolder)).toEqual([])
   })
 })

@@ -37,6 +37,13 @@ describe('sweep', () => {
     }
   })
 
+  it('counts from the start, whatever the base', () => {
+    const code = Uint8Array.of(0xe8, 0, 0, 0, 0, 0xc3)
+    for (const decoder of ['iced', 'tables'] as const)
+      for (const base of [0, 0x40_0000, 0x40_0000n])
+        expect(sweep(code, { decoder, base }).starts).toEqual(Uint32Array.of(0, 5))
+  })
+
   it('is right where a guessed boundary never falls into step', () => {
     // mov eax, 0xb8b8b8b8 at every fifth byte; a guess at a multiple of 2 keeps its own step for ever.
     const { starts, sites } = sweep(new Uint8Array(500_000).fill(0xb8))
