@@ -13,7 +13,7 @@ import { setCommandFlags } from '../src/start/flags.ts'
 const FIXTURE = 'fixtures/gcc-O2-image/from.bin'
 const dist = join(import.meta.dirname, '../dist')
 
-/** The script in `file`. It is read as latin1, which is a copy. */
+/** The script in `file`, which has to be ASCII, for it is read as latin1. */
 function readBuilt(file: string): Script {
   const other = readFileSync(file).findIndex((byte) => byte > 0x7f)
   if (other >= 0) throw new Error(`${file} is not ASCII at offset ${other}: write \\u escapes.`)

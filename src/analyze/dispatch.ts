@@ -6,6 +6,7 @@
  *     lea t,[rip+table]; add t,[t+r*8]; jmp t
  *     movzx e,byte [t+r+disp]; jmp [r*8+table] ...                                                two levels: numbers of entries first
  */
+import { lowestBit } from '../core/bits.ts'
 import { viewOf } from '../core/bytes.ts'
 import { baseRegister, fillEffects, indexRegister, RegisterEffects } from '../x86/effects.ts'
 import { Encoding, Flow, Instruction, type InstructionDecoder, Memory, Prefix } from '../x86/instruction.ts'
@@ -124,7 +125,7 @@ export class DispatchReader {
           : NOTHING
     fillEffects(instruction, this.#effects)
     for (let writes = this.#effects.writes; writes !== 0; writes &= writes - 1)
-      this.#held[31 - Math.clz32(writes & -writes)] = undefined
+      this.#held[lowestBit(writes)] = undefined
     if (register >= 0) this.#held[register] = held
   }
 
@@ -140,7 +141,7 @@ export class DispatchReader {
     const { modrm, offset } = instruction
     const wide = (instruction.prefixes & Prefix.w) !== 0
     const isRegister = modrm >= 0xc0 && instruction.modrmOffset !== 0
-    if (opcode === 0x8d && wide) return { register: reg, held: this.#labelOf() ?? this.#added(jump) }
+    if (opcode === LEA && wide) return { register: reg, held: this.#labelOf() ?? this.#added(jump) }
     if (opcode >= 0xb8 && opcode <= 0xbf)
       return { register: (opcode & 7) | ((instruction.prefixes & Prefix.rexB) >> 5), held: this.#labelOf() }
     if (opcode === 0x63 && wide)

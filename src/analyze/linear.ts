@@ -21,7 +21,7 @@ export interface Swept {
 export const notableOptions = ({ cpu, decoder, kind, span, window }: MapInput): NotableOptions => ({
   cpu,
   span,
-  window: window.neighbourhood(),
+  window: window.neighbourhood,
   decoder: kind === 'iced' ? decoder : undefined,
 })
 

@@ -2,6 +2,7 @@
  * Constants as instructions put them together: what each register, and each stored half of a pointer, is known to hold, and the fields that
  * it came from. Anything that is not understood is forgotten.
  */
+import { lowestBit } from '../core/bits.ts'
 import { readField } from '../core/bytes.ts'
 import type { SplitPiece } from '../table/site.ts'
 import { baseRegister, fillEffects, indexRegister, RegisterEffects } from '../x86/effects.ts'
@@ -121,7 +122,7 @@ export class SliceState {
     let { writes } = this.#effects
     if (instruction.flow === Flow.call || instruction.flow === Flow.indirectCall) writes |= CALLER_SAVED
     if ((writes & (1 << RSP)) !== 0 && this.#moveStack(instruction)) writes &= ~(1 << RSP)
-    for (; writes !== 0; writes &= writes - 1) this.#set(31 - Math.clz32(writes & -writes), undefined)
+    for (; writes !== 0; writes &= writes - 1) this.#set(lowestBit(writes), undefined)
     return undefined
   }
 

@@ -6,13 +6,26 @@ import type { Blob } from '../table/builder.ts'
 /** By how much a number of 64 bits can be off. */
 const ROUNDING = 2 ** 12
 
+function neighbourhoodOf({ covered, own }: Blob): AddressRange {
+  const { start, end } = covered[own]
+  const span = end - start
+  const beside = [start - span > start / 2n ? start - span : start / 2n, end + span]
+  const low = [...covered.map((range) => range.start), beside[0]].reduce((a, b) => (a < b ? a : b))
+  const high = [
+    ...covered.map((range) => range.end),
+    beside[1] > ADDRESS_LIMIT ? ADDRESS_LIMIT : beside[1],
+  ].reduce((a, b) => (a > b ? a : b))
+  return { start: low, end: high }
+}
+
 export class Window {
   readonly #low: readonly number[]
   readonly #high: readonly number[]
   readonly #spans: readonly number[]
   readonly #own: number
-  readonly #blob: Blob
-  /** No address below or above is of interest: neither covered nor beside the blob's own range. Numbers, rounded outwards. */
+  /** The covered ranges and what `side` calls beside the blob's own, as one range. */
+  readonly neighbourhood: AddressRange
+  /** No address below or above lies there. Numbers, rounded outwards. */
   readonly least: number
   readonly most: number
   /** Address of byte 0, as two halves. */
@@ -25,10 +38,10 @@ export class Window {
     this.#high = covered.map((range) => Number(range.start >> 32n))
     this.#spans = covered.map((range) => Number(range.end - range.start))
     this.#own = blob.own
-    this.#blob = blob
     this.baseLow = this.#low[blob.own]
     this.baseHigh = this.#high[blob.own]
-    const { start, end } = this.neighbourhood()
+    this.neighbourhood = neighbourhoodOf(blob)
+    const { start, end } = this.neighbourhood
     this.least = Number(start) - ROUNDING
     this.most = Number(end) + ROUNDING
   }
@@ -40,20 +53,6 @@ export class Window {
       if (distance >= 0 && distance <= this.#spans[i]) return true
     }
     return false
-  }
-
-  /** The covered ranges and what `side` calls beside the blob's own, as one range. */
-  neighbourhood(): AddressRange {
-    const { covered, own } = this.#blob
-    const span = covered[own].end - covered[own].start
-    const { start } = covered[own]
-    const beside = [start - span > start / 2n ? start - span : start / 2n, covered[own].end + span]
-    const low = [...covered.map((range) => range.start), beside[0]].reduce((a, b) => (a < b ? a : b))
-    const high = [
-      ...covered.map((range) => range.end),
-      beside[1] > ADDRESS_LIMIT ? ADDRESS_LIMIT : beside[1],
-    ].reduce((a, b) => (a > b ? a : b))
-    return { start: low, end: high }
   }
 
   /** Distance from the blob's base; exact below 2^53. */

@@ -1,3 +1,5 @@
+import { lowestBit } from '../core/bits.ts'
+
 /**
  * A set of small integers in address order: a bitmap, above it a bitmap of its non-zero words, and so on up to one word. Insertion, removal
  * and the search for a neighbour take one step a level, log32 of the capacity: five for 2 GiB in granules of 64 bytes.
@@ -74,5 +76,3 @@ export class BitTree {
     return at
   }
 }
-
-const lowestBit = (word: number): number => 31 - Math.clz32(word & -word)

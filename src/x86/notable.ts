@@ -4,7 +4,6 @@
  * sweep has left it out, and what it has left in is told apart here by a few loads each. As the starts are known, none waits for
  * another's length.
  */
-import { ADDRESS_LIMIT } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
 import type { AddressRange } from '../core/range.ts'
 import {
@@ -23,6 +22,7 @@ import { Encoding, Flow, Instruction, type InstructionDecoder, Memory, Prefix } 
 import { Ends, Joins, joinShape, Outside, outsideShape, Rows } from './notable-rows.ts'
 import { createTableDecoder } from './scanner.ts'
 import { relativeTarget } from './target.ts'
+import { ValueWindow } from './value-window.ts'
 
 export interface NotableOptions extends DecoderOptions {
   /** Immediates and displacements of 4 and 8 bytes whose 64-bit value lies here or at its end make an instruction notable. */
@@ -350,52 +350,5 @@ export class NotableFinder {
       this.#view.getUint32(at, true),
       size === 8 ? this.#view.getUint32(at + 4, true) : 0,
     )
-  }
-}
-
-/** No value is between. */
-const NONE: [number, number] = [0, -(2 ** 31)]
-
-/** Which values lie in `[start, end]`, without a bigint per question. */
-class ValueWindow {
-  readonly #low: number
-  readonly #high: number
-  readonly #span: number
-  /** The signed 32-bit values that lie in it, sign-extended: the least and the greatest that are not negative, and those that are. */
-  readonly #least: number
-  readonly #greatest: number
-  readonly #leastNegative: number
-  readonly #greatestNegative: number
-  /** Whether a 32-bit constant, zero- or sign-extended, can lie in it. */
-  readonly has32: boolean
-
-  constructor({ start, end }: AddressRange) {
-    this.#low = Number(start & 0xffff_ffffn)
-    this.#high = Number(start >> 32n)
-    this.#span = Number(end - start)
-    const part = (first: bigint, last: bigint, shift: bigint): [number, number] => {
-      const [least, greatest] = [start > first ? start : first, end < last ? end : last]
-      return least > greatest ? NONE : [Number(least - shift), Number(greatest - shift)]
-    }
-    ;[this.#least, this.#greatest] = part(0n, (1n << 31n) - 1n, 0n)
-    ;[this.#leastNegative, this.#greatestNegative] = part(
-      ADDRESS_LIMIT - (1n << 31n),
-      ADDRESS_LIMIT - 1n,
-      ADDRESS_LIMIT,
-    )
-    this.has32 = start < 1n << 32n || end >= ADDRESS_LIMIT - (1n << 31n)
-  }
-
-  /** Of the value in two unsigned halves. */
-  hasHalves(low: number, high: number): boolean {
-    const distance = (high - this.#high) * 2 ** 32 + (low - this.#low)
-    return distance >= 0 && distance <= this.#span
-  }
-
-  /** Of a signed 32-bit value, sign-extended to 64. */
-  hasSigned(value: number): boolean {
-    return value < 0
-      ? value >= this.#leastNegative && value <= this.#greatestNegative
-      : value >= this.#least && value <= this.#greatest
   }
 }

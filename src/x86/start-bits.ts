@@ -1,3 +1,5 @@
+import { lowestBit } from '../core/bits.ts'
+
 /** Where instructions start: one bit for each offset. */
 export class StartBits {
   /** Bit i of word w: offset 32 w + i. */
@@ -42,8 +44,7 @@ export class StartBits {
     const starts: number[] = []
     const words = this.words
     for (let i = 0; i < words.length; i++)
-      for (let word = words[i]; word !== 0; word &= word - 1)
-        starts.push((i << 5) + 31 - Math.clz32(word & -word))
+      for (let word = words[i]; word !== 0; word &= word - 1) starts.push((i << 5) + lowestBit(word))
     return starts
   }
 
@@ -57,7 +58,7 @@ export class StartBits {
       if (++index >= last) return -1
       word = words[index]
     }
-    return (index << 5) + 31 - Math.clz32(word & -word)
+    return (index << 5) + lowestBit(word)
   }
 
   /** The last start at or before `offset`, within 31 bytes; -1 without one. */
