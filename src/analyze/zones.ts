@@ -65,9 +65,9 @@ const isConstant = (code: Uint8Array, bits: StartBits, target: number): boolean 
   (code[target - 1] & 0xf8) === 0xb8
 
 /** Flags what points to strange places outside, or by a field of one byte: compiled code does not leave a blob by a short branch. */
-function checkOutside({ notable }: SweptCode, targets: OutsideTargets, blocks: Uint8Array): void {
+function checkOutside({ notable, code }: SweptCode, targets: OutsideTargets, blocks: Uint8Array): void {
   const { count, starts, distances, shapes } = notable.outside
-  const strange = targets.below(STRANGE)
+  const strange = targets.below(STRANGE, code.length)
   // By low bits: most distances need not be looked for.
   const maybe = new Uint8Array(1 << 16)
   for (const distance of strange) maybe[distance & 0xffff] = 1
