@@ -239,7 +239,8 @@ function withTables(
 
 /** What the hints say of each offset. */
 function markHints({ code, hints }: MapInput): Uint8Array {
-  const marks = new Uint8Array(code.length)
+  // Written once before it is read: untouched memory that is read first is mapped twice.
+  const marks = new Uint8Array(code.length).fill(0)
   for (const { start, end, kind } of hints.ranges)
     marks.fill(kind === 'data' ? Mark.forbidden : Mark.given, start, end)
   // A code range begins with code.

@@ -61,7 +61,7 @@ export async function startAhead(code: Uint8Array, cpu: Cpu | undefined): Promis
   if (availableParallelism() === 1) return undefined
   const workerData: SharedCode = {
     code: new Uint8Array(new SharedArrayBuffer(code.length)),
-    words: new Uint16Array(new SharedArrayBuffer(2 * code.length)),
+    words: new Uint8Array(new SharedArrayBuffer(code.length)),
     progress: new Int32Array(new SharedArrayBuffer(4)),
     cpu,
   }

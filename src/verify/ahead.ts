@@ -9,19 +9,22 @@ import { IcedCursor } from '../x86/iced.ts'
 import type { Cpu } from '../x86/instruction.ts'
 
 /**
- * A word: bits 0-3 the instruction's length; bits 4-7 the offset in it of its relative field, where that points out of the code (0: it has no
- * relative field, or one that points at the code); bit 8 is set for a `lea`, bit 9 for a field of one byte, not four.
+ * A word: bits 0-3 the instruction's length; bits 4-7 its relative field, where that points out of the code: the offset in it of a field of four
+ * bytes, `LEA` or `SHORT`; 0: it has no relative field, or one that points at the code.
  */
-export type AheadWords = Uint16Array
+export type AheadWords = Uint8Array
 
 const FIELD = 4
-const IS_LEA = 1 << 8
-const IS_SHORT = 1 << 9
+/** The four bytes at the end of a `lea`. */
+const LEA = 14
+/** One byte, at the end. */
+const SHORT = 15
 
 export const aheadLength = (word: number): number => word & 15
-export const aheadField = (word: number): number => (word >> FIELD) & 15
-export const aheadSize = (word: number): number => ((word & IS_SHORT) !== 0 ? 1 : 4)
-export const aheadIsLea = (word: number): boolean => (word & IS_LEA) !== 0
+export const aheadSize = (word: number): number => (word >> FIELD === SHORT ? 1 : 4)
+export const aheadIsLea = (word: number): boolean => word >> FIELD === LEA
+export const aheadField = (word: number): number =>
+  word >> FIELD < LEA ? word >> FIELD : aheadLength(word) - aheadSize(word)
 
 /** Bytes between two reports of how far decoding has come. */
 const STRETCH = 1 << 16
@@ -55,7 +58,11 @@ export class AheadDecoder {
 
   /** Decodes all code; tells `report` how far it is, again and again. */
   all(report: (done: number) => void = () => {}): void {
-    for (let at = 0, end = STRETCH; at < this.#length; end += STRETCH) report((at = this.#decode(at, end)))
+    for (let at = 0, end = STRETCH; at < this.#length; end += STRETCH) {
+      // Memory that is read before it is written is mapped twice.
+      this.#words.fill(0, at, end)
+      report((at = this.#decode(at, end)))
+    }
   }
 
   /** Decodes from `start` to where it falls into step with what is decoded already. */
@@ -89,6 +96,7 @@ function wordOf(cursor: IcedCursor, end: number): number {
   const [field, size] = isBranch
     ? [cursor.immediateOffset, cursor.immediateSize]
     : [cursor.displacementOffset, cursor.displacementSize]
-  if (size !== 4 && size !== 1) return 0
-  return length | (field << FIELD) | (cursor.isLea ? IS_LEA : 0) | (size === 1 ? IS_SHORT : 0)
+  const place = size === 1 ? SHORT : cursor.isLea ? LEA : field
+  const word = length | (place << FIELD)
+  return aheadField(word) === field && aheadSize(word) === size ? word : 0
 }

@@ -2,7 +2,7 @@
 import { type Ahead, AheadDecoder } from '../../src/verify/ahead.ts'
 
 export function decodedAhead(code: Uint8Array): Ahead {
-  const words = new Uint16Array(code.length)
+  const words = new Uint8Array(code.length)
   const decoder = new AheadDecoder({ code, words })
   decoder.all()
   decoder.dispose()
