@@ -1,14 +1,18 @@
 /**
- * Keeps the bytecode of the built library and of the built command, the last step of `npm run build`: of all that a move of a fixture runs, verified by the
+ * Keeps the bytecode of the built library, of the built command and of its iced, the last step of `npm run build`: of all that a move of a fixture runs, verified by the
  * command. And writes what Node imports, by the names that the library has. Starts in the repository's folder.
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Script } from 'node:vm'
+import type * as Iced from 'iced-x86'
 import type * as Library from '../src/index.ts'
+import { move } from '../src/move.ts'
 import { bytecodeOf, readScript, runScript } from '../src/start/bytecode.ts'
-import { setCommandFlags } from '../src/start/flags.ts'
+import { AheadDecoder } from '../src/verify/ahead.ts'
+import { loadIcedBy } from '../src/x86/iced.ts'
 
 const FIXTURE = 'fixtures/gcc-O2-image/from.bin'
 const dist = join(import.meta.dirname, '../dist')
@@ -40,6 +44,21 @@ export const {
   rmSync(join(dist, 'index.js.map'))
 }
 
+/** Of what verification and its thread call, with the package's WebAssembly and license beside it. */
+function keepIced(): void {
+  const file = join(dist, 'cli/iced.cjs')
+  const folder = dirname(createRequire(import.meta.url).resolve('iced-x86'))
+  copyFileSync(join(folder, 'iced_x86_bg.wasm'), join(dist, 'cli/iced_x86_bg.wasm'))
+  copyFileSync(join(folder, 'LICENSE.txt'), join(dist, 'cli/iced.LICENSE.txt'))
+  const script = readBuilt(file)
+  const iced = runScript(script, file) as typeof Iced
+  loadIcedBy(() => iced)
+  const code = new Uint8Array(readFileSync(FIXTURE))
+  new AheadDecoder({ code, words: new Uint8Array(code.length) }).all()
+  move(code, { from: 0x40_0000, to: 0x50_0000 })
+  writeFileSync(bytecodeOf(file), script.createCachedData())
+}
+
 /** Ends with the process. */
 function keepCommand(): void {
   const file = join(dist, 'cli/x64-reloc.cjs')
@@ -53,7 +72,6 @@ function keepCommand(): void {
     said += String(text)
     return true
   }
-  setCommandFlags()
   const script = readBuilt(file)
   runScript(script, file)
   process.on('exit', (code) => {
@@ -64,4 +82,5 @@ function keepCommand(): void {
 }
 
 keepLibrary()
+keepIced()
 keepCommand()

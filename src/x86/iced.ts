@@ -10,9 +10,16 @@ import { type Cpu, Flow, type Instruction, type InstructionDecoder, Memory } fro
 
 let loaded: typeof Iced | undefined
 
+let load = (): typeof Iced =>
+  process.getBuiltinModule('module').createRequire(import.meta.url)('iced-x86') as typeof Iced
+
 /** @internal The package itself, for this room. */
-export const loadIced = (): typeof Iced =>
-  (loaded ??= process.getBuiltinModule('module').createRequire(import.meta.url)('iced-x86') as typeof Iced)
+export const loadIced = (): typeof Iced => (loaded ??= load())
+
+/** @internal Says where else the package comes from. */
+export function loadIcedBy(loader: () => typeof Iced): void {
+  load = loader
+}
 
 /** What the instructions of each code of iced (`Code`) have for a branch, filled as they are met: 0 is not known yet. */
 const branchForms = new Uint8Array(1 << 13)

@@ -79,7 +79,7 @@ describe.skipIf(!isBuilt)('the built package (skipped without `npm run build`)',
       readdirSync(join(ROOT, 'dist', folder)).map((name) => join(ROOT, 'dist', folder, name)),
     )
     const scripts = files.filter((file) => /\.(js|cjs|bytecode)$/.test(file))
-    expect(scripts.filter((file) => file.endsWith('.bytecode'))).toHaveLength(2)
+    expect(scripts.filter((file) => file.endsWith('.bytecode'))).toHaveLength(3)
     expect(scripts.filter(namesFolder)).toEqual([])
   })
 })
