@@ -14,8 +14,8 @@ const MAGNITUDES = Math.log(2 ** 31 / 2 ** 12)
 const PRIOR = 0.02
 
 /**
- * How much likelier code points to this one distance than chance does: code as likely to each magnitude, to a section beside it or to a library far
- * away, chance to each address of 4 GiB. Never less than 0: many libraries lie far away.
+ * How much likelier code points to this one distance than chance does, a natural logarithm: code points to each magnitude alike, to a section
+ * beside it as to a library far away, chance to each address of 4 GiB alike. Never below 0: what is far away is no evidence.
  */
 function nearness(distance: number, span: number): number {
   const away = Math.max(NEAR, distance < 0 ? -distance : distance - span)
@@ -49,10 +49,7 @@ export class OutsideTargets {
   /** Number of targets near `distance`, and whether it is one of them. */
   near(distance: number): { readonly count: number; readonly exact: boolean } {
     const offset = distance - this.#least
-    return {
-      count: this.#near(offset),
-      exact: this.#sorted[lowerBound(this.#sorted, offset)] === offset,
-    }
+    return { count: this.#near(offset), exact: this.#sorted[lowerBound(this.#sorted, offset)] === offset }
   }
 
   #near(offset: number): number {
@@ -86,8 +83,8 @@ export class OutsideTargets {
       while (end < sorted.length && sorted[end] < sorted[i] + NEAR) end++
       const others = end - first - 1
       const distance = this.#least + sorted[i]
-      if (others === 0 ? this.#lonely + nearness(distance, span) < least : others < enough)
-        found.add(distance)
+      const isBelow = others === 0 ? this.#lonely + nearness(distance, span) < least : others < enough
+      if (isBelow) found.add(distance)
     }
     return found
   }
