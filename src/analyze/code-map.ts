@@ -83,7 +83,8 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   reportProgress(options, length >> 1, length, 'code map')
   const { bits } = swept
   const linear = new OutsideTargets(swept.notable.outside.distances)
-  const found = length > SHORT ? findZones({ ...swept, code, entries: input.hints.entries }, linear) : []
+  const found =
+    length > SHORT ? findZones({ ...swept, code, entries: input.hints.entries, cpu: input.cpu }, linear) : []
   const zones = length > SHORT ? alignZones(found, bits, length) : [0, length]
   const { ends } = swept.notable
   const solid = solidRows(ends.starts, zones)

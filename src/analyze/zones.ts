@@ -3,8 +3,10 @@
  * compiled code reads well: its branches land on instructions, nothing is invalid, its forms are those of code. What breaks one of these rules lies in a
  * zone that is read with all care; the rest is taken as it was swept.
  */
+import { type Cpu, Instruction } from '../x86/instruction.ts'
 import type { Notable } from '../x86/notable.ts'
 import { Ends, Outside } from '../x86/notable-rows.ts'
+import { createTableDecoder } from '../x86/scanner.ts'
 import type { StartBits } from '../x86/start-bits.ts'
 import { BLOCK_BITS } from './form-sampler.ts'
 import type { OutsideTargets } from './outside.ts'
@@ -22,6 +24,7 @@ export interface SweptCode {
   /** Offsets where nothing decodes. */
   readonly rejected: readonly number[]
   readonly entries: readonly number[]
+  readonly cpu: Cpu | undefined
 }
 
 /** The zones of doubt: pairs of offsets, ascending, disjoint. */
@@ -31,11 +34,27 @@ export function findZones(swept: SweptCode, outside: OutsideTargets): number[] {
   const flag = (offset: number): void => {
     blocks[offset >>> BLOCK_BITS] = 1
   }
-  swept.rejected.forEach(flag)
+  const cut = cutOff(swept)
+  for (const offset of swept.rejected) if (offset < cut) flag(offset)
   for (const entry of swept.entries) if (entry < length && !swept.bits.has(entry)) flag(entry)
   checkEnds(swept, blocks)
   checkOutside(swept, outside, blocks)
-  return mergeBlocks(blocks, length)
+  const zones = mergeBlocks(blocks, length)
+  if (cut < length && (zones.length === 0 || zones[zones.length - 1] < length)) zones.push(cut, length)
+  return zones
+}
+
+/** No instruction is longer. */
+const LONGEST = 15
+
+/** Where the instruction begins that the blob's end cuts off: a blob of whole blocks, not of functions. Its length, where there is none. */
+function cutOff({ code, rejected, cpu }: SweptCode): number {
+  const { length } = code
+  const at = rejected.find((offset) => offset > length - LONGEST)
+  if (at === undefined) return length
+  const rest = new Uint8Array(2 * LONGEST)
+  rest.set(code.subarray(at))
+  return createTableDecoder(rest, { cpu }).decode(0, new Instruction()) > length - at ? at : length
 }
 
 /** Flags both ends of what points into the middle of instructions, and code that is read as data. */

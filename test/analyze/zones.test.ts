@@ -45,3 +45,18 @@ it('one call to a place of its own is doubtful where that lies far away, and not
   for (const near of [0, 1, 5000, 1 << 20]) expect([near, zonesOfCalls(near)]).toEqual([near, []])
   for (const far of [1 << 29, 1 << 30]) expect([far, zonesOfCalls(far).length]).toEqual([far, 2])
 })
+
+it('an instruction that the end of the blob cuts off makes nothing before it doubtful; bytes that are no instruction do', () => {
+  const readingOf = (last: string): { zones: readonly number[]; runs: number[] } => {
+    const code = Buffer.concat([...Array.from({ length: 100 }, () => FUNCTION), Buffer.from(last, 'hex')])
+    return withAnalysis(new Uint8Array(code), { base: 0x7f00_0000_0000n }, ({ map }) => ({
+      zones: map.zones,
+      runs: [...map.runs],
+    }))
+  }
+  // push rbp; mov rbp, rsp (3 bytes, the last start); two bytes of mov rax, [rbp-8], or of call and movabs.
+  for (const last of ['554889e5488b', '554889e5e800', '554889e548b8'])
+    expect([last, readingOf(last)]).toEqual([last, { zones: [1601, 1606], runs: [0, 1604] }])
+  for (const last of ['554889e50606', '554889e50f04'])
+    expect([last, readingOf(last).zones[0] < 1536]).toEqual([last, true])
+})
