@@ -38,7 +38,7 @@ export function findZones(swept: SweptCode, outside: OutsideTargets): number[] {
   for (const offset of swept.rejected) if (offset < cut) flag(offset)
   for (const entry of swept.entries) if (entry < length && !swept.bits.has(entry)) flag(entry)
   checkEnds(swept, blocks)
-  checkOutside(swept, outside, blocks)
+  checkOutside(swept, outside, blocks, cut)
   const zones = mergeBlocks(blocks, length)
   if (cut < length && (zones.length === 0 || zones[zones.length - 1] < length)) zones.push(cut, length)
   return zones
@@ -83,8 +83,17 @@ const isConstant = (code: Uint8Array, bits: StartBits, target: number): boolean 
   (code[target - 2] & 0xfe) === 0x48 &&
   (code[target - 1] & 0xf8) === 0xb8
 
-/** Flags what points to strange places outside, or by a field of one byte: compiled code does not leave a blob by a short branch. */
-function checkOutside({ notable, code }: SweptCode, targets: OutsideTargets, blocks: Uint8Array): void {
+/**
+ * Flags what points to strange places outside, or by a field of one byte: compiled code does not leave a blob by a short branch, unless the blob ends in the
+ * middle of it, at `cut`.
+ */
+function checkOutside(
+  { notable, code }: SweptCode,
+  targets: OutsideTargets,
+  blocks: Uint8Array,
+  cut: number,
+): void {
+  const isCut = cut < code.length
   const { count, starts, distances, shapes } = notable.outside
   const strange = targets.below(STRANGE, code.length)
   // By low bits: most distances need not be looked for.
@@ -93,7 +102,8 @@ function checkOutside({ notable, code }: SweptCode, targets: OutsideTargets, blo
   for (let i = 0; i < count; i++) {
     const distance = distances[i]
     const isStrange = maybe[distance & 0xffff] !== 0 && strange.has(distance)
-    if (isStrange || (shapes[i] & Outside.size) === 1) blocks[starts[i] >>> BLOCK_BITS] = 1
+    const isShort = (shapes[i] & Outside.size) === 1
+    if (isStrange || (isShort && !(isCut && distance > 0))) blocks[starts[i] >>> BLOCK_BITS] = 1
   }
 }
 
