@@ -3,9 +3,10 @@
  * compiled code reads well: its branches land on instructions, nothing is invalid, its forms are those of code. What breaks one of these rules lies in a
  * zone that is read with all care; the rest is taken as it was swept.
  */
+import { lowerBound } from '../core/search.ts'
 import { type Cpu, Instruction } from '../x86/instruction.ts'
 import type { Notable } from '../x86/notable.ts'
-import { Ends, Outside } from '../x86/notable-rows.ts'
+import { Ends, Outside, type Rows } from '../x86/notable-rows.ts'
 import { createTableDecoder } from '../x86/scanner.ts'
 import type { StartBits } from '../x86/start-bits.ts'
 import { BLOCK_BITS } from './form-sampler.ts'
@@ -37,10 +38,12 @@ export function findZones(swept: SweptCode, outside: OutsideTargets): number[] {
   const cut = cutOff(swept)
   for (const offset of swept.rejected) if (offset < cut) flag(offset)
   for (const entry of swept.entries) if (entry < length && !swept.bits.has(entry)) flag(entry)
-  checkEnds(swept, blocks)
+  checkEnds(swept, blocks, cut)
   checkOutside(swept, outside, blocks, cut)
   const zones = mergeBlocks(blocks, length)
-  if (cut < length && (zones.length === 0 || zones[zones.length - 1] < length)) zones.push(cut, length)
+  if (cut === length) return zones
+  if (zones[zones.length - 1] >= cut) zones[zones.length - 1] = length
+  else zones.push(cut, length)
   return zones
 }
 
@@ -57,9 +60,14 @@ function cutOff({ code, rejected, cpu }: SweptCode): number {
   return createTableDecoder(rest, { cpu }).decode(0, new Instruction()) > length - at ? at : length
 }
 
+/** How many rows are of instructions before `offset`. */
+const rowsBefore = ({ starts, count }: Rows, offset: number): number =>
+  lowerBound(starts.subarray(0, count), offset)
+
 /** Flags both ends of what points into the middle of instructions, and code that is read as data. */
-function checkEnds({ notable: { ends }, bits, code }: SweptCode, blocks: Uint8Array): void {
-  const { count, starts, kinds, targets } = ends
+function checkEnds({ notable: { ends }, bits, code }: SweptCode, blocks: Uint8Array, cut: number): void {
+  const { starts, kinds, targets } = ends
+  const count = rowsBefore(ends, cut)
   const { words } = bits
   for (let i = 0; i < count; i++) {
     const target = targets[i]
@@ -94,7 +102,8 @@ function checkOutside(
   cut: number,
 ): void {
   const isCut = cut < code.length
-  const { count, starts, distances, shapes } = notable.outside
+  const { starts, distances, shapes } = notable.outside
+  const count = rowsBefore(notable.outside, cut)
   const strange = targets.below(STRANGE, code.length)
   // By low bits: most distances need not be looked for.
   const maybe = new Uint8Array(1 << 16)
