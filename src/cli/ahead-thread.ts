@@ -3,13 +3,13 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { AheadDecoder } from '../verify/ahead.ts'
 import { ALL_DONE, type SharedCode } from './ahead.ts'
 import { setCommandFlags } from './flags.ts'
-import { isBuiltForThis, useKeptIced } from './kept-iced.ts'
+import { useKeptIced } from './kept-iced.ts'
 
 const shared = workerData as SharedCode
 useKeptIced()
 const decoder = new AheadDecoder(shared)
-// Now that Node's own modules and iced are here, from their bytecode. Another V8 may not know the flags, and would say so.
-if (isBuiltForThis()) setCommandFlags()
+// Now that Node's own modules and iced are here, from their bytecode.
+setCommandFlags()
 const report = (done: number): void => {
   Atomics.store(shared.progress, 0, done)
   Atomics.notify(shared.progress, 0)

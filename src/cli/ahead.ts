@@ -7,6 +7,9 @@ import type { Cpu } from '../x86/instruction.ts'
 /** Bytes of code from which a thread is worth its start: 70 ms, in which verification decodes 1.5 MB. */
 const WORTH = 1 << 20
 
+/** Whether the code is worth a thread, and V8's flags. */
+export const isLarge = (code: Uint8Array): boolean => code.length >= WORTH
+
 /** What both threads have. */
 export interface SharedCode extends AheadCode {
   /** One number: the bytes that are decoded, or `ALL_DONE`. */
@@ -53,7 +56,7 @@ export class AheadThread implements Ahead {
 
 /** Starts the thread; undefined where it is not worth it. */
 export async function startAhead(code: Uint8Array, cpu: Cpu | undefined): Promise<AheadThread | undefined> {
-  if (code.length < WORTH) return undefined
+  if (!isLarge(code)) return undefined
   const [{ availableParallelism }, { Worker }] = await Promise.all([
     import('node:os'),
     import('node:worker_threads'),

@@ -8,11 +8,12 @@ import type { AddressEvidence } from '../table/site.ts'
 
 import type { Cpu } from '../x86/instruction.ts'
 import { withText } from '../x86/locate.ts'
-import { type AheadThread, startAhead } from './ahead.ts'
+import { type AheadThread, isLarge, startAhead } from './ahead.ts'
 import { ELF_NOTE } from './blob.ts'
 import { type Arguments, type Command, toJson, UsageError } from './command.ts'
 import { DONE } from './exit.ts'
 import { FieldPrinter, fieldHead, siteFields } from './fields.ts'
+import { setCommandFlags } from './flags.ts'
 import { Inputs } from './input.ts'
 import { checkOutputs, type Output, writeOutputs } from './output.ts'
 import { showProgress } from './progress.ts'
@@ -140,6 +141,8 @@ async function readRequest(args: Arguments, terminal: Terminal): Promise<Request
   const inputs = new Inputs(terminal)
   const { blob, tableFile } = await readBlobAndTable(args.positionals[0], args, inputs)
   const ahead = how.verify ? await startAhead(blob.code, how.cpu) : undefined
+  // Else the thread sets them.
+  if (ahead === undefined && isLarge(blob.code)) setCommandFlags()
   const subject = await subjectOf(blob, tableFile, 'from', args, inputs, terminal)
   checkBase(subject, 'from')
   ahead?.startAt(subject.table.code())

@@ -5,6 +5,7 @@
  * its objects is collected, so each one made here is freed by `dispose` or at once.
  */
 import type * as Iced from 'iced-x86'
+import { RelocError } from '../core/errors.ts'
 import { fillIdentity } from './identity.ts'
 import { type Cpu, Flow, type Instruction, type InstructionDecoder, Memory } from './instruction.ts'
 
@@ -13,8 +14,20 @@ let loaded: typeof Iced | undefined
 let load = (): typeof Iced =>
   process.getBuiltinModule('module').createRequire(import.meta.url)('iced-x86') as typeof Iced
 
-/** @internal The package itself, for this room. */
-export const loadIced = (): typeof Iced => (loaded ??= load())
+/** @internal The package itself, for this room. Throws `unsupported` where it cannot be had. */
+export const loadIced = (): typeof Iced => (loaded ??= loadOrSay())
+
+function loadOrSay(): typeof Iced {
+  try {
+    return load()
+  } catch (error) {
+    // What Node would say holds the whole line of source: of a bundle, all of it.
+    throw new RelocError(
+      'unsupported',
+      `iced-x86 cannot be loaded (${error}): it needs WebAssembly and memory for it. Give Node both, or go without verification (\`verify: false\`, --no-verify).`,
+    )
+  }
+}
 
 /** @internal Says where else the package comes from. */
 export function loadIcedBy(loader: () => typeof Iced): void {

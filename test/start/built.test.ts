@@ -1,6 +1,7 @@
 /** The package as it is built: whichever file of it a program gets, it is the library. */
 import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as library from '../../src/index.ts'
@@ -50,6 +51,35 @@ function run(...argv: readonly string[]): unknown {
   return JSON.parse(execFileSync(process.execPath, all, { cwd: ROOT, encoding: 'utf8', timeout: 60_000 }))
 }
 
+/** Preloaded: tells of the flags that are set. */
+const TELL_FLAGS = `
+const v8 = require('node:v8')
+const set = v8.setFlagsFromString
+v8.setFlagsFromString = (flag) => {
+  require('node:fs').writeSync(1, 'flag ')
+  set(flag)
+}
+`
+
+/** How many flags of V8 the built command sets for a move of so many bytes of code that is not verified. */
+function flagsFor(length: number): number {
+  const directory = mkdtempSync(join(tmpdir(), 'x64-reloc-test-'))
+  try {
+    const [preload, input] = [join(directory, 'flags.cjs'), join(directory, 'code.bin')]
+    writeFileSync(preload, TELL_FLAGS)
+    writeFileSync(input, new Uint8Array(length).fill(0x90).fill(0xc3, -1))
+    const addresses = ['--from', '0x400000', '--to', '0x800000', '-o', join(directory, 'moved.bin')]
+    const command = ['--require', preload, join(ROOT, 'dist/cli/main.js'), 'relocate', input, '--no-verify']
+    const output = execFileSync(process.execPath, [...command, ...addresses], {
+      stdio: 'pipe',
+      timeout: 60_000,
+    })
+    return output.toString().split('flag').length - 1
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
+
 /** Files of the build that name the folder it was built in. */
 const namesFolder = (file: string): boolean => readFileSync(file).includes(Buffer.from(ROOT))
 
@@ -72,6 +102,10 @@ describe.skipIf(!isBuilt)('the built package (skipped without `npm run build`)',
     const argv = ['--experimental-vm-modules', '--no-warnings', '--input-type=module', '--eval', REALM]
     const output = execFileSync(process.execPath, argv, { cwd: ROOT, encoding: 'utf8', timeout: 60_000 })
     expect(JSON.parse(output)).toEqual({ count: 2, isOwn: true, code: 'bad-argument' })
+  })
+
+  it("sets V8's flags where the code is large, without a thread too", () => {
+    expect([4096, 1 << 20].map(flagsFor)).toEqual([0, 3])
   })
 
   it('says nowhere where it was built', () => {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { createIcedDecoder, formatInstruction, IcedCursor } from '../../src/x86/iced.ts'
 import { Flow, Instruction, Memory, Prefix } from '../../src/x86/instruction.ts'
 
@@ -108,4 +108,20 @@ describe('formatInstruction', () => {
     expect(formatInstruction(bytes('e8 00 00 00 00'), 0, 0x401000n)).toBe('call 0x401005')
     expect(formatInstruction(bytes('06'), 0, 0n)).toBe('(bad)')
   })
+})
+
+it('says in a line why iced cannot be loaded, and what goes without it', async () => {
+  vi.resetModules()
+  const { loadIced, loadIcedBy } = await import('../../src/x86/iced.ts')
+  loadIcedBy(() => {
+    throw new ReferenceError('WebAssembly is not defined')
+  })
+  let caught: unknown
+  try {
+    loadIced()
+  } catch (error) {
+    caught = error
+  }
+  expect(caught).toMatchObject({ name: 'RelocError', code: 'unsupported' })
+  expect((caught as Error).message).toMatch(/^iced-x86 .*WebAssembly is not defined.*--no-verify/)
 })
