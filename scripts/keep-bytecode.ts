@@ -7,7 +7,6 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Script } from 'node:vm'
-import type * as Iced from 'iced-x86'
 import type * as Library from '../src/index.ts'
 import { move } from '../src/move.ts'
 import { bytecodeOf, readScript, runScript } from '../src/start/bytecode.ts'
@@ -53,7 +52,7 @@ function keepIced(): void {
   copyFileSync(join(folder, 'iced_x86_bg.wasm'), join(dist, 'cli/iced_x86_bg.wasm'))
   copyFileSync(join(folder, 'LICENSE.txt'), join(dist, 'cli/iced.LICENSE.txt'))
   const script = readBuilt(file)
-  const iced = runScript(script, file) as typeof Iced
+  const iced = runScript(script, file)
   loadIcedBy(() => iced)
   const code = new Uint8Array(readFileSync(FIXTURE))
   new AheadDecoder({ code, words: new Uint8Array(code.length) }).all()

@@ -17,7 +17,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   heap: ['core', 'table', 'x86', 'relocate', 'analyze', 'verify', 'edit'],
   elf: ['core', 'table'],
   src: ['core', 'table', 'x86', 'analyze', 'relocate', 'verify', 'edit', 'heap', 'elf', 'src'],
-  cli: ['core', 'table', 'x86', 'analyze', 'relocate', 'verify', 'edit', 'heap', 'elf', 'src'],
+  cli: ['core', 'table', 'x86', 'analyze', 'relocate', 'verify', 'edit', 'heap', 'elf', 'src', 'start'],
   start: [],
 }
 

@@ -30,8 +30,8 @@ function loadOrSay(): typeof Iced {
 }
 
 /** @internal Says where else the package comes from. */
-export function loadIcedBy(loader: () => typeof Iced): void {
-  load = loader
+export function loadIcedBy(loader: () => object): void {
+  load = () => loader() as typeof Iced
 }
 
 /** What the instructions of each code of iced (`Code`) have for a branch, filled as they are met: 0 is not known yet. */
