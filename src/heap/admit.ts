@@ -59,9 +59,10 @@ interface Taken {
 /** Adds objects that may refer to one another: all or none. */
 export function admit(state: HeapState, inputs: readonly CodeInput[]): CodeObject[] {
   checkInputs(inputs, 'inputs')
-  const objects = inputs.map((input) => newObject(state, input))
+  const objects: CodeObject[] = []
   const taken: Taken[] = []
   try {
+    for (const input of inputs) objects.push(newObject(state, input))
     place(state, inputs, objects, taken)
   } catch (error) {
     for (const { position, size } of taken) state.free.free(position, size)

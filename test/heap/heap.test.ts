@@ -310,6 +310,19 @@ describe('CodeHeap over simulated memory', () => {
     expect(heap.verify()).toEqual([])
   })
 
+  it('what is not added takes no index, whichever of several inputs is wrong', () => {
+    const heap = new CodeHeap(simulatedMemory({ base: 0x1000_0000n, size: 0x4000 }))
+    const input = (i: number) => ({ bytes: Uint8Array.of(0xc3), base: 0x2000_0000n + BigInt(16 * i) })
+    const wrong = [{ align: 3 }, { entries: [2] }, { base: 0x2000_0000n }]
+    for (const part of wrong)
+      expect([part, thrown(() => heap.addAll([input(0), input(1), { ...input(2), ...part }]))]).toEqual([
+        part,
+        'bad-argument',
+      ])
+    const handles = heap.addAll([input(0), input(1), input(2)])
+    expect(handles.map(({ index }) => index).sort()).toEqual([0, 1, 2])
+  })
+
   it('a mode that there is not is refused, and nothing moves', () => {
     const heap = new CodeHeap(simulatedMemory({ base: 0x1000_0000n, size: 0x4000 }))
     const [first, second] = [1, 2].map(() => heap.add({ bytes: Uint8Array.of(0xc3), base: 0x2000_0000n }))
