@@ -53,6 +53,9 @@ function formOf(view: DataView, window: Window, instruction: Instruction): numbe
   return form
 }
 
+/** No form. Two zeros, a third of all data, are one instruction wherever they stand: `add [rax], al`. */
+const UNREAD = -1
+
 export interface FormInput {
   readonly view: DataView
   readonly decoder: InstructionDecoder
@@ -82,8 +85,14 @@ export class Forms {
     const { view, decoder, window } = this.#in
     const instruction = this.#instruction
     const forms = new Int32Array(end - start)
-    for (let at = start; at < end; at++)
-      if (decoder.decode(at, instruction) !== 0) forms[at - start] = formOf(view, window, instruction)
+    const last = view.byteLength - 1
+    let zeros = UNREAD
+    for (let at = start; at < end; at++) {
+      const isZeros = at < last && view.getUint16(at, true) === 0
+      if (isZeros && zeros !== UNREAD) forms[at - start] = zeros
+      else if (decoder.decode(at, instruction) !== 0) forms[at - start] = formOf(view, window, instruction)
+      if (isZeros) zeros = forms[at - start]
+    }
     return forms
   }
 
