@@ -91,17 +91,13 @@ const isConstant = (code: Uint8Array, bits: StartBits, target: number): boolean 
   (code[target - 2] & 0xfe) === 0x48 &&
   (code[target - 1] & 0xf8) === 0xb8
 
-/**
- * Flags what points to strange places outside, or by a field of one byte: compiled code does not leave a blob by a short branch, unless the blob ends in the
- * middle of it, at `cut`.
- */
+/** Flags what points to strange places outside, or by a field of one byte: compiled code does not leave a blob by a short branch. */
 function checkOutside(
   { notable, code }: SweptCode,
   targets: OutsideTargets,
   blocks: Uint8Array,
   cut: number,
 ): void {
-  const isCut = cut < code.length
   const { starts, distances, shapes } = notable.outside
   const count = rowsBefore(notable.outside, cut)
   const strange = targets.below(STRANGE, code.length)
@@ -111,8 +107,7 @@ function checkOutside(
   for (let i = 0; i < count; i++) {
     const distance = distances[i]
     const isStrange = maybe[distance & 0xffff] !== 0 && strange.has(distance)
-    const isShort = (shapes[i] & Outside.size) === 1
-    if (isStrange || (isShort && !(isCut && distance > 0))) blocks[starts[i] >>> BLOCK_BITS] = 1
+    if (isStrange || (shapes[i] & Outside.size) === 1) blocks[starts[i] >>> BLOCK_BITS] = 1
   }
 }
 

@@ -57,9 +57,6 @@ it('an instruction that the end of the blob cuts off makes nothing before it dou
   // push rbp; mov rbp, rsp (3 bytes, the last start); two bytes of mov rax, [rbp-8], or of call and movabs.
   for (const last of ['554889e5488b', '554889e5e800', '554889e548b8'])
     expect([last, readingOf(last)]).toEqual([last, { zones: [1601, 1606], runs: [0, 1604] }])
-  // jmp +64, out of the blob: of a function that ends there, or of one that is cut off.
-  expect(readingOf('eb40554889e5').zones[0] < 1536).toBe(true)
-  expect(readingOf('eb40554889').zones[0]).toBe(1602)
   for (const last of ['554889e50606', '554889e50f04'])
     expect([last, readingOf(last).zones[0] < 1536]).toEqual([last, true])
 })
