@@ -53,9 +53,6 @@ function formOf(view: DataView, window: Window, instruction: Instruction): numbe
   return form
 }
 
-/** No form. Two zeros, a third of all data, are one instruction wherever they stand: `add [rax], al`. */
-const UNREAD = -1
-
 export interface FormInput {
   readonly view: DataView
   readonly decoder: InstructionDecoder
@@ -86,10 +83,11 @@ export class Forms {
     const instruction = this.#instruction
     const forms = new Int32Array(end - start)
     const last = view.byteLength - 1
-    let zeros = UNREAD
+    let zeros: number | undefined
     for (let at = start; at < end; at++) {
+      // A third of all data, and one instruction wherever they stand: add [rax], al.
       const isZeros = at < last && view.getUint16(at, true) === 0
-      if (isZeros && zeros !== UNREAD) forms[at - start] = zeros
+      if (isZeros && zeros !== undefined) forms[at - start] = zeros
       else if (decoder.decode(at, instruction) !== 0) forms[at - start] = formOf(view, window, instruction)
       if (isZeros) zeros = forms[at - start]
     }

@@ -3,12 +3,9 @@
  * the reader of it does not look at. Its layout may be known all the same; then the code goes on where it ends. It is no part of the
  * runs, since nobody can prove what it does; its operand is told, not written.
  */
-import { endsFlow, Flow, Instruction, type InstructionDecoder } from '../x86/instruction.ts'
+import { endsFlow, Flow, Instruction, type InstructionDecoder, MAX_LENGTH } from '../x86/instruction.ts'
 import { Mark } from './marks.ts'
 import { meet } from './strange.ts'
-
-/** No instruction is longer. */
-const LONGEST = 15
 
 /** Bytes in [start, end) that are no instruction, though the code before them goes on to them. */
 export interface Rejected {
@@ -46,7 +43,7 @@ export function passRejected(
     if (!goesOn(decoder, start, end)) continue
     const length = layouts.decode(end, instruction)
     const next = runs[i + 2] ?? code.length
-    if (length === 0 && next < limit && next - end <= LONGEST) rejected.push({ start: end, end: next })
+    if (length === 0 && next < limit && next - end <= MAX_LENGTH) rejected.push({ start: end, end: next })
     if (length > 0 && end + length <= limit && resumes(decoder, end + length, runs, i + 2))
       rejected.push({ start: end, end: end + length })
   }

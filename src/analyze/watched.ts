@@ -5,6 +5,7 @@
  */
 import { viewOf } from '../core/bytes.ts'
 import type { AddressRange } from '../core/range.ts'
+import { MAX_LENGTH } from '../x86/instruction.ts'
 import { Joins } from '../x86/notable-rows.ts'
 import { LABEL_REACH } from './label-operands.ts'
 import { CONSTANT_REACH } from './slices.ts'
@@ -35,14 +36,11 @@ export function watchedOf(
   return watched.subarray(0, found)
 }
 
-/** No instruction is longer. */
-const LONGEST = 15
-
 /** Bytes in which a label may be used behind what gives it (by a call and a pop at the most). */
-export const LABEL_WINDOW: number = LABEL_REACH + 4 * LONGEST
+export const LABEL_WINDOW: number = LABEL_REACH + 4 * MAX_LENGTH
 
 /** Too long ago. */
-const NEVER = -LABEL_REACH - LONGEST - 1
+const NEVER = -LABEL_REACH - MAX_LENGTH - 1
 
 class WatchedRegisters {
   readonly #view: DataView
@@ -84,7 +82,7 @@ class WatchedRegisters {
 
   displaces(start: number, at: number): boolean {
     // Most code has no labels at all.
-    if (start - this.#label > LABEL_REACH + LONGEST) return false
+    if (start - this.#label > LABEL_REACH + MAX_LENGTH) return false
     // A nop has no address.
     if (this.#view.getUint8(at) === 0x1f && this.#view.getUint8(at - 1) === 0x0f) return false
     const rm = this.#view.getUint8(at + 1) & 7
@@ -131,6 +129,6 @@ class WatchedRegisters {
   }
 
   #hasLabel(register: number, start: number): boolean {
-    return start - this.#labels[register] <= LABEL_REACH + LONGEST
+    return start - this.#labels[register] <= LABEL_REACH + MAX_LENGTH
   }
 }

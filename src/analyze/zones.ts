@@ -4,7 +4,7 @@
  * zone that is read with all care; the rest is taken as it was swept.
  */
 import { lowerBound } from '../core/search.ts'
-import { type Cpu, Instruction } from '../x86/instruction.ts'
+import { type Cpu, Instruction, MAX_LENGTH } from '../x86/instruction.ts'
 import type { Notable } from '../x86/notable.ts'
 import { Ends, Outside, type Rows } from '../x86/notable-rows.ts'
 import { createTableDecoder } from '../x86/scanner.ts'
@@ -47,15 +47,12 @@ export function findZones(swept: SweptCode, outside: OutsideTargets): number[] {
   return zones
 }
 
-/** No instruction is longer. */
-const LONGEST = 15
-
 /** Where the instruction begins that the blob's end cuts off: a blob of whole blocks, not of functions. Its length, where there is none. */
 function cutOff({ code, rejected, cpu }: SweptCode): number {
   const { length } = code
-  const at = rejected.find((offset) => offset > length - LONGEST)
+  const at = rejected.find((offset) => offset > length - MAX_LENGTH)
   if (at === undefined) return length
-  const rest = new Uint8Array(2 * LONGEST)
+  const rest = new Uint8Array(2 * MAX_LENGTH)
   rest.set(code.subarray(at))
   return createTableDecoder(rest, { cpu }).decode(0, new Instruction()) > length - at ? at : length
 }

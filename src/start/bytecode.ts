@@ -47,7 +47,7 @@ export function loadScript(file: string): object {
 }
 
 /** The bytecode that was kept for this V8; undefined where there is none. */
-export function readBytecode(file: string): Buffer | undefined {
+function readBytecode(file: string): Buffer | undefined {
   try {
     return readFileSync(bytecodeOf(file))
   } catch {

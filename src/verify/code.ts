@@ -7,7 +7,7 @@ import { ABS32, ABS32S, EIP32, KIND_ROWS, PC8, PC16, PC32 } from '../table/kinds
 import { ADDRESS_EXACT, addressLevel } from '../table/site.ts'
 import type { RelocationTable } from '../table/table.ts'
 import { IcedCursor } from '../x86/iced.ts'
-import type { Cpu } from '../x86/instruction.ts'
+import { type Cpu, MAX_LENGTH } from '../x86/instruction.ts'
 import { type Ahead, aheadField, aheadIsLea, aheadLength, aheadSize } from './ahead.ts'
 import type { ClaimedField, ClaimedFields, CoverageShifts } from './claims.ts'
 import type { Findings } from './verify.ts'
@@ -119,7 +119,7 @@ class CodeChecker {
         this.#findings.error(
           'not-code',
           at,
-          Math.min(15, end - at),
+          Math.min(MAX_LENGTH, end - at),
           `claimed code does not decode to the end of its run at ${hex(end)}.`,
           ANALYSE,
         )

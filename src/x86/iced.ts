@@ -7,7 +7,14 @@
 import type * as Iced from 'iced-x86'
 import { RelocError } from '../core/errors.ts'
 import { fillIdentity } from './identity.ts'
-import { type Cpu, Flow, type Instruction, type InstructionDecoder, Memory } from './instruction.ts'
+import {
+  type Cpu,
+  Flow,
+  type Instruction,
+  type InstructionDecoder,
+  MAX_LENGTH,
+  Memory,
+} from './instruction.ts'
 
 let loaded: typeof Iced | undefined
 
@@ -377,7 +384,7 @@ export class InstructionPrinter {
 
 /** One instruction as {@link InstructionPrinter} has it; `address` is that of `offset`. */
 export function formatInstruction(code: Uint8Array, offset: number, address: bigint): string {
-  const printer = new InstructionPrinter(code.subarray(offset, offset + 15), address)
+  const printer = new InstructionPrinter(code.subarray(offset, offset + MAX_LENGTH), address)
   try {
     return printer.text(0)
   } finally {

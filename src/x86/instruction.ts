@@ -14,6 +14,9 @@ export type DecoderKind = 'iced' | 'tables'
 /** The makers decode near branches with a 66h prefix differently: Intel ignores it, AMD truncates the target. */
 export type Cpu = 'intel' | 'amd'
 
+/** Bytes of the longest instruction. */
+export const MAX_LENGTH = 15
+
 /** What options say about decoding. */
 export const DECODING_RULES: OptionRules<{ readonly decoder?: DecoderKind; readonly cpu?: Cpu }> = {
   decoder: optional(oneOf('tables', 'iced')),

@@ -8,7 +8,14 @@
  */
 
 import type { DecoderOptions } from './iced.ts'
-import { Encoding, type Instruction, type InstructionDecoder, Memory, Prefix } from './instruction.ts'
+import {
+  Encoding,
+  type Instruction,
+  type InstructionDecoder,
+  MAX_LENGTH,
+  Memory,
+  Prefix,
+} from './instruction.ts'
 import {
   evexContext,
   evexPage,
@@ -22,8 +29,6 @@ import {
 } from './layout.ts'
 import { layoutTablesFor, type Tables, tablesFor } from './tables.ts'
 
-/** The longest instruction. */
-const MAX_LENGTH = 15
 /** More than any decode reads beyond an instruction's first byte. */
 const PADDING = 32
 

@@ -7,6 +7,7 @@
  * registers, flags, events, stack and way out.
  */
 import { IcedCursor, loadIced } from './iced.ts'
+import { MAX_LENGTH } from './instruction.ts'
 import { type FieldValue, NotFollowed, Step } from './symbolic-step.ts'
 import { lowPart, number, signExtended, text, type Value, zeroExtended } from './symbolic-value.ts'
 
@@ -39,7 +40,7 @@ const RED_ZONE = 128n
 /** A cursor on the instruction at `at`. */
 function cursorAt({ at: start, bytes }: CodePiece, at: bigint): IcedCursor {
   const offset = Number(at - start)
-  return new IcedCursor(bytes.subarray(offset, offset + 15), { base: at })
+  return new IcedCursor(bytes.subarray(offset, offset + MAX_LENGTH), { base: at })
 }
 
 /**
