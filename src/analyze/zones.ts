@@ -99,11 +99,12 @@ function checkOutside(
   const count = rowsBefore(notable.outside, cut)
   const strange = targets.below(STRANGE, code.length)
   // By low bits: most distances need not be looked for.
-  const maybe = new Uint8Array(1 << 16)
-  for (const distance of strange) maybe[distance & 0xffff] = 1
+  const mask = Math.min(0xffff, (1 << (32 - Math.clz32(8 * strange.size))) - 1)
+  const maybe = new Uint8Array(mask + 1)
+  for (const distance of strange) maybe[distance & mask] = 1
   for (let i = 0; i < count; i++) {
     const distance = distances[i]
-    const isStrange = maybe[distance & 0xffff] !== 0 && strange.has(distance)
+    const isStrange = maybe[distance & mask] !== 0 && strange.has(distance)
     if (isStrange || (shapes[i] & Outside.size) === 1) blocks[starts[i] >>> BLOCK_BITS] = 1
   }
 }

@@ -20,7 +20,7 @@ export class Rows {
   /** Makes room for so many rows more: nothing else does. */
   reserve(rows: number): void {
     const least = this.count + rows
-    if (least > this.starts.length) this.resize(least + (this.count >> 1))
+    if (least > this.starts.length) this.resize(least + Math.max(rows, this.count >> 1))
   }
 
   push(start: number): void {

@@ -101,6 +101,7 @@ export class NotableFinder {
   readonly #joins: Joins
   readonly #labels: Rows
   readonly #own: Rows
+  readonly #all: readonly Rows[]
   readonly #labelReach: number
   /** Decoded instructions that there is room for. */
   #room = 0
@@ -125,6 +126,7 @@ export class NotableFinder {
     this.#joins = new Joins(bytes >> 5)
     this.#labels = new Rows(bytes >> 8)
     this.#own = new Rows(0)
+    this.#all = Object.values(this.#found())
     this.#labelReach = options.labelReach ?? Number.POSITIVE_INFINITY
   }
 
@@ -141,17 +143,16 @@ export class NotableFinder {
   }
 
   finish(): Notable {
-    const found = this.#rows()
-    for (const rows of Object.values(found)) rows.trim()
-    return found
+    for (const rows of this.#all) rows.trim()
+    return this.#found()
   }
 
   /** Makes room for so many instructions: a call of the next one makes two rows. */
   #reserve(instructions: number): void {
-    for (const rows of Object.values(this.#rows())) rows.reserve(2 * instructions)
+    for (const rows of this.#all) rows.reserve(2 * instructions)
   }
 
-  #rows(): Notable {
+  #found(): Notable {
     return {
       operands: this.#operands,
       ends: this.#ends,
