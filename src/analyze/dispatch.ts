@@ -8,7 +8,13 @@
  */
 import { lowestBit } from '../core/bits.ts'
 import { viewOf } from '../core/bytes.ts'
-import { baseRegister, fillEffects, indexRegister, RegisterEffects } from '../x86/effects.ts'
+import {
+  baseRegister,
+  fillEffects,
+  indexRegister,
+  RegisterEffects,
+  writtenRegisters,
+} from '../x86/effects.ts'
 import { Encoding, Flow, Instruction, type InstructionDecoder, Memory, Prefix } from '../x86/instruction.ts'
 import type { StartBits } from '../x86/start-bits.ts'
 import type { Window } from './window.ts'
@@ -83,6 +89,7 @@ export class DispatchReader {
 
   /** The table of the indirect jump at `at`, undefined where it has none that is understood. */
   read(at: number): Dispatch | undefined {
+    if (!this.#mayDispatch(at)) return undefined
     this.#forget()
     for (let offset = Math.max(0, at - NEAR); offset < at; ) {
       if (this.#bits.has(offset)) {
@@ -101,6 +108,26 @@ export class DispatchReader {
       modrm >= 0xc0 ? this.#held[(modrm & 7) | ((prefixes & Prefix.rexB) >> 5)] : this.#entry(8, at)
     if (entry?.kind !== 'entry' || (entry.width < 4 && entry.anchor === undefined)) return undefined
     return { ...entry, at }
+  }
+
+  /**
+   * Whether the jump may go by a table: not if what writes its register last, in the line of instructions before it, loads no entry. Most jumps of compiled
+   * code are calls at a function's end: for them a look at an instruction or two takes the place of the walk.
+   */
+  #mayDispatch(at: number): boolean {
+    const instruction = this.#instruction
+    this.#decoder.decode(at, instruction)
+    const { modrm } = instruction
+    if (modrm < 0xc0) return indexRegister(instruction) >= 0
+    const register = (modrm & 7) | ((instruction.prefixes & Prefix.rexB) >> 5)
+    for (let end = at; ; ) {
+      const start = this.#bits.lastUpTo(end - 1)
+      if (start < Math.max(0, at - NEAR)) return false
+      // Data, or an instruction in another: the walk sees to it.
+      if (start + this.#decoder.decode(start, instruction) !== end) return true
+      if (((writtenRegisters(instruction) >> register) & 1) !== 0) return mayGiveEntry(instruction)
+      end = start
+    }
   }
 
   #forget(): void {
@@ -274,4 +301,15 @@ export class DispatchReader {
       if (target === register) return offset + 7 + this.#view.getInt32(offset + 3, true)
     }
   }
+}
+
+/** The opcodes of the one-byte map that give a register an entry, if from a register or by an index: add, movsxd, mov, lea. */
+const GIVING: readonly number[] = [0x01, 0x03, 0x63, 0x89, 0x8b, LEA]
+
+/** Whether what an instruction gives a register may be an entry. */
+function mayGiveEntry(instruction: Instruction): boolean {
+  const { encoding, map, opcode, modrm } = instruction
+  if (encoding !== Encoding.legacy) return false
+  if (map === 1) return (opcode & 0xf6) === 0xb6
+  return map === 0 && GIVING.includes(opcode) && (modrm >= 0xc0 || indexRegister(instruction) >= 0)
 }
