@@ -1,5 +1,6 @@
 /** The linear reading of a blob: where instructions start if one follows another, and what is notable of them. */
 import type { ProgressOptions } from '../core/progress.ts'
+import type { Instruction } from '../x86/instruction.ts'
 import { findNotable, type Notable, NotableFinder, type NotableOptions } from '../x86/notable.ts'
 import { StartBits } from '../x86/start-bits.ts'
 import { sweepForLooks } from '../x86/sweep.ts'
@@ -33,6 +34,26 @@ export const nothingSwept = (input: MapInput): Swept => ({
   rejected: [],
 })
 
+/** A class: methods of an object that each reading makes anew are new functions, for which V8 throws its code away. */
+class LinearTaker implements LookTaker {
+  readonly #finder: NotableFinder
+  readonly #sampler: FormSampler
+
+  constructor(finder: NotableFinder, sampler: FormSampler) {
+    this.#finder = finder
+    this.#sampler = sampler
+  }
+
+  take(looks: Uint32Array, upTo: number): void {
+    this.#finder.take(looks)
+    this.#sampler.advance(upTo)
+  }
+
+  takeDecoded(instruction: Instruction): void {
+    this.#finder.takeDecoded(instruction)
+  }
+}
+
 /** The linear reading of everything that the hints allow to be code. */
 export function sweepCode(input: MapInput, options: ProgressOptions): Swept {
   const { code, hints, cpu, kind, decoder } = input
@@ -41,13 +62,7 @@ export function sweepCode(input: MapInput, options: ProgressOptions): Swept {
   const bits = new StartBits(length)
   const finder = new NotableFinder(code, length, { ...notableOptions(input), labelReach: LABEL_WINDOW })
   const sampler = new FormSampler(code, decoder, bits)
-  const taker: LookTaker = {
-    take(looks, upTo) {
-      finder.take(looks)
-      sampler.advance(upTo)
-    },
-    takeDecoded: (instruction) => finder.takeDecoded(instruction),
-  }
+  const taker = new LinearTaker(finder, sampler)
   const rejected: number[] = []
   let start = 0
   const data = hints.ranges.filter((range) => range.kind === 'data')

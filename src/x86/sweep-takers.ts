@@ -85,23 +85,31 @@ export class FoundLooks implements Taker {
   reserve(): void {}
 
   append(starts: Uint32Array): void {
-    const { words } = this.#bits
-    let count = 0
-    let start = 0
-    for (let i = 0; i < starts.length; i++) {
-      const word = starts[i] | 0
-      start = word & OFFSET
-      words[start >>> 5] |= 1 << (start & 31)
-      blockLooks[count] = start
-      count += word >>> 31
-    }
-    this.#taker.take(blockLooks.subarray(0, count), start)
+    if (starts.length === 0) return
+    const count = listLooks(starts, this.#bits.words)
+    this.#taker.take(blockLooks.subarray(0, count), starts[starts.length - 1] & OFFSET)
   }
 
   add(instruction: Instruction): void {
     this.#bits.addOne(instruction.offset)
     if (isNotable(instruction)) this.#taker.takeDecoded(instruction)
   }
+}
+
+/**
+ * Sets the bits of starts, and lists those to look at in `blockLooks`: returns how many. A loop of its own, with nothing to look up behind it: the
+ * compiler replaces it on the stack before what follows was ever reached.
+ */
+function listLooks(starts: Uint32Array, bits: Uint32Array): number {
+  let count = 0
+  for (let i = 0; i < starts.length; i++) {
+    const word = starts[i] | 0
+    const start = word & OFFSET
+    bits[start >>> 5] |= 1 << (start & 31)
+    blockLooks[count] = start
+    count += word >>> 31
+  }
+  return count
 }
 
 /** Offset of the relative field of an instruction; 0: it has none. */
