@@ -10,7 +10,7 @@ import { IcedCursor } from '../x86/iced.ts'
 import { type Cpu, MAX_LENGTH } from '../x86/instruction.ts'
 import { type Ahead, aheadField, aheadIsLea, aheadLength, aheadSize } from './ahead.ts'
 import type { ClaimedField, ClaimedFields, CoverageShifts } from './claims.ts'
-import type { Findings } from './verify.ts'
+import type { Findings } from './findings.ts'
 
 interface CodeProof {
   relative: number

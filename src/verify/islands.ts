@@ -7,7 +7,7 @@ import { lowerBound } from '../core/search.ts'
 import { KIND_ROWS } from '../table/kinds.ts'
 import type { CodeRun, RelocationTable } from '../table/table.ts'
 import { IcedCursor, loadIced } from '../x86/iced.ts'
-import type { Findings } from './verify.ts'
+import type { Findings } from './findings.ts'
 
 /** A row of int3 and nops of one run. */
 interface Row extends CodeRun {

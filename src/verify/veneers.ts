@@ -11,9 +11,9 @@ import { IcedCursor } from '../x86/iced.ts'
 import { type CodePiece, type Effect, followCode } from '../x86/symbolic.ts'
 import { NotFollowed } from '../x86/symbolic-step.ts'
 import { ClaimedFields, type CoverageShifts } from './claims.ts'
+import type { Findings } from './findings.ts'
 import { checkIslands } from './islands.ts'
 import { isDeadAt } from './live.ts'
-import type { Findings } from './verify.ts'
 
 /** The veneers of a move, and what they may use. */
 export interface VerifyVeneers extends CodePiece {
