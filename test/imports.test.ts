@@ -31,7 +31,7 @@ const OUTSIDE: readonly (readonly [pattern: RegExp, places: readonly string[]])[
 
 /** Globals that only Node has. */
 const NODE_GLOBALS = /\b(process|Buffer|require|__dirname|__filename)\b/
-const NODE_GLOBAL_PLACES = ['cli', 'start', 'heap/native', 'elf', 'x86/iced.ts']
+const NODE_GLOBAL_PLACES = ['cli', 'start', 'heap/native', 'elf', 'core/package.ts']
 
 interface File {
   /** Relative to src. */
@@ -40,8 +40,7 @@ interface File {
   readonly imports: readonly string[]
 }
 
-const IMPORT =
-  /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*|createRequire\([^)]*\)\s*\(\s*)(['"])([\w@./:-]+)\1/g
+const IMPORT = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*|\bloadPackage\s*\(\s*)(['"])([\w@./:-]+)\1/g
 
 const withoutComments = (text: string): string => text.replace(/\/\*[\s\S]*?\*\/|(?<![:'"])\/\/.*$/gm, '')
 

@@ -4,7 +4,8 @@
  * types and flags ambiguous, so none of these is looked at, and its 64-bit numbers are exact below 2^53 only.
  */
 import type Elfy from 'elfy'
-import type { RelocError } from '../core/errors.ts'
+import { RelocError } from '../core/errors.ts'
+import { loadPackage } from '../core/package.ts'
 import { badElf, type ElfHeader, type Segment } from './header.ts'
 import { hasBytes, type Section } from './sections.ts'
 
@@ -14,10 +15,18 @@ const MOST_HEADERS = 4096
 let loaded: typeof Elfy | undefined
 
 /** elfy needs Node's Buffer; elsewhere our own reader is alone. */
-const loadElfy = (): typeof Elfy | undefined =>
-  (loaded ??= globalThis.process?.getBuiltinModule?.('module').createRequire(import.meta.url)(
-    'elfy',
-  ) as typeof Elfy)
+function loadElfy(): typeof Elfy | undefined {
+  if (loaded !== undefined || globalThis.process === undefined) return loaded
+  try {
+    loaded = loadPackage('elfy') as typeof Elfy
+    return loaded
+  } catch (error) {
+    throw new RelocError(
+      'unsupported',
+      `elfy cannot be loaded (${String(error).split('\n')[0]}): install it where this runs, a bundle does not hold it.`,
+    )
+  }
+}
 
 const disagree = (what: string, ours: bigint | number | string, theirs: number | string): RelocError =>
   badElf(

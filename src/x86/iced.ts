@@ -6,6 +6,7 @@
  */
 import type * as Iced from 'iced-x86'
 import { RelocError } from '../core/errors.ts'
+import { loadPackage } from '../core/package.ts'
 import { fillIdentity } from './identity.ts'
 import {
   type Cpu,
@@ -18,8 +19,7 @@ import {
 
 let loaded: typeof Iced | undefined
 
-let load = (): typeof Iced =>
-  process.getBuiltinModule('module').createRequire(import.meta.url)('iced-x86') as typeof Iced
+let load = (): typeof Iced => loadPackage('iced-x86') as typeof Iced
 
 /** @internal The package itself, for this room. Throws `unsupported` where it cannot be had. */
 export const loadIced = (): typeof Iced => (loaded ??= loadOrSay())
@@ -31,7 +31,7 @@ function loadOrSay(): typeof Iced {
     // What Node would say holds the whole line of source: of a bundle, all of it.
     throw new RelocError(
       'unsupported',
-      `iced-x86 cannot be loaded (${error}): it needs WebAssembly and memory for it. Give Node both, or go without verification (\`verify: false\`, --no-verify).`,
+      `iced-x86 cannot be loaded (${String(error).split('\n')[0]}): it needs Node, WebAssembly and memory for it, and has to be installed where this runs (a bundle does not hold it). Give it these, or go without verification (\`verify: false\`, --no-verify).`,
     )
   }
 }

@@ -1,6 +1,14 @@
 /** The package as it is built: whichever file of it a program gets, it is the library. */
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -102,6 +110,35 @@ describe.skipIf(!isBuilt)('the built package (skipped without `npm run build`)',
     const argv = ['--experimental-vm-modules', '--no-warnings', '--input-type=module', '--eval', REALM]
     const output = execFileSync(process.execPath, argv, { cwd: ROOT, encoding: 'utf8', timeout: 60_000 })
     expect(JSON.parse(output)).toEqual({ count: 2, isOwn: true, code: 'bad-argument' })
+  })
+
+  it('can be imported where there is no Node, and moves what it is given', () => {
+    const script = `
+const { argv } = process
+for (const name of ['process', 'Buffer', 'global']) delete globalThis[name]
+const { analyze, nativeUnavailable, placeObject, relocate } = await import(argv[1])
+const code = Uint8Array.of(0xe8, 0, 0x10, 0, 0)
+const { bytes } = relocate(code, analyze(code, { base: 0x400000 }), { to: 0x400800 })
+console.log(bytes.join(), nativeUnavailable())`
+    const argv = ['--input-type=module', '--eval', script, join(ROOT, 'dist/module.js')]
+    expect(execFileSync(process.execPath, argv, { encoding: 'utf8', timeout: 60_000 })).toBe(
+      '232,0,8,0,0 native execution needs Linux on x86-64; this is a runtime other than Node\n',
+    )
+  })
+
+  it('finds its packages from a bundle of CommonJS, which has no import.meta', () => {
+    const text = readFileSync(join(ROOT, 'dist/module.js'), 'utf8')
+    const directory = mkdtempSync(join(tmpdir(), 'x64-reloc-test-'))
+    try {
+      const file = join(directory, 'bundle.cjs')
+      const call = 'move(Uint8Array.of(0xe8, 0, 0x10, 0, 0), { from: 0x400000, to: 0x400800 })'
+      const bundle = text.replaceAll('import.meta', '({})').replace(/^export \{.*$/m, '')
+      writeFileSync(file, `${bundle}\nconsole.log(${call}.bytes.join())`)
+      symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'))
+      expect(execFileSync(process.execPath, [file], { encoding: 'utf8' })).toBe('232,0,8,0,0\n')
+    } finally {
+      rmSync(directory, { recursive: true })
+    }
   })
 
   it("sets V8's flags where the code is large, without a thread too", () => {

@@ -2,6 +2,7 @@
  * The machine as native memory sees it: its name, koffi (an optional dependency, loaded on first use), and the system calls as a table,
  * so that a test can be on another platform, or on one where any of them is refused.
  */
+import { loadPackage } from '../../core/package.ts'
 
 /** The few functions of libc in use. Each returns a negative number where it fails, `mmap` one whose top bit is set; then `errno` says why. */
 export interface Libc {
@@ -65,9 +66,10 @@ export const functionType = (koffi: Koffi, arity: number): ReturnType<Koffi['pro
 
 /** The machine that this runs on. */
 export const THIS_MACHINE: Machine = {
-  platform: process.platform,
-  arch: process.arch,
-  koffi: () => process.getBuiltinModule('module').createRequire(import.meta.url)('koffi') as Koffi,
+  // Read wherever the library is imported.
+  platform: globalThis.process?.platform ?? 'a runtime',
+  arch: globalThis.process?.arch ?? 'other than Node',
+  koffi: () => loadPackage('koffi') as Koffi,
   libc(koffi) {
     if (loaded !== undefined) return loaded
     const libc = koffi.load(null)
