@@ -3,6 +3,7 @@ import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
 import type { ElfBlob } from '../elf/blob.ts'
 import { type Arguments, type OptionRow, UsageError } from './command.ts'
+import { otherFormat } from './formats.ts'
 import type { Inputs } from './input.ts'
 
 /** Which part of an ELF file is meant: shared by all commands. */
@@ -15,7 +16,7 @@ export const ELF_OPTIONS: readonly OptionRow[] = [
     value: '<file>',
     help: 'ELF object file: addresses of what it does not define, one a line as nm prints them.',
   },
-  { name: 'raw', help: 'Raw bytes, even where they begin like an ELF file (a memory dump).' },
+  { name: 'raw', help: 'Raw bytes, even where they begin like a file of some format (a memory dump).' },
 ]
 
 export const ELF_NOTE =
@@ -45,9 +46,12 @@ export async function readBlob(
   const [section, symbol, image] = [args.text('section'), args.text('symbol'), args.has('image')]
   const bytes = await inputs.bytes(path, what)
   const name = path === '-' ? 'standard input' : path
-  const isElf =
-    !args.has('raw') && isBlob?.(bytes) !== true && ELF_MAGIC.every((byte, i) => bytes[i] === byte)
-  if (!isElf) return { name, code: bytes }
+  if (args.has('raw') || isBlob?.(bytes) === true) return { name, code: bytes }
+  if (!ELF_MAGIC.every((byte, i) => bytes[i] === byte)) {
+    const other = otherFormat(bytes)
+    if (other !== undefined) throw new RelocError('bad-input', `${name} is ${other}`)
+    return { name, code: bytes }
+  }
   const [{ isObjectFile, readElf }, { blobFromElf }] = await Promise.all([
     import('../elf/file.ts'),
     import('../elf/blob.ts'),

@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util'
 import { type AddressLike, hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
+import { nearest } from '../core/options.ts'
 import type { Move } from '../core/range.ts'
 import { parseAddress, parseAlso, parseBytes } from './options.ts'
 import type { Terminal } from './terminal.ts'
@@ -114,7 +115,8 @@ export function parseArguments(command: Command, argv: readonly string[]): Argum
       },
     ]),
   )
-  const { values, positionals } = parsed(() =>
+  const names = rows.map(({ name }) => `--${name}`)
+  const { values, positionals } = parsed(names, () =>
     parseArgs({ args: [...argv], options, allowPositionals: true, strict: true }),
   )
   const args = new Arguments(positionals, values as Values)
@@ -122,6 +124,11 @@ export function parseArguments(command: Command, argv: readonly string[]): Argum
   for (const { name, repeatable } of rows)
     if (repeatable !== true && ((values[name] as unknown[] | undefined) ?? []).length > 1)
       throw new UsageError(`--${name} is given more than once.`)
+  const empty = [
+    ...names.filter((_, i) => (values[rows[i].name] as readonly unknown[] | undefined)?.includes('')),
+    ...command.positionals.filter((_, i) => positionals[i] === ''),
+  ]
+  if (empty.length > 0) throw new UsageError(`${empty[0]} is empty.`)
   const { length } = command.positionals
   if (positionals.length < length)
     throw new UsageError(`${command.positionals[positionals.length]} is missing.`)
@@ -134,14 +141,19 @@ export function parseArguments(command: Command, argv: readonly string[]): Argum
 
 export const HELP_ROW: OptionRow = { name: 'help', short: 'h', help: 'Show this help.' }
 
-/** Node's own words about a wrong command line, without its hints about `--`. */
-function parsed<T>(parse: () => T): T {
+/** Node's own words about a wrong command line, without its hints about `--`, but with the option that is perhaps meant. */
+function parsed<T>(names: readonly string[], parse: () => T): T {
   try {
     return parse()
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     if (code?.startsWith('ERR_PARSE_ARGS') !== true) throw error
-    throw new UsageError(`${message.split(/\. |\n/)[0].replace(/\.$/, '')}.`)
+    const option = /'(?:-., )?(--[\w-]+)/.exec(message)?.[1] ?? ''
+    if (code === 'ERR_PARSE_ARGS_INVALID_OPTION_VALUE' && /ambiguous|missing/.test(message))
+      throw new UsageError(`${option} has no value; one that begins with a dash follows an equals sign.`)
+    const meant = code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? nearest(option, names) : undefined
+    const hint = meant === undefined ? '' : `, perhaps ${meant} is meant`
+    throw new UsageError(`${message.split(/\. |\n/)[0].replace(/\.$/, '')}${hint}.`)
   }
 }
 

@@ -27,7 +27,11 @@ export class Inputs {
           `Standard input (-) cannot be both ${this.#standardInput} and ${what}.`,
         )
       this.#standardInput = what
-      return this.#terminal.readAll()
+      const bytes = await this.#terminal.readAll()
+      // Mostly what should have written it failed.
+      if (bytes.length === 0)
+        throw new RelocError('bad-input', `Cannot read ${what}: standard input (-) is empty.`)
+      return bytes
     }
     try {
       const file = readFileSync(path)

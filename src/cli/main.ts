@@ -1,7 +1,10 @@
+import { catchDefects } from '../start/defect.ts'
 import { useKeptIced } from './kept-iced.ts'
 import { run } from './run.ts'
 import { processTerminal } from './terminal.ts'
 
+// From source nobody did before; what is built has the first of the two say it.
+catchDefects()
 useKeptIced()
 run(process.argv.slice(2), processTerminal()).then((code) => {
   process.exitCode = code

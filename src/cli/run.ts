@@ -1,6 +1,6 @@
 /**
  * From the command line to an exit code: 0 done; 1 refused or not verified, nothing written; 2 wrong use or
- * unreadable input. A command's file is loaded when it is asked for.
+ * unreadable input. What else is thrown is a defect (start/defect.ts). A command's file is loaded when it is asked for.
  */
 import { readFileSync } from 'node:fs'
 import { RelocError, type RelocErrorCode } from '../core/errors.ts'

@@ -13,7 +13,7 @@ export interface Terminal {
   say(line: string): void
   /** Shows a passing state on standard error, in place of the one before; '' clears it. Does nothing where nobody watches. */
   status(text: string): void
-  /** Everything on standard input. */
+  /** Everything on standard input; throws `bad-input`. */
   readAll(): Promise<Uint8Array>
   /** `text` in a style, where standard output (or error) is a terminal that shows it. */
   paint(style: Style, text: string, stream: 'output' | 'error'): string
@@ -55,7 +55,11 @@ export function processTerminal(): Terminal {
     status,
     async readAll() {
       const chunks: Uint8Array[] = []
-      for await (const chunk of process.stdin) chunks.push(chunk as Uint8Array)
+      try {
+        for await (const chunk of process.stdin) chunks.push(chunk as Uint8Array)
+      } catch (error) {
+        throw new RelocError('bad-input', `Cannot read standard input: ${systemMessage(error)}.`)
+      }
       return new Uint8Array(Buffer.concat(chunks))
     },
     paint: (style, text, stream) =>

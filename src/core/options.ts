@@ -110,7 +110,7 @@ function unknownKey(key: string, keys: readonly string[], what: string): RelocEr
 }
 
 /** The key that differs from `key` in the fewest letters, in less than half of them and not counting their case. */
-function nearest(key: string, keys: readonly string[]): string | undefined {
+export function nearest(key: string, keys: readonly string[]): string | undefined {
   const close = keys
     .map((known) => ({ known, distance: editDistance(key.toLowerCase(), known.toLowerCase()) }))
     .filter(({ known, distance }) => 2 * distance < Math.max(key.length, known.length))

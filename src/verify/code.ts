@@ -41,8 +41,8 @@ export function checkCode(
         'no-code-map',
         0,
         0,
-        'the claim does not say where the code is, so its sites are taken on trust.',
-        'Give `runs` to fromSites, or use a table that analyze made.',
+        'the claim calls no byte code, so its sites are taken on trust.',
+        'That is right of data alone; where there is code, give `runs` to fromSites, or use a table that analyze made.',
       )
     return { relative: 0, instructions: 0 }
   }

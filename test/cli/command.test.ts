@@ -15,8 +15,20 @@ describe('the command line', () => {
     [['relocate', 'package.json', '--to', '0', '-o', 'x'], '--from <address> is needed.'],
     [['relocate', 'a', '--from', '0', '--to', '1'], '--output <file> is needed (or --dry-run).'],
     [['relocate', 'a', '--from', '0', '--to', '1', '--to', '2', '-o', 'x'], '--to is given more than once.'],
-    [['relocate', 'a', '--from'], "Option '--from <value>' argument missing."],
-    [['relocate', 'a', '--form', '0'], "Unknown option '--form'."],
+    [['relocate', 'a', '--from'], '--from has no value;'],
+    [
+      ['relocate', 'a', '--from', '-1'],
+      '--from has no value; one that begins with a dash follows an equals sign.',
+    ],
+    [['relocate', 'a', '--form', '0'], "Unknown option '--form', perhaps --from is meant."],
+    [['relocate', 'a', '--zzz'], "Unknown option '--zzz'."],
+    [['relocate', 'a', '--from', '0', '--to', '1', '-o', ''], '--output is empty.'],
+    [['relocate', '', '--from', '0', '--to', '1', '-o', 'x'], '<input> is empty.'],
+    [
+      ['relocate', 'a', '--from', '0', '--to', '1', '-o', 'x', '--write-table', './x'],
+      './x is asked for two outputs.',
+    ],
+    [['relocate', 'a', '--from', '0', '--to', '1', '-o', '/nowhere/x'], 'Cannot write /nowhere/x: no such'],
     [
       ['relocate', 'a', '--from', '0', '--to', '1', '-o', 'x', '--evidence', 'some'],
       '--evidence is "some": it is exact,',
@@ -49,7 +61,7 @@ describe('the command line', () => {
     [['verify', 'a', '--from', '0', '--to', '1'], '<after> is missing.'],
     [['explode'], '"explode" is no command; there are relocate, scan, verify'],
   ])('%j is wrong use', async (argv, message) => {
-    const { code, out, err } = await runCommand(argv)
+    const { code, out, err } = await runCommand(argv, { input: BLOB })
     expect(code).toBe(2)
     if (argv.includes('--json')) expect(JSON.parse(out)).toMatchObject({ ok: false, error: 'bad-argument' })
     else expect(out).toBe('')

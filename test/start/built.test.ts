@@ -1,5 +1,5 @@
 /** The package as it is built: whichever file of it a program gets, it is the library. */
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import {
   existsSync,
   mkdtempSync,
@@ -143,6 +143,22 @@ console.log(bytes.join(), nativeUnavailable())`
 
   it("sets V8's flags where the code is large, without a thread too", () => {
     expect([4096, 1 << 20].map(flagsFor)).toEqual([0, 3])
+  })
+
+  it('shows none of its source where an exception is a defect, thrown at once or later', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'x64-reloc-test-'))
+    try {
+      const preload = join(directory, 'preload.cjs')
+      const argv = ['--require', preload, join(ROOT, 'dist/cli/main.js'), '--help']
+      for (const fault of ['null.planted', 'setImmediate(() => null.planted)']) {
+        writeFileSync(preload, `process.stdout.write = () => ${fault}`)
+        const { status, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8', timeout: 60_000 })
+        expect(status).toBe(3)
+        expect(stderr).toMatch(/^x64-reloc: This is a defect .*'planted'\)\n( {4}at .{1,300}\n)+$/)
+      }
+    } finally {
+      rmSync(directory, { recursive: true })
+    }
   })
 
   it('says nowhere where it was built', () => {
