@@ -1,9 +1,12 @@
 /** Whatever comes in: a `RelocError` that says what is wrong, or a right result; never a stack trace, never half of one. */
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
 import { type AnalyzeOptions, analyze } from '../src/analyze/analyze.ts'
 import type { Move } from '../src/core/range.ts'
+import { copyRuns } from '../src/edit/copy-runs.ts'
 import { move } from '../src/move.ts'
+import { nearestPlace, relocateNear } from '../src/relocate/near.ts'
 import { relocate } from '../src/relocate/relocate.ts'
 import type { SiteInput } from '../src/table/from-sites.ts'
 import { RelocationTable } from '../src/table/table.ts'
@@ -12,6 +15,23 @@ import { sweep } from '../src/x86/sweep.ts'
 import { BASE, bytes, CODE, codeOf, OPTIONS, SITES, TABLE } from './support/bad-input.ts'
 
 vi.setConfig({ testTimeout: 60_000 })
+
+/** Bytes whose buffer went to somebody else. */
+function transferred(): Uint8Array {
+  const bytes = CODE.slice()
+  structuredClone(bytes.buffer, { transfer: [bytes.buffer] })
+  return bytes
+}
+
+/** Bytes whose buffer ends before them. */
+function shortened(): Uint8Array {
+  const buffer = Reflect.construct(ArrayBuffer, [32, { maxByteLength: 32 }]) as ArrayBuffer & {
+    resize(length: number): void
+  }
+  const bytes = new Uint8Array(buffer, 0, 32)
+  buffer.resize(10)
+  return bytes
+}
 
 describe('numbers', () => {
   const wrong: readonly unknown[] = [
@@ -167,6 +187,10 @@ describe('bytes', () => {
       null,
       undefined,
       { length: 32 },
+      new Proxy(CODE, {}),
+      Object.create(Uint8Array.prototype),
+      transferred(),
+      shortened(),
     ]) {
       const code = value as unknown as Uint8Array
       for (const work of [
@@ -182,9 +206,26 @@ describe('bytes', () => {
         () => RelocationTable.fromPair(CODE, BASE, code, 0x500000),
         () => RelocationTable.fromSites([], { ...OPTIONS, code }),
         () => TABLE.check(code),
+        () => relocateNear(code, TABLE, { free: [{ start: 0x500000, length: 0x1000 }] }),
+        () => RelocationTable.fromBinary(TABLE.toBinary(CODE), code),
       ])
         expect(codeOf(work)).toBe('bad-argument')
     }
+  })
+
+  it('are those of other globals, too: of a vm, or what a test runner hands on', () => {
+    const [code, into] = [CODE, CODE].map(
+      ({ length }): Uint8Array => runInNewContext(`new Uint8Array(${length})`),
+    )
+    code.set(CODE)
+    expect(code).not.toBeInstanceOf(Uint8Array)
+    const own = move(CODE, { from: BASE, to: 0x500000 })
+    const other = move(code, { from: BASE, to: 0x500000, into })
+    expect([...into]).toEqual([...own.bytes])
+    expect(other.table.hash).toBe(own.table.hash)
+    const [runs, places] = [2, 1].map((length): Uint32Array => runInNewContext(`new Uint32Array(${length})`))
+    runs[1] = 5
+    expect([...copyRuns(code, { base: BASE, to: 0x500000, runs, places, into }).ends]).toEqual([5])
   })
 
   it('memory that is too short, and another blob, are refused', () => {
@@ -193,6 +234,8 @@ describe('bytes', () => {
     expect(codeOf(() => move(CODE, { from: BASE, to: 0x500000, into }))).toBe('bad-argument')
     expect(codeOf(() => relocate(CODE.subarray(1), TABLE, { to: 0x500000 }))).toBe('bad-table')
     expect(codeOf(() => verify(CODE.subarray(1), CODE, { claim: TABLE, moves: [] }))).toBe('bad-table')
+    const free = [{ start: 0x500000, length: 0x1000 }]
+    expect(codeOf(() => nearestPlace(CODE.subarray(1), TABLE, { free }))).toBe('bad-table')
     const other = CODE.slice()
     other[22] = 0xcc
     expect(codeOf(() => move(other, { from: BASE, to: 0x500000, table: TABLE }))).toBe('bad-table')

@@ -1,9 +1,37 @@
 /** Little-endian fields of any alignment in a byte array, and hex text. */
 import { given, RelocError } from './errors.ts'
 
-/** `value` as bytes; throws `bad-argument` unless it is a Uint8Array (a Buffer is one). */
+const tagOf = Object.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(Uint8Array.prototype) as object,
+  Symbol.toStringTag,
+)?.get as (this: unknown) => string | undefined
+
+/**
+ * Whether `value` is a typed array of that name, wherever it was made: test runners and `vm` have other globals than the
+ * Buffers that they hand on. (A proxy of one is none.)
+ */
+export const isTypedArray = (value: unknown, name: 'Uint8Array' | 'Uint32Array'): boolean =>
+  tagOf.call(value) === name
+
+/** Whether the buffer of an array was transferred, or shrunk below it. Then it has a length of 0, and throws when it is read. */
+function isLost(bytes: Uint8Array): boolean {
+  try {
+    return bytes.length === 0 && bytes.includes(0)
+  } catch {
+    return true
+  }
+}
+
+/** `value` as bytes; throws `bad-argument` unless it is a Uint8Array (a Buffer is one) that still has them. */
 export function toBytes(value: unknown, what: string): Uint8Array {
-  if (value instanceof Uint8Array) return value
+  if (isTypedArray(value, 'Uint8Array')) {
+    const bytes = value as Uint8Array
+    if (!isLost(bytes)) return bytes
+    throw new RelocError(
+      'bad-argument',
+      `${what} has lost its bytes: its buffer was transferred, or made shorter. Copy them before.`,
+    )
+  }
   throw new RelocError('bad-argument', `${what} is ${given(value)}: a Uint8Array (or Buffer) is needed.`)
 }
 

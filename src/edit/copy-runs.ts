@@ -7,7 +7,7 @@
  * the first two of which write nothing: decode it (its end is known only then), plan and check every new value, copy and change.
  */
 import { type AddressLike, hex, signedDelta, toAddress, wrapAddress } from '../core/address.ts'
-import { hexBytes, toBytes, viewOf } from '../core/bytes.ts'
+import { hexBytes, isTypedArray, toBytes, viewOf } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import { checkedLater, optionsRule } from '../core/options.ts'
 import { type Cpu, DECODING_RULES } from '../x86/instruction.ts'
@@ -81,7 +81,8 @@ function checkArguments(code: Uint8Array, { runs, into, places }: CopyRunsOption
       'bad-argument',
       '`into` overlaps the code: runs are copied, the code stays as it is.',
     )
-  if (!(runs instanceof Uint32Array && places instanceof Uint32Array) || runs.length !== 2 * places.length)
+  const areOffsets = isTypedArray(runs, 'Uint32Array') && isTypedArray(places, 'Uint32Array')
+  if (!areOffsets || runs.length !== 2 * places.length)
     throw new RelocError(
       'bad-argument',
       'runs and places are Uint32Arrays; for each place there are a start and an end in runs.',

@@ -3,7 +3,7 @@
  * and when what was retired can be given back.
  */
 import { toOffset } from '../core/address.ts'
-import { RelocError } from '../core/errors.ts'
+import { given, RelocError } from '../core/errors.ts'
 import { checkWord, eachOf, listOf } from '../core/options.ts'
 import { addFixed } from './admit.ts'
 import type { Drain } from './drain.ts'
@@ -14,6 +14,11 @@ import type { CompactMode } from './plan.ts'
 import { type ReturnSlot, type StackScan, scanStack, stackWords } from './stack.ts'
 import type { HeapState } from './state.ts'
 import { entryStub, exitStub } from './stubs.ts'
+
+function checkRegister(value: unknown, what: string): void {
+  if (typeof value !== 'bigint' || value < -(2n ** 63n) || value >= 2n ** 64n)
+    throw new RelocError('bad-argument', `${what} is ${given(value)}; a register holds a bigint of 64 bits.`)
+}
 
 const checkArgs = listOf('bigints', checkWord)
 
@@ -41,12 +46,7 @@ export class Calls {
     checkArgs(args, 'args')
     if (args.length > 6)
       throw new RelocError('bad-argument', `${args.length} arguments: the registers hold six integers.`)
-    for (const arg of args)
-      if (arg < -(2n ** 63n) || arg >= 2n ** 64n)
-        throw new RelocError(
-          'bad-argument',
-          `an argument is ${String(arg)}; a register holds a bigint of 64 bits.`,
-        )
+    for (const arg of args) checkRegister(arg, 'an argument')
     const { stub } = this.#entry ?? {}
     const all = [...args, ...new Array<bigint>(6 - args.length).fill(0n), address]
     const before = this.#thrown.length
@@ -71,7 +71,9 @@ export class Calls {
     toOffset(arity, 'arity', 6)
     const guarded = (...args: bigint[]): bigint | undefined => {
       try {
-        return callee(...args)
+        const result = callee(...args)
+        if (result !== undefined) checkRegister(result, 'what a callback returned')
+        return result
       } catch (error) {
         this.#thrown.push(error)
         return 0n

@@ -7,7 +7,7 @@ import { toBytes } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { optional, optionsRule } from '../core/options.ts'
 import { type AddressRange, checkRangeList, toRange } from '../core/range.ts'
-import { type RelocationTable, toTable } from '../table/table.ts'
+import { checkLength, type RelocationTable } from '../table/table.ts'
 import { DESTINATION_RULES, moveDeltas } from './plan.ts'
 import { BaseReach, type FarSite } from './reach.ts'
 import { originalOf, planRelocation, type RelocateOptions, type Relocation, relocate } from './relocate.ts'
@@ -46,7 +46,8 @@ const TRIES = 64
  * Throws `bad-argument` where no range has room for the blob, and as `relocate` does for wrong moves.
  */
 export function nearestPlace(code: Uint8Array, table: RelocationTable, options: NearOptions): NearPlace {
-  const search = new PlaceSearch(toBytes(code, 'code'), toTable(table, 'table'), checkOptions(options))
+  checkLength(code, table)
+  const search = new PlaceSearch(code, table, checkOptions(options))
   const best = search.best()!
   let place: bigint | undefined = best
   for (let i = 0; i < TRIES && place !== undefined; i++, place = search.best()) {

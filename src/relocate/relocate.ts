@@ -4,7 +4,7 @@ import { toBytes } from '../core/bytes.ts'
 import { formatProblem, type Problem, RelocError } from '../core/errors.ts'
 import { optional, optionsRule } from '../core/options.ts'
 import { movedSum, type SiteGroup } from '../table/groups.ts'
-import { RelocationTable, toTable } from '../table/table.ts'
+import { checkLength, RelocationTable } from '../table/table.ts'
 import type { Veneered } from '../table/veneered.ts'
 import { applyPlan } from './apply.ts'
 import { DESTINATION_RULES, type Destination, moveDeltas, type Plan, planDeltas, planMove } from './plan.ts'
@@ -38,11 +38,7 @@ export interface Relocation {
  * Throws `bad-table` when the lengths differ, `bad-argument`, `not-covered`, and `refused` when a site cannot be served; then nothing was written.
  */
 export function relocate(code: Uint8Array, table: RelocationTable, options: RelocateOptions): Relocation {
-  if (toBytes(code, 'code').length !== toTable(table, 'table').length)
-    throw new RelocError(
-      'bad-table',
-      `The table describes ${table.length} bytes, the code has ${code.length}: it belongs to another blob.`,
-    )
+  checkLength(code, table)
   checkInto(code, checkOptions(options).into)
   const plan = planRelocation(code, table, options)
   refuseErrors(plan.problems)

@@ -1,6 +1,6 @@
 /** Reads the binary form of a table; its layout is drawn in binary.ts. Nothing in it is trusted but what the checks let through. */
 import { hex, wrapAddress } from '../core/address.ts'
-import { hexBytes, toBytes } from '../core/bytes.ts'
+import { hexBytes, isTypedArray, toBytes } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import {
   CHECKSUM,
@@ -34,7 +34,7 @@ interface OpenTable {
 
 /** The contents of a table whose head and checksum are right. */
 function openTable(bytes: Uint8Array): OpenTable {
-  if (!(bytes instanceof Uint8Array) || !isBinaryTable(bytes))
+  if (!isTypedArray(bytes, 'Uint8Array') || !isBinaryTable(bytes))
     throw new RelocError(
       'bad-input',
       'This is no relocation table in binary form: it does not begin with "X64T".',

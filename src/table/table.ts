@@ -148,11 +148,7 @@ export class RelocationTable {
 
   /** Throws `bad-table` unless `code` is the blob that this table describes, at this base. */
   check(code: Uint8Array): void {
-    if (toBytes(code, 'code').length !== this.length)
-      throw new RelocError(
-        'bad-table',
-        `The table describes ${this.length} bytes, the code has ${code.length}: it belongs to another blob.`,
-      )
+    checkLength(code, this)
     if (!this.matches(code))
       throw new RelocError(
         'bad-table',
@@ -238,4 +234,13 @@ export class RelocationTable {
 export function toTable(value: RelocationTable, what: string): RelocationTable {
   if (value instanceof RelocationTable) return value
   throw wrongArgument(value, what, 'a RelocationTable (of analyze, fromSites, fromPair, fromJSON ...)')
+}
+
+/** Throws `bad-argument` unless these are bytes and a table, `bad-table` where the table describes more or fewer. */
+export function checkLength(code: Uint8Array, table: RelocationTable): void {
+  if (toBytes(code, 'code').length !== toTable(table, 'table').length)
+    throw new RelocError(
+      'bad-table',
+      `The table describes ${table.length} bytes, the code has ${code.length}: it belongs to another blob.`,
+    )
 }

@@ -119,12 +119,12 @@ export class NotableFinder {
     this.#window = new ValueWindow(options.window)
     this.#span = options.span
     // About what there is in compiled code.
-    this.#operands = new Rows(bytes >> 7)
-    this.#ends = new Ends(bytes >> 4)
+    this.#operands = new Rows(bytes >>> 7)
+    this.#ends = new Ends(bytes >>> 4)
     this.#jumps = new Rows(0)
-    this.#outside = new Outside(bytes >> 7)
-    this.#joins = new Joins(bytes >> 5)
-    this.#labels = new Rows(bytes >> 8)
+    this.#outside = new Outside(bytes >>> 7)
+    this.#joins = new Joins(bytes >>> 5)
+    this.#labels = new Rows(bytes >>> 8)
     this.#own = new Rows(0)
     this.#all = Object.values(this.#found())
     this.#labelReach = options.labelReach ?? Number.POSITIVE_INFINITY

@@ -18,6 +18,11 @@ describe.skipIf(reason !== undefined)(`native heap${reason === undefined ? '' : 
     expect(await runScenario('closing')).toEqual({ running: 'refused', result: '7', after: 'stale' })
   })
 
+  it('what a callback returns is a bigint of 64 bits, or nothing', { timeout: LONG }, async () => {
+    const wrong = new Array(4).fill('bad-argument')
+    expect(await runScenario('strangeResults')).toEqual(['ffffffffffffffff', '0', ...wrong])
+  })
+
   it('nothing is ever writable and executable; writes go to allocations, in a scope', {
     timeout: LONG,
   }, async () => {

@@ -332,6 +332,21 @@ export function mapped(): { readonly at: string; readonly path: string } {
   return { at: heap.entry(spin).toString(16), path: map.path }
 }
 
+/** What callees return that fits in no register, or is no integer, and one that returns nothing. */
+export function strangeResults(): string[] {
+  const heap = new CodeHeap(nativeMemory<Block>())
+  return [-1n, undefined, 2n ** 64n, 5, true, 'x'].map((value) => {
+    const address = new Uint8Array(BigUint64Array.of(heap.callback(() => value as bigint, 0)).buffer)
+    const bytes = Uint8Array.of(0x53, 0x48, 0xb8, ...address, 0xff, 0xd0, 0x5b, 0xc3)
+    const caller = heap.add({ bytes, base: BASE })
+    let result = ''
+    const code = refusal(() => {
+      result = heap.call(caller).toString(16)
+    })
+    return result === '' ? code : result
+  })
+}
+
 /** A callee that closes the heap that it is called from, and the use of a heap that is closed. */
 export function closing(): { readonly running: string; readonly result: string; readonly after: string } {
   const heap = new CodeHeap(nativeMemory<Block>())
