@@ -135,9 +135,8 @@ export class GotWatcher {
       this.#triples.filter((_, i) => sums[i] === got).map((triple) => [triple.constant, triple.label]),
     )
     const targets = this.#constants.map((constant) => wrapAddress(got + value(constant)))
-    const outside = BigUint64Array.from(
-      targets.filter((_, i) => this.#constants[i].added && !anchors.has(this.#constants[i])),
-    ).sort()
+    const others = this.#constants.filter((constant) => !anchors.has(constant))
+    const outside = BigUint64Array.from(offsetsOf(others, value), (offset) => wrapAddress(got + offset))
     this.#constants.forEach((constant, i) => {
       if (isTaken(marks, constant.offset, 8)) return
       const label = anchors.get(constant)
@@ -147,6 +146,28 @@ export class GotWatcher {
         builder.addDifference(constant.offset, DIFF64, targets[i], got, ADDRESS_FLOW)
     })
   }
+}
+
+/**
+ * The values that are offsets by their use: nearly always added to a register soon. A number may be, too, but is compared, masked and stored
+ * as well; and a run of one bits is a mask.
+ */
+function offsetsOf(
+  constants: readonly WideConstant[],
+  value: (constant: WideConstant) => bigint,
+): Set<bigint> {
+  const surplus = new Map<bigint, number>()
+  for (const constant of constants) {
+    const one = value(constant)
+    surplus.set(one, (surplus.get(one) ?? 0) + (constant.added ? 1 : -1))
+  }
+  return new Set([...surplus].filter(([one, count]) => count > 0 && !isMask(one)).map(([one]) => one))
+}
+
+/** Whether the ones of `value` stand together. */
+function isMask(value: bigint): boolean {
+  const above = BigInt.asUintN(64, value + (value & -value))
+  return (above & (above - 1n)) === 0n
 }
 
 /** The sum that most triples agree on; undefined without one. */
