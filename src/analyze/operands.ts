@@ -17,7 +17,10 @@ const [ADD, SUB, CMP] = [0, 5, 7]
 const RAX = 0
 const RSP = 4
 
-/** The carrier of the immediate operand, or -1 where nobody puts addresses: mov, push, add, sub and cmp take them, but not those of rsp. */
+/**
+ * The carrier of the immediate operand, or -1 where nobody puts addresses: mov, push, add, sub and cmp take them, but not those of rsp,
+ * and whatever a linker relaxed.
+ */
 export function immediateCarrier(instruction: Instruction): number {
   const { opcode, modrm, immediateWidth } = instruction
   if (instruction.encoding !== Encoding.legacy || instruction.map !== 0) return -1
@@ -28,12 +31,13 @@ export function immediateCarrier(instruction: Instruction): number {
     return immediateWidth === 8 ? Carrier.relaxed : Carrier.move
   }
   const operation = opcode === 0x81 ? (modrm >> 3) & 7 : (opcode & 0xc7) === 0x05 ? opcode >> 3 : -1
-  if (operation !== ADD && operation !== SUB && operation !== CMP) return -1
+  const takes = operation === ADD || operation === SUB || operation === CMP
   if (opcode === 0x81 && modrm >= 0xc0 && (instruction.prefixes & Prefix.rexB) === 0) {
-    // eax has an opcode of its own, one byte shorter.
-    if ((modrm & 7) === RAX) return Carrier.relaxed
+    // rax has opcodes of its own, one byte shorter; what linkers make may be any of the eight operations.
+    if ((modrm & 7) === RAX && (takes || immediateWidth === 8)) return Carrier.relaxed
     if ((modrm & 7) === RSP) return -1
   }
+  if (!takes) return -1
   return immediateWidth === 8 ? Carrier.arithmetic : Carrier.narrow
 }
 
