@@ -32,6 +32,24 @@ function textBefore(view: DataView, offset: number): number {
   return count
 }
 
+/** Whether the text before `offset` ends there, by the byte in front of it that counts it (Pascal). */
+function isCounted(view: DataView, offset: number): boolean {
+  let start = offset - 1
+  while (start >= 0 && offset - start <= 255 && isPrintable(view.getUint8(start))) start--
+  return start >= 0 && view.getUint8(start) === offset - 1 - start
+}
+
+/** Whether the 16 bits at `offset` are a small number that is not 0, or a letter: 1 to 255. */
+const isSmallUnit = (view: DataView, offset: number): boolean =>
+  view.getUint8(offset) !== 0 && view.getUint8(offset + 1) === 0
+
+/** How many such units stand right before `offset`: at most 4. */
+function unitsBefore(view: DataView, offset: number): number {
+  let count = 0
+  for (let at = offset - 2; at >= 0 && count < 4 && isSmallUnit(view, at); at -= 2) count++
+  return count
+}
+
 /** Evidence against words that are text, equal bytes, or two small numbers. */
 export function wordLooks(
   view: DataView,
@@ -45,7 +63,12 @@ export function wordLooks(
   // The last word of a text goes on where it stands before: behind 8 such bytes 26 words were text, and 5 of 113,000 pointers looked so.
   if (aligned && isText(low)) {
     const before = textBefore(view, offset)
-    evidence -= before === 8 ? 10 : before >= 4 ? 5 : 0
+    if (before >= 4 && !isCounted(view, offset)) evidence -= before === 8 ? 10 : 5
+  }
+  // So does the last word of small 16-bit numbers, or of text in UTF-16.
+  if (isSmallUnit(view, offset) && isSmallUnit(view, offset + 2)) {
+    const before = unitsBefore(view, offset)
+    evidence -= before === 4 ? 10 : before >= 2 ? 5 : 0
   }
   const [b0, b1, b2] = [low & 0xff, (low >>> 8) & 0xff, (low >>> 16) & 0xff]
   if (b0 === b1 && b1 === b2) evidence -= 10
