@@ -1,5 +1,5 @@
 /** Which values of each class of operand lie in the blob's range and beside it: what chance would put into it is read off what it puts beside it. */
-import { CARRIERS, Carrier } from './candidates.ts'
+import { CARRIERS, isWide } from './candidates.ts'
 
 /** Added to the expected number of chance values: below it, nothing is known. 64-bit values at high bases are never chance. */
 function floorOf(wide: boolean, base: number): number {
@@ -24,7 +24,7 @@ export class Background {
 
   /** log((in - by chance) / by chance) for a class, where the range is [base, base + span). */
   logOdds(carrier: number, base: number, span: number): number {
-    const wide = carrier === Carrier.wide || carrier === Carrier.word || carrier === Carrier.unaligned
+    const wide = isWide(carrier)
     const end = base + span
     // Constants thin out like 1/x: of a density c/x the range takes c ln(end / base), the window above it c ln((end + span) / end).
     const inner = base > 0 ? Math.log(end / base) : 4

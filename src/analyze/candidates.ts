@@ -33,6 +33,10 @@ export const Carrier = {
 
 export const CARRIERS = 12
 
+/** Whether what the carrier holds is a whole address. */
+export const isWide = (carrier: number): boolean =>
+  carrier === Carrier.wide || carrier === Carrier.word || carrier === Carrier.unaligned
+
 export class Candidates {
   #count = 0
   /** offset, kind, low, high, carrier of each. */

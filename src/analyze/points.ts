@@ -3,7 +3,7 @@
  * offsets of the blob, most of them into the middle of instructions. Where this blob's addresses point is learnt from its own candidates, on top of counts
  * over many others; and a class of operands whose values all together are spread like chance holds numbers, such as the offsets of large structures.
  */
-import { CARRIERS, type Candidates, Carrier } from './candidates.ts'
+import { CARRIERS, type Candidates, Carrier, isWide } from './candidates.ts'
 import type { Places } from './places.ts'
 import type { Window } from './window.ts'
 
@@ -52,8 +52,11 @@ export class Points {
       learn(sum(counts.slice(0, Carrier.word)), statistics.operand, chance),
       learn(counts[Carrier.word], statistics.word, chance),
     ]
+    // Sizes and offsets are below 2^32; up there nothing is in the range by chance, wherever it points.
     this.#classes = counts.map((own, carrier) =>
-      spread(own, isWord(carrier) ? statistics.word : statistics.operand, chance),
+      window.baseHigh !== 0 && isWide(carrier)
+        ? 0
+        : spread(own, isWord(carrier) ? statistics.word : statistics.operand, chance),
     )
   }
 

@@ -54,6 +54,34 @@ describe('pointers in data', () => {
   })
 })
 
+describe('words that point anywhere in the data, and one into code', () => {
+  const WORDS = 0x2000
+  const ONE = 0x400 + 8 * (WORDS + 8)
+
+  /** Whether the one at the end is a site. */
+  function isFound(base: bigint): boolean {
+    const bytes = new Uint8Array(ONE + 64)
+    for (let at = 0; at < 0x400; at += 16)
+      bytes.set([...FUNCTION, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc], at)
+    const view = new DataView(bytes.buffer)
+    for (let i = 0; i < WORDS; i++)
+      view.setBigUint64(0x400 + 8 * i, base + BigInt(0x400 + ((i * 40_503) % (8 * WORDS))), true)
+    view.setBigUint64(ONE, base + 0x105n, true)
+    const ranges = [
+      { start: 0, end: 0x400, kind: 'code' as const },
+      { start: 0x400, end: bytes.length, kind: 'data' as const },
+    ]
+    return analyze(bytes, { base, hints: { ranges } })
+      .sites()
+      .some(({ offset }) => offset === ONE)
+  }
+
+  it('are numbers where numbers are, and addresses where none are', () => {
+    expect(isFound(0x10_000n)).toBe(false)
+    expect(isFound(0x7_0000_0000n)).toBe(true)
+  })
+})
+
 describe('what is no code', () => {
   it('is warned of, unless it was said to be data', () => {
     const noise = Uint8Array.from({ length: 1000 }, (_, i) => (Math.imul(i + 1, 0x9e37_79b1) >>> 21) | 0x60)
