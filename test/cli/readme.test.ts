@@ -9,6 +9,7 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { format } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { nativeUnavailable } from '../../src/heap/native/memory.ts'
 import * as library from '../../src/index.ts'
@@ -70,7 +71,7 @@ async function runScript(body: string): Promise<string> {
 async function runHere(body: string): Promise<string[]> {
   const logs: string[] = []
   const log = (...values: unknown[]): void => {
-    logs.push(values.map(String).join(' '))
+    logs.push(format(...values))
   }
   const code = body.replace(/^import (\{.*\}) from '(.*)'$/gm, "const $1 = modules['$2']")
   const AsyncFunction = (async () => {}).constructor as FunctionConstructor
