@@ -88,8 +88,9 @@ const CLEARS: readonly number[] = [0x29, 0x2b, 0x31, 0x33]
 
 /** Mask of the registers that an instruction writes whole, without regard to what they held. */
 function overwritten(instruction: Instruction, reads: number, writes: number): number {
-  const { encoding, map, opcode, prefixes, modrm } = instruction
-  if (encoding !== Encoding.legacy || map > 1) return 0
+  const { encoding, map, opcode, prefixes, modrm, flow } = instruction
+  // xbegin, the one of these opcodes that is a branch, writes eax on one of its two ways alone.
+  if (encoding !== Encoding.legacy || map > 1 || flow !== Flow.next) return 0
   if ((prefixes & (Prefix.p66 | Prefix.w)) === Prefix.p66) return 0
   if (OVERWRITES[(map << 8) | opcode] === 1) return writes & ~reads
   const isSame =

@@ -32,6 +32,10 @@ export class Step {
     const { instruction } = this
     return instruction.isCallFarIndirect || instruction.isJmpFarIndirect
   }
+  /** A branch that IBT holds to what begins with an endbr64: an indirect one without `notrack`. */
+  get isTracked(): boolean {
+    return !this.isBranch && this.instruction.segmentPrefix !== this.#iced.Register.DS
+  }
   get isXbegin(): boolean {
     return this.instruction.mnemonic === this.#iced.Mnemonic.Xbegin
   }

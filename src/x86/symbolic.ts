@@ -60,6 +60,9 @@ export function followCode(
   return machine.effect()
 }
 
+/** Where a branch leads, and whether what is there must say that it may. */
+const wayTo = (step: Step, target: Value): string => `${step.isTracked ? 'tracked ' : ''}${text(target)}`
+
 class Machine {
   readonly #iced = loadIced()
   readonly #pieces: readonly CodePiece[]
@@ -101,7 +104,7 @@ class Machine {
       const to = new Step(this.#iced, cursor, fields)
       const next = this.#execute(to, at + BigInt(cursor.length))
       this.#forget()
-      if (next === this.#next) this.#exit = 'next'
+      if (this.#exit === '' && next === this.#next) this.#exit = 'next'
       return this.#exit === '' ? next : undefined
     } finally {
       cursor.dispose()
@@ -158,7 +161,8 @@ class Machine {
     }
     this.#perform(step)
     if (instruction.flowControl === this.#iced.FlowControl.ConditionalBranch || step.isXbegin) {
-      this.#exit = `if ${instruction.conditionCode}: ${this.#resolve(step.target)}`
+      const otherwise = after === this.#next ? 'next' : 'elsewhere'
+      this.#exit = `if ${instruction.conditionCode}: ${this.#resolve(step.target)}, else ${otherwise}`
       return after
     }
     return after
@@ -173,9 +177,10 @@ class Machine {
         : number(step.target)
     const to = BigInt.asUintN(64, target.plus)
     const isCode = this.#pieces.some(({ at, bytes }) => to >= at && to < at + BigInt(bytes.length))
-    if (target.of === 'c' && (to === this.#next || isCode) && how !== 'call') return to
-    if (target.of === 'c' && isCode && !step.isMemory(0)) return to
-    this.#exit = `to ${text(target)}`
+    const isKnown = target.of === 'c' && !step.isTracked
+    if (isKnown && (to === this.#next || isCode) && how !== 'call') return to
+    if (isKnown && isCode && !step.isMemory(0)) return to
+    this.#exit = `to ${wayTo(step, target)}`
     this.#transfers = true
     return 0n
   }
@@ -221,7 +226,7 @@ class Machine {
       const { Mnemonic } = this.#iced
       if (cursor.length === 0 || step.instruction.mnemonic !== Mnemonic.Jmp || step.isFar) return 'elsewhere'
       if (step.isBranch) return depth > 0 ? this.#resolve(step.target, depth - 1) : 'elsewhere'
-      return text(this.#read(step, 0))
+      return wayTo(step, this.#read(step, 0))
     } finally {
       cursor.dispose()
     }

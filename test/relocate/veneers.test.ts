@@ -73,6 +73,17 @@ function refusal(work: () => unknown): string {
 
 const pc = (offset: number, end?: number): SiteInput => ({ offset, kind: 'pc32', end })
 
+describe('a register that is dead behind what is out of reach', () => {
+  it('is not the one that xbegin writes on one of its two ways', () => {
+    const behind = 'c7 f8 00 00 00 00 c3'
+    const [saved, lost] = [behind, `31 c0 ${behind}`].map((rest) =>
+      far(`83 3d f9 0f 00 00 07 ${rest}`, pc(2, 7)),
+    )
+    expect(listing(saved)).toContain('push rax')
+    expect(listing(lost)).not.toContain('push rax')
+  })
+})
+
 describe('out of reach', () => {
   it('the target is in the veneers once, however many ask for it', () => {
     const code = bytes('e8 fb 0f 00 00  e9 f6 0f 00 00  48 8d 05 ef 0f 00 00  0f 84 e9 0f 00 00')

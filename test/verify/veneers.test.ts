@@ -78,6 +78,30 @@ describe('verify', () => {
     }
   })
 
+  it.each([
+    ['call', 'e8'],
+    ['jmp', 'e9'],
+    ['jg', '0f 8f'],
+    ['je, with a hint', '3e 0f 84'],
+    ['xbegin', 'c7 f8'],
+  ])('refuses any other bit in the stub of %s, and in the way to it', (_, opcode) => {
+    const at = bytes(opcode).length
+    const code = bytes(`${opcode} 00 00 10 00 90`)
+    const { moved, area, check } = farMove(code, at, at + 4)
+    expect(check(moved.bytes, area).ok).toBe(true)
+    for (let i = 0; i < 8 * area.length; i++) {
+      const other = area.slice()
+      other[i >> 3] ^= 1 << (i & 7)
+      // Int3 aligns the literal.
+      expect(check(moved.bytes, other).ok).toBe(area[i >> 3] === 0xcc)
+    }
+    for (let i = 8 * at; i < 8 * (at + 4); i++) {
+      const other = moved.bytes.slice()
+      other[i >> 3] ^= 1 << (i & 7)
+      expect(check(other, area).ok).toBe(false)
+    }
+  })
+
   it.each<[string, string, boolean]>([
     ['xor ecx, ecx', '31 c9 90 90', true],
     ['jz to the same, mov ecx, ebx', '74 00 8b cb', true],
