@@ -192,6 +192,11 @@ function imageBlob(elf: ElfFile, wanted: { readonly start: bigint; readonly end:
   // What the loader must relocate has a record; an executable that stays where it is linked needs none, unless the linker kept its own.
   const movable = elf.header.type === ET_DYN ? elf.dynamic.present : elf.dynamic.positionIndependent
   const exact = movable || elf.kept.size > 0
+  const { otherForm } = elf.dynamic
+  if (exact && otherForm !== undefined)
+    throw badElf(
+      `keeps the loader's relocation records in another form than Elf64_Rela and Elf64_Relr (${otherForm}), in which addresses would not keep their length. Link it with \`--pack-dyn-relocs=none\`.`,
+    )
   return finish(
     elf,
     'the image',

@@ -24,6 +24,14 @@ export const DT_PREINIT_ARRAY = 32n
 export const DT_PREINIT_ARRAYSZ = 33n
 export const DT_RELRSZ = 35n
 export const DT_RELR = 36n
+/** Tables of the loader's records in other forms than Elf64_Rela and Elf64_Relr. */
+const OTHER_FORMS: ReadonlyMap<bigint, string> = new Map([
+  [17n, 'DT_REL'],
+  [0x4000_0026n, 'DT_CREL'],
+  [0x6000_000fn, 'DT_ANDROID_REL'],
+  [0x6000_0011n, 'DT_ANDROID_RELA'],
+  [0x6fff_e000n, 'DT_ANDROID_RELR'],
+])
 const DT_FLAGS_1 = 0x6fff_fffbn
 /** DF_1_PIE: what ld says of a position-independent executable that it placed at an address, and calls ET_EXEC. */
 const PIE = 0x0800_0000n
@@ -114,7 +122,7 @@ export class DynamicInfo {
     for (let at = segment.offset; at <= end; at += DYN_SIZE) {
       const tag = view.getBigUint64(at, true)
       if (tag === 0n) break
-      if (tag < 64n || tag === DT_GNU_HASH || tag === DT_FLAGS_1)
+      if (tag < 64n || tag === DT_GNU_HASH || tag === DT_FLAGS_1 || OTHER_FORMS.has(tag))
         this.#values.set(tag, view.getBigUint64(at + 8, true))
     }
   }
@@ -124,6 +132,11 @@ export class DynamicInfo {
   }
   get positionIndependent(): boolean {
     return ((this.#values.get(DT_FLAGS_1) ?? 0n) & PIE) !== 0n
+  }
+  /** The name of a table of the loader's records that is in no form that is read here. */
+  get otherForm(): string | undefined {
+    for (const [tag, name] of OTHER_FORMS) if (this.#values.has(tag)) return name
+    return undefined
   }
   value(tag: bigint): bigint | undefined {
     return this.#values.get(tag)

@@ -11,6 +11,7 @@ import {
   readSections,
   type Section,
   SHF_ALLOC,
+  SHT_CREL,
   SHT_REL,
   SHT_RELA,
 } from './sections.ts'
@@ -75,12 +76,17 @@ function keptRecords(sections: readonly Section[]): ReadonlyMap<number, Section>
   const kept = new Map<number, Section>()
   for (const section of sections) {
     const { type, flags, info, size, entrySize } = section
-    if ((type !== SHT_RELA && type !== SHT_REL) || (flags & SHF_ALLOC) !== 0 || size === 0) continue
+    if (
+      (type !== SHT_RELA && type !== SHT_REL && type !== SHT_CREL) ||
+      (flags & SHF_ALLOC) !== 0 ||
+      size === 0
+    )
+      continue
     const about = sections[info]
     if (about === undefined || !isLoaded(about)) continue
-    if (type === SHT_REL)
+    if (type !== SHT_RELA)
       throw badElf(
-        `keeps relocation records without addends (${describe(section)}), which x86-64 does not use.`,
+        `keeps the relocation records of section ${describe(about)} in another form than Elf64_Rela (${type === SHT_REL ? 'SHT_REL, without addends, which x86-64 does not use' : 'SHT_CREL; compile without --crel'}).`,
       )
     if (entrySize !== RELA_SIZE || size % RELA_SIZE !== 0)
       throw badElf(

@@ -244,10 +244,13 @@ export class ReferenceReader {
   #gotOffset(record: Record): Outcome {
     const { address, addend, symbol } = record
     const value = this.#bits(address, 8)
-    // The record tells S, and the bytes then where the GOT is: that it is there shows that both agree. A stub has no such S.
-    const stub = !this.#symbols.isDefined(symbol)
-    const got = stub ? this.#gotBase() : wrapAddress(this.#symbols.value(symbol) + addend - value)
-    if (got === undefined || this.#gotSection(got) === undefined) return 'unexplained'
+    // The record tells S, and the bytes then where the GOT is: that it is there shows that both agree. A stub is no such S, not even where the
+    // symbol is defined: another file may define it too.
+    const bases = [wrapAddress(this.#symbols.value(symbol) + addend - value), this.#gotBase()]
+    const got = bases
+      .slice(this.#symbols.isDefined(symbol) ? 0 : 1)
+      .find((base) => base !== undefined && this.#gotSection(base) !== undefined)
+    if (got === undefined) return 'unexplained'
     const field = {
       address,
       kind: 'diff64',

@@ -1,9 +1,12 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { RelocError } from '../../src/core/errors.ts'
+import { type Problem, RelocError } from '../../src/core/errors.ts'
 import { type BlobChoice, blobFromElf, type ElfBlob, tableFromElf } from '../../src/elf/blob.ts'
+import { DT_RELA } from '../../src/elf/dynamic.ts'
 import { unwindEntries } from '../../src/elf/entries.ts'
 import { type ElfFile, readElf } from '../../src/elf/file.ts'
+import { PT_DYNAMIC } from '../../src/elf/header.ts'
+import { SHT_CREL } from '../../src/elf/sections.ts'
 import { symbolLines } from '../../src/elf/symbol-list.ts'
 import { relocate } from '../../src/relocate/relocate.ts'
 import { compareBlob, compareElf, compareLoaderSites } from '../support/compare-elf.ts'
@@ -73,6 +76,28 @@ describe('a move by the records of the file', () => {
     expect(forth.ours).toEqual(forth.linker)
     const back = moved(there, here, choice)
     expect(back.ours).toEqual(back.linker)
+  })
+
+  it('offsets from the GOT are those of stubs, too, for functions that another file may define as well', () => {
+    const bytes = bytesOf('static-400000.elf')
+    const { loadedSections, loaded } = readElf(bytes)
+    const addressOf = (name: string): bigint =>
+      loadedSections.find((section) => section.name === name)!.address
+    const record = said('static-400000.elf').records['.rela.text'].find(({ type }) => /PLTOFF64/.test(type))!
+    const address = BigInt(`0x${record.address}`)
+    const stub = addressOf('.plt')
+    const view = new DataView(bytes.buffer)
+    view.setBigUint64(loaded.position(address, 8)!, BigInt.asUintN(64, stub - addressOf('.got.plt')), true)
+    const problems: Problem[] = []
+    const blob = blobFromElf(readElf(bytes), { image: true })
+    const sites = [...blob.sites!((problem) => problems.push(problem))]
+    expect(problems).toEqual([])
+    expect(sites).toContainEqual({
+      offset: Number(address - blob.base),
+      kind: 'diff64',
+      target: stub,
+      anchor: addressOf('.got.plt'),
+    })
   })
 
   it('needs no section table for the image of a position-independent file', () => {
@@ -160,6 +185,30 @@ describe('a file or a choice that cannot be served', () => {
       /passes 2\^64|overlap/,
     ],
     ['two segments at one address', () => change(64 + 56 + 16, 0, 0, 0x40), /overlap in memory/],
+    [
+      "the loader's records in a form of their own",
+      () => {
+        const bytes = bytesOf('pie-400000.elf')
+        const view = new DataView(bytes.buffer)
+        const { offset } = readElf(bytes).segments.find(({ type }) => type === PT_DYNAMIC)!
+        let at = offset
+        while (view.getBigUint64(at, true) !== DT_RELA) at += 16
+        view.setBigUint64(at, 0x6000_0011n, true)
+        return bytes
+      },
+      /another form than.*DT_ANDROID_RELA/,
+    ],
+    [
+      "the linker's records in a form of their own",
+      () => {
+        const bytes = bytesOf('static-400000.elf')
+        const { header, kept } = readElf(bytes)
+        const at = header.sectionOffset + 64 * [...kept.values()][0].index + 4
+        new DataView(bytes.buffer).setUint32(at, SHT_CREL, true)
+        return bytes
+      },
+      /another form than.*SHT_CREL/,
+    ],
     ['names in a section that holds none', () => change(62, 3), /section names/],
   ]
   it.each(refused)('%s', (_, bytes, message) => {
