@@ -185,6 +185,9 @@ export function addWord(view: DataView, offset: number, low: number, high: numbe
   view.setInt32(offset + 4, view.getInt32(offset + 4, true) + high + carry, true)
 }
 
+/** Whether one store can write a field. */
+export const isInWord = (position: number, width: number): boolean => (position % WORD) + width <= WORD
+
 /** Whether every field that changes lies in one aligned word: another thread that executes it, at `position`, then sees the old or the new value. */
 export function fieldsAreWords(
   { offsets, groups, splits }: Fields,
@@ -194,8 +197,7 @@ export function fieldsAreWords(
   for (const group of groups) {
     if (changeOf(group, placed) === 0) continue
     const { width } = KIND_ROWS[group.kind]
-    for (let i = group.from; i < group.to; i++)
-      if (((position + offsets[i]) % WORD) + width > WORD) return false
+    for (let i = group.from; i < group.to; i++) if (!isInWord(position + offsets[i], width)) return false
   }
   return splits.every((field) => changeOf(field, placed) === 0)
 }

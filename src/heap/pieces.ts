@@ -5,11 +5,12 @@
  *
  * `points` are the positions where code may stand (return addresses, and whatever may be one); undefined: anywhere.
  */
+import { KIND_ROWS } from '../table/kinds.ts'
 import type { SplitPiece } from '../table/site.ts'
-import { LINK, SELF } from './fields.ts'
+import { isInWord, LINK, SELF } from './fields.ts'
 import type { Block } from './object.ts'
 import type { CompactMode } from './plan.ts'
-import type { Root } from './roots.ts'
+import type { Root, RootField } from './roots.ts'
 import type { HeapState } from './state.ts'
 
 type Points = ReadonlySet<number> | undefined
@@ -48,11 +49,16 @@ export function tornBlocks(state: HeapState, points: Points, mode: CompactMode):
   return torn
 }
 
-/** Roots that may not change, since they are being built now. */
+/** Roots that may not change: they are being built now, or code that may be running in another thread would see a field of one half written. */
 export function tornRoots(state: HeapState, points: Points): Set<Root> {
   const torn = new Set<Root>()
-  for (const [block, offset] of stands(state, points))
-    for (const root of block.object.roots)
-      if (root.fields.some(({ pieces }) => pieces !== undefined && among(pieces, offset))) torn.add(root)
+  const runs = points === undefined && state.holds > 0
+  for (const [block, offset] of stands(state, points)) {
+    const isTorn = ({ kind, offset: field, pieces }: RootField): boolean =>
+      pieces !== undefined
+        ? among(pieces, offset)
+        : runs && !isInWord(block.position + field, KIND_ROWS[kind].width)
+    for (const root of block.object.roots) if (root.fields.some(isTorn)) torn.add(root)
+  }
   return torn
 }

@@ -106,9 +106,9 @@ export function changeRoots(
     if (changed.some((root) => held.has(root)))
       throw new RelocError(
         'refused',
-        `${block.object.handle.name} builds a root from several pieces, and code stands, or may stand, among them: \`heldRoots\` says which roots stay for now.`,
+        `${block.object.handle.name} builds a root from several pieces, and code stands, or may stand, among them, or it holds one in a field that is not written at once, and may be running: \`heldRoots\` says which roots stay for now.`,
       )
-    const code = state.codeOf(block).slice()
+    const code = state.wholeOf(block).slice()
     const view = viewOf(code)
     for (const root of changed)
       for (const { offset, width, bits } of planRoot(code, root, changes.get(root)!))
@@ -121,7 +121,8 @@ export function changeRoots(
   state.memory.write(first.position, last.position + last.size, (writer) => {
     for (const [root, to] of changes) root.address = to
     for (const { block, code } of images) {
-      writer.write(block.position, code)
+      if (state.holds > 0) writer.patch(block.position, code)
+      else writer.write(block.position, code.subarray(0, block.length))
       measureFields(block.fields, code, { place: block.position, shift: 0, links: block.links })
     }
   })

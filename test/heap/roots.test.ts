@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { CodeHeap } from '../../src/heap/heap.ts'
+import type { HeapMemory } from '../../src/heap/memory.ts'
 import type { Block, CodeHandle } from '../../src/heap/object.ts'
 import { simulatedMemory } from '../../src/heap/simulated.ts'
 import type { SiteInput } from '../../src/table/from-sites.ts'
@@ -92,4 +93,46 @@ describe('roots', () => {
     expect(heap.roots(handle)).toEqual([ROOT + 16n, OTHER + 24n])
     expect(heap.verify()).toEqual([])
   })
+
+  it.each(Array.from({ length: 8 }, (_, offset) => offset))(
+    'change by one store where code may be running, or not at all: a field at offset %i',
+    (offset) => {
+      const patched: number[] = []
+      const memory = simulatedMemory<Block>({ base: HEAP, size: 1 << 16 })
+      const watched: HeapMemory<Block> = {
+        ...memory,
+        write: (from, to, work) =>
+          memory.write(from, to, (writer) =>
+            work({
+              poison: (position, size) => writer.poison(position, size),
+              write: (position, bytes) => writer.write(position, bytes),
+              patch: (position, bytes) => {
+                patched.push(position)
+                writer.patch(position, bytes)
+              },
+            }),
+          ),
+      }
+      const heap = new CodeHeap(watched, { managed: [MANAGED] })
+      const code = new Uint8Array(20)
+      new DataView(code.buffer).setUint32(offset, Number(ROOT), true)
+      const moved = heap.moved(BASE, code.length)
+      const sites: SiteInput[] = [{ kind: 'abs32', offset }]
+      const table = RelocationTable.fromSites(sites, { code, base: BASE, moved, runs: [] })
+      const handle = heap.add({ bytes: code, base: BASE, table })
+      const at = heap.entry(handle)
+      const release = heap.hold()
+      const goes = offset + 4 <= 8
+      expect(heap.heldRoots()).toEqual(goes ? [] : [ROOT])
+      if (goes) heap.patchRoot(handle, 0, OTHER)
+      else expect(() => heap.patchRoot(handle, 0, OTHER)).toThrow(/not written at once, and may be running/)
+      expect(patched).toEqual(goes ? [Number(at - HEAP)] : [])
+      heap.patchRoot(handle, 0, OTHER, { words: [at] })
+      release()
+      heap.patchRoot(handle, 0, ROOT + 1n)
+      expect(patched.length).toBe(goes ? 2 : 1)
+      expect(heap.roots(handle)).toEqual([ROOT + 1n])
+      expect(heap.verify()).toEqual([])
+    },
+  )
 })

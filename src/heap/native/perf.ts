@@ -30,6 +30,9 @@ const RECORD_SIZE = { [LOAD]: 56, [MOVE]: 64, [CLOSE]: 16 } as const
 
 const files = (): typeof import('node:fs') => process.getBuiltinModule('fs')
 
+/** What perf can read as a name: some, and without the byte that ends it. */
+const symbolOf = ({ name, index }: CodeHandle): string => name.replaceAll('\0', '_') || `object ${index}`
+
 /** A jitdump file. */
 export class JitDump implements SideTable {
   /** Of the file: `jit-PID.dump` in the directory, as perf wants it. */
@@ -57,7 +60,7 @@ export class JitDump implements SideTable {
   onAdd({ handle, address, code }: Added): void {
     const index = this.#count++
     this.#indices.set(handle, index)
-    const name = new TextEncoder().encode(`${handle.name}\0`)
+    const name = new TextEncoder().encode(`${symbolOf(handle)}\0`)
     const record = this.#record(LOAD, name.length + code.length)
     this.#place(record)
     for (const [i, value] of [address, address, BigInt(code.length), index].entries())
@@ -137,10 +140,10 @@ export class PerfMap implements SideTable {
     files().closeSync(this.#file)
   }
 
-  #line(address: bigint, length: number, { name }: CodeHandle): void {
+  #line(address: bigint, length: number, handle: CodeHandle): void {
     files().writeSync(
       this.#file,
-      `${address.toString(16)} ${length.toString(16)} ${name.replaceAll(/\s+/g, '_')}\n`,
+      `${address.toString(16)} ${length.toString(16)} ${symbolOf(handle).replaceAll(/\s+/g, '_')}\n`,
     )
   }
 }

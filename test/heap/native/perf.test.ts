@@ -7,7 +7,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { CodeHeap } from '../../../src/heap/heap.ts'
 import { nativeUnavailable } from '../../../src/heap/native/machine.ts'
-import { PerfMap } from '../../../src/heap/native/perf.ts'
+import { JitDump, PerfMap } from '../../../src/heap/native/perf.ts'
 import type { Block, CodeHandle } from '../../../src/heap/object.ts'
 import { simulatedMemory } from '../../../src/heap/simulated.ts'
 
@@ -65,6 +65,30 @@ describe.skipIf(reason !== undefined)(`perf${reason === undefined ? '' : `: ${re
       expect(new Set(names)).toEqual(new Set(['spinning_there']))
     } finally {
       rmSync(path)
+    }
+  })
+})
+
+describe.skipIf(nativeUnavailable() !== undefined)('JitDump', () => {
+  it('has records of the length that names end where perf sees it, and a name for each', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'dump-'))
+    try {
+      const dump = new JitDump(directory)
+      const memory = simulatedMemory<Block>({ base: 0x4000_0000n, size: 1 << 16 })
+      const heap = new CodeHeap(memory, { sideTables: [dump] })
+      for (const name of ['in\0two', '', 'plain'])
+        heap.add({ bytes: Uint8Array.of(0x90, 0xc3), base: 0x1000n, name })
+      dump.close()
+      const bytes = readFileSync(dump.path)
+      const names: string[] = []
+      for (let at = 40; bytes.readUInt32LE(at) === 0; at += bytes.readUInt32LE(at + 4)) {
+        const end = bytes.indexOf(0, at + 56)
+        names.push(bytes.toString('latin1', at + 56, end))
+        expect([...bytes.subarray(end + 1, at + bytes.readUInt32LE(at + 4))]).toEqual([0x90, 0xc3])
+      }
+      expect(names).toEqual(['in_two', 'object 1', 'plain'])
+    } finally {
+      rmSync(directory, { recursive: true })
     }
   })
 })
