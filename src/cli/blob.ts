@@ -81,19 +81,34 @@ async function placedBlob(
   return { name: `${name} (${elf.what})`, code: elf.bytes, elf }
 }
 
-/** `address letter name`, as nm prints it; lines without an address are symbols that another file defines. */
+/** nm's letter of a symbol that other files do not see: lower case, but for ifuncs, unique and weak symbols. */
+const isLocal = (letter: string | undefined): boolean => /^[a-hj-tx-z]$/.test(letter ?? '')
+
+/**
+ * `address letter name`, as nm prints it; lines without an address are symbols that another file defines. Of a name that global and local symbols have, the
+ * global one counts, as for a linker; what several local ones share is nobody's.
+ */
 function parseSymbols(bytes: Uint8Array, path: string): Map<string, bigint> {
-  const symbols = new Map<string, bigint>()
+  const globals = new Map<string, bigint>()
+  const locals = new Map<string, bigint | undefined>()
   for (const [i, line] of new TextDecoder().decode(bytes).split('\n').entries()) {
-    const [, address, name] = /^(?:0x)?([0-9a-f]{1,16})\s+(?:\S\s+)?(\S+)$/i.exec(line.trim()) ?? []
-    if (address !== undefined) symbols.set(name, BigInt(`0x${address}`))
-    else if (!/^([Uwv]\s+\S+)?$/.test(line.trim()))
-      throw new RelocError(
-        'bad-input',
-        `${path}, line ${i + 1} is ${JSON.stringify(line.slice(0, 60))}: an address in hex and a name are needed, as nm prints them.`,
-      )
+    const wrong = (what: string): RelocError => new RelocError('bad-input', `${path}, line ${i + 1} ${what}`)
+    const [, digits, letter, name] = /^(?:0x)?([0-9a-f]{1,16})\s+(?:(\S)\s+)?(\S+)$/i.exec(line.trim()) ?? []
+    if (digits === undefined) {
+      if (/^([Uwv]\s+\S+)?$/.test(line.trim())) continue
+      const shown = JSON.stringify(line.slice(0, 60))
+      throw wrong(`is ${shown}: an address in hex and a name are needed, as nm prints them.`)
+    }
+    const address = BigInt(`0x${digits}`)
+    const other = globals.get(name) ?? address
+    if (isLocal(letter))
+      locals.set(name, locals.has(name) && locals.get(name) !== address ? undefined : address)
+    else if (other === address) globals.set(name, address)
+    else
+      throw wrong(`puts ${name} at ${hex(address)}, a line before at ${hex(other)}. Leave the wrong one out.`)
   }
-  return symbols
+  const own = [...locals].filter((one): one is [string, bigint] => one[1] !== undefined)
+  return new Map([...own, ...globals])
 }
 
 /** For `readBlob`: another state of a blob has its length. */

@@ -117,7 +117,7 @@ function veneerPlace(table: RelocationTable, { at }: VeneerOptions, { to }: Fixe
   if (end + 15n >= 1n << 64n)
     throw new RelocError(
       'bad-argument',
-      'There is no room for veneers behind the blob: say where they shall be (`veneers.at`).',
+      'There is no room for veneers behind the blob: say where they shall be (`veneers.at`, --veneers-at).',
     )
   return (end + 15n) & ~15n
 }
@@ -129,5 +129,6 @@ const areaProblem = (table: RelocationTable, message: string): Problem => ({
   address: table.base,
   bytes: '',
   message,
-  remedy: 'Give the veneers another place (`veneers: { at, capacity }`), within 2 GB of the blob.',
+  remedy:
+    'Give the veneers another place (`veneers: { at, capacity }`, --veneers-at), within 2 GB of the blob.',
 })

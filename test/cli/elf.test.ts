@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { blobFromElf } from '../../src/elf/blob.ts'
 import { readElf } from '../../src/elf/file.ts'
-import { runCommand } from '../support/terminal.ts'
+import { runCommand, type Transcript } from '../support/terminal.ts'
 
 const ELF = join(import.meta.dirname, '../../fixtures/elf')
 const program = (name: string): string => join(ELF, `${name}.elf`)
@@ -177,6 +177,44 @@ describe('an object file', () => {
     expect(readFileSync(moved)).toEqual(readFileSync(direct))
     expect(readFileSync(path('place.map'), 'utf8')).toContain('0000000020000020 T choose\n')
     expect((await runCommand(['verify', object, moved, '--symbols', symbols(), ...from])).code).toBe(0)
+  })
+
+  it('takes the global symbol of a name, not a local one, and of two global ones neither', async () => {
+    const lines = [
+      '10200000 T outside_add',
+      '10200100 D outside_values',
+      '30000000 t outside_add',
+      '30000001 d outside_values',
+    ]
+    const run = async (name: string, text: readonly string[]): Promise<Transcript> => {
+      writeFileSync(path('symbols'), text.join('\n'))
+      return runCommand([
+        'relocate',
+        object,
+        '--symbols',
+        path('symbols'),
+        '--to',
+        '0x1000_0000',
+        '-o',
+        path(name),
+      ])
+    }
+    expect((await run('plain', lines.slice(0, 2))).code).toBe(0)
+    expect((await run('behind', lines)).code).toBe(0)
+    expect((await run('before', [...lines].reverse())).code).toBe(0)
+    for (const name of ['behind', 'before'])
+      expect(readFileSync(path(name))).toEqual(readFileSync(path('plain')))
+    expect(await run('none', [...lines, '10300000 W outside_add'])).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/line 5 puts outside_add at 0x10300000, a line before at 0x10200000/),
+    })
+    // Two static functions of other files.
+    expect(
+      await run('none', ['1 t outside_add', '2 t outside_add', '1 t outside_add', lines[1]]),
+    ).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('symbol outside_add: it is not defined'),
+    })
   })
 
   it.each([
