@@ -5,7 +5,7 @@ import { isWorthFastTables } from '../../src/x86/fast.ts'
 import { sweep } from '../../src/x86/sweep.ts'
 import { loadFixtures } from '../support/fixtures.ts'
 
-it('a small blob is swept and analysed the same before and after a large one', () => {
+it('a small blob is swept and analysed the same before and after a large one', { timeout: 60_000 }, () => {
   const blobs = loadFixtures().flatMap(({ span, links }) => links.map((link) => ({ ...link, span })))
   const find = () =>
     blobs.map(({ bytes, base, span }) => {
