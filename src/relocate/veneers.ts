@@ -5,7 +5,7 @@
  * area of their own. An instruction that is replaced must be entered at its start alone: a branch into its middle, or a second reading of its
  * bytes, is refused.
  */
-import { type AddressLike, hex, toAddress, toOffset, wrapAddress } from '../core/address.ts'
+import { ADDRESS_LIMIT, type AddressLike, hex, toAddress, toOffset, wrapAddress } from '../core/address.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import {
   checkFlag,
@@ -96,6 +96,8 @@ function finishArea(
   }
   if (bytes.length > capacity) wrong(`the veneers need ${bytes.length} bytes, there are ${capacity}.`)
   const end = at + BigInt(bytes.length)
+  if (end > ADDRESS_LIMIT)
+    wrong(`the veneers at ${hex(at)} (${bytes.length} bytes) would pass the end of the address space (2^64).`)
   for (const [i, range] of table.coverage.entries()) {
     const start = wrapAddress(range.start + deltas[i])
     if (at < start + (range.end - range.start) && start < end)

@@ -259,6 +259,10 @@ describe('out of reach', () => {
     expect(move({ capacity: 8 })).toMatch(/need \d+ bytes, there are 8/)
     expect(move({ at: FAR + 0x1_0000_0000n })).toMatch(/out of the blob's reach/)
     expect(move({ at: FAR })).toMatch(/lie on/)
+    const high = { to: 2n ** 64n - 0x8000_0000n, veneers: { at: 2n ** 64n - 16n } }
+    expect(refusal(() => relocate(code, tableOf(code, [pc(2)]), high))).toMatch(
+      /pass the end of the address space/,
+    )
     expect(move(false)).toMatch(/pc32: the value/)
   })
 
