@@ -61,6 +61,11 @@ export class OutsideTargets {
     return this.#scoreOf(this.#near(distance - this.#least) - 1)
   }
 
+  /** The score of something else that points at `distance`, and is not among the targets. */
+  scoreOfOther(distance: number): number {
+    return this.#scoreOf(this.#near(distance - this.#least))
+  }
+
   /** The score in sixteenths, from -64 to 64. */
   weight(distance: number): number {
     return Math.max(-64, Math.min(64, Math.round(16 * this.score(distance))))
