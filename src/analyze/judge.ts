@@ -182,7 +182,7 @@ export class Judge {
       })
       reasons.push({
         what: 'text or small numbers',
-        odds: wordLooks(view, offset, low, high, carrier === Carrier.word),
+        odds: wordLooks(view, offset, low, high, carrier !== Carrier.half),
       })
     }
     return reasons.map(({ what, odds }) => ({ what, odds: odds < 0 ? odds * this.#doubt : odds }))

@@ -54,6 +54,37 @@ describe('pointers in data', () => {
   })
 })
 
+describe('packed records', () => {
+  const CODE = 0x3c00
+  const base = 0x4c_4000n
+
+  /** Offsets of the sites in data that holds two packed pointers, and `text` at 0x101. */
+  function sitesBeside(text: string): number[] {
+    const bytes = new Uint8Array(CODE + 0x400)
+    for (let at = 0; at < CODE; at += 16)
+      bytes.set([...FUNCTION, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc], at)
+    const data = new DataView(bytes.buffer, CODE)
+    data.setBigUint64(0x81, base + 0x10n, true)
+    data.setBigUint64(0x8b, base + BigInt(CODE + 0x10), true)
+    bytes.set(new TextEncoder().encode(text), CODE + 0x101)
+    const ranges = [
+      { start: 0, end: CODE, kind: 'code' as const },
+      { start: CODE, end: bytes.length, kind: 'data' as const },
+    ]
+    return analyze(bytes, { base, hints: { ranges } })
+      .sites()
+      .map(({ offset }) => offset - CODE)
+  }
+
+  it('the end of a text beside them is none', () => {
+    expect(sitesBeside('ThePartsXHL')).toEqual([0x81, 0x8b])
+  })
+
+  it('what stands behind a counted text may be one', () => {
+    expect(sitesBeside('\x07ThePartXHL')).toEqual([0x81, 0x8b, 0x109])
+  })
+})
+
 describe('words that point anywhere in the data, and one into code', () => {
   const WORDS = 0x2000
   const ONE = 0x400 + 8 * (WORDS + 8)
