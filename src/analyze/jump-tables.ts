@@ -132,6 +132,9 @@ function isInside(target: number, { bits, decoder }: TableContext): boolean {
   return false
 }
 
+/** Whether the upper half of 64 bits is that of an address: of 48 bits, extended by their sign. */
+const isCanonical = (high: number): boolean => high >> 15 === 0 || high >> 15 === -1
+
 /** The table as far as its entries confirm it: all that were announced, or all up to the first that leads nowhere. */
 function confirm(
   context: TableContext,
@@ -172,7 +175,8 @@ function confirm(
       if (target > table) limit = Math.min(limit, target)
     } else if (target >= 0 && target <= span) break
     else if (anchor === undefined) {
-      if (count === undefined) break
+      // A mask announces up to a power of two, more than there may be: what no processor jumps to is no entry.
+      if (count === undefined || (width === 8 && !isCanonical(view.getInt32(end + 4, true)))) break
     } else if (!outside.near(target).exact) {
       // That nothing else refers to it is no wonder in a few hundred bytes; that two such distances agree is none by chance.
       if (count === undefined || Math.abs(target - (unknown ?? target)) > NEAR) break
