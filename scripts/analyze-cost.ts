@@ -1,8 +1,10 @@
 /**
- * What an analysis costs: `npx tsx scripts/analyze-cost.ts [FILE] [--bytes N] [--rounds N]`, after `npm run build`. Prints one JSON object.
+ * What an analysis costs: `npx tsx scripts/analyze-cost.ts [FILE] [--bytes N] [--rounds N]`, after `npm run
+ * build`. Prints one JSON object.
  *
- * The .text of an ELF file (this node by default), 6 MB of it: the time of `analyze` over that of a plain sweep with iced in turn with it, medians;
- * and the peak memory of a process that analyses once, above that of one that loads the library and the bytes and does not.
+ * The .text of an ELF file (this node by default), 6 MB of it: the time of `analyze` over that of a plain
+ * sweep with iced in turn with it, medians; and the peak memory of a process that analyses once, above that
+ * of one that loads the library and the bytes and does not.
  */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -65,7 +67,10 @@ try {
   rmSync(work, { recursive: true })
 }
 
-/** The largest resident set of a fresh process that runs `action`. (getrusage's is never below that of the process that started it.) */
+/**
+ * The largest resident set of a fresh process that runs `action`. (getrusage's is never below that of the
+ * process that started it.)
+ */
 function peakOf(library: string, input: string, action: string): number {
   const script = `
     const { analyze } = await import(${JSON.stringify(pathToFileURL(library).href)})

@@ -1,7 +1,7 @@
 /**
- * npm run bench:heap [-- --quick]: what moving code costs, as JSON. Every figure is of code that is published, and checked where it says so. Times are
- * CPU times of the process, all its threads: medians, and `least`, the fastest round, which is nearer to the truth on a machine that does other
- * things.
+ * npm run bench:heap [-- --quick]: what moving code costs, as JSON. Every figure is of code that is
+ * published, and checked where it says so. Times are CPU times of the process, all its threads: medians, and
+ * `least`, the fastest round, which is nearer to the truth on a machine that does other things.
  */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -41,7 +41,10 @@ const makers: Readonly<Record<string, Maker>> = {
   ...(nativeUnavailable() === undefined ? { native: (size: number) => nativeMemory<Block>({ size }) } : {}),
 }
 
-/** `count` objects of `length` bytes, each with `sites` fields: three in four call the object before, the rest hold addresses of its own. */
+/**
+ * `count` objects of `length` bytes, each with `sites` fields: three in four call the object before, the rest
+ * hold addresses of its own.
+ */
 function fill(heap: CodeHeap, count: number, length: number, sites: number): CodeHandle[] {
   const handles: CodeHandle[] = []
   const bytes = new Uint8Array(length).fill(0x90)
@@ -143,7 +146,9 @@ function translation(count: number) {
   return { objects: count, ns: look((place) => place.offset), nsWithHandle: look((place) => place.handle) }
 }
 
-/** Bytes that the process takes for an object beside its code, without sites and with some, and for each further one. */
+/**
+ * Bytes that the process takes for an object beside its code, without sites and with some, and for each further one.
+ */
 function bookkeeping() {
   const [count, length] = [4000, 1024]
   const taken = (sites: number): number => {

@@ -1,10 +1,10 @@
 /**
  * Builds fixtures/elf from its sources: npx tsx scripts/build-elf-fixtures.ts
  *
- * Every program is linked twice, at two addresses, so that the linker's own result at the second is the answer to moving the first.
- * The object place.o is linked where the tests place it.
- * Beside each first file goes what readelf says of it, so that the comparison runs on machines without it. Needs gcc and binutils (built with
- * gcc 12.2 and GNU ld 2.40; other versions give other bytes).
+ * Every program is linked twice, at two addresses, so that the linker's own result at the second is the
+ * answer to moving the first. The object place.o is linked where the tests place it. Beside each first file
+ * goes what readelf says of it, so that the comparison runs on machines without it. Needs gcc and binutils
+ * (built with gcc 12.2 and GNU ld 2.40; other versions give other bytes).
  */
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'

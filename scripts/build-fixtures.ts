@@ -1,7 +1,7 @@
 /**
- * Builds fixtures/NAME/ from fixtures/src: `npx tsx scripts/build-fixtures.ts [NAME...]`. Needs gcc, clang-14, as, ld and
- * objdump, and nobody else does: what it writes is committed. Same tools, same bytes. It stops where the linker's
- * records and the difference of its outputs disagree.
+ * Builds fixtures/NAME/ from fixtures/src: `npx tsx scripts/build-fixtures.ts [NAME...]`. Needs gcc,
+ * clang-14, as, ld and objdump, and nobody else does: what it writes is committed. Same tools, same bytes. It
+ * stops where the linker's records and the difference of its outputs disagree.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

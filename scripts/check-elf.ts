@@ -1,9 +1,10 @@
 /**
  * Compares the ELF room with readelf and objcopy: npx tsx scripts/check-elf.ts [FILE | CORPUS-DIR]...
  *
- * For each file: sections, symbols and records against readelf; .text and the image against objcopy; ranges and symbols of both blobs;
- * the sites of the loader's records. A folder with from.elf, to.elf and case.json is a case of a corpus: there, moving what case.json says
- * must give the linker's own to.bin, and the sites must be those that the corpus says change. Without arguments: six programs of this machine.
+ * For each file: sections, symbols and records against readelf; .text and the image against objcopy; ranges
+ * and symbols of both blobs; the sites of the loader's records. A folder with from.elf, to.elf and case.json
+ * is a case of a corpus: there, moving what case.json says must give the linker's own to.bin, and the sites
+ * must be those that the corpus says change. Without arguments: six programs of this machine.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'

@@ -1,9 +1,11 @@
 /**
- * Places object files, and compares with what GNU ld writes at the same addresses: npx tsx scripts/check-objects.ts FILE...
+ * Places object files, and compares with what GNU ld writes at the same addresses: npx tsx
+ * scripts/check-objects.ts FILE...
  *
- * Files are objects (.o) or archives of them (.a, .rlib). What an object does not define gets addresses of its own. Each is placed twice, with what it
- * writes behind the rest or apart in turns; the first, moved by its tables, must be the second. Prints what differs, what ld and what we refuse, and a
- * summary as JSON; exit code 1 where something differs.
+ * Files are objects (.o) or archives of them (.a, .rlib). What an object does not define gets addresses of
+ * its own. Each is placed twice, with what it writes behind the rest or apart in turns; the first, moved by
+ * its tables, must be the second. Prints what differs, what ld and what we refuse, and a summary as JSON;
+ * exit code 1 where something differs.
  */
 import { readFileSync } from 'node:fs'
 import { RelocError } from '../src/core/errors.ts'
@@ -16,7 +18,10 @@ const HERE = { base: 0x2000_0000n, writable: 0x3000_0000n }
 const THERE = { base: 0x2800_0000n, writable: 0x3080_0000n }
 const OUTSIDE = 0x1000_0000n
 
-/** The objects in a file. Archives: "!<arch>\n", then members of 60 bytes of header (name 16, ..., size 10 decimal) and contents, evenly aligned. */
+/**
+ * The objects in a file. Archives: "!<arch>\n", then members of 60 bytes of header (name 16, ..., size 10
+ * decimal) and contents, evenly aligned.
+ */
 function* objectsIn(path: string): Generator<{ readonly name: string; readonly bytes: Uint8Array }> {
   const file = readFileSync(path)
   if (file.toString('latin1', 0, 8) !== '!<arch>\n') {

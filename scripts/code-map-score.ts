@@ -1,9 +1,10 @@
 /**
- * Code and data as the analysis tells them apart, against what a file says itself: `npx tsx scripts/code-map-score.ts FILE [--blind] [--decoder iced|tables]`.
- * Needs objdump. Prints one JSON object.
+ * Code and data as the analysis tells them apart, against what a file says itself: `npx tsx
+ * scripts/code-map-score.ts FILE [--blind] [--decoder iced|tables]`. Needs objdump. Prints one JSON object.
  *
- * The loaded image is analysed bare, without the file's word on what is code. Truth: functions by .eh_frame, data by the section
- * table, instruction starts by objdump, compared where .eh_frame has functions. `--blind` zeroes .eh_frame first, since the analysis reads it.
+ * The loaded image is analysed bare, without the file's word on what is code. Truth: functions by .eh_frame,
+ * data by the section table, instruction starts by objdump, compared where .eh_frame has functions. `--blind`
+ * zeroes .eh_frame first, since the analysis reads it.
  */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'

@@ -1,6 +1,7 @@
 /**
- * npm run collector -- [--seconds N | --steps N] [--seed N]: a small copying collector of data and code over the native heap, and a program that makes,
- * calls and drops closures under it. Prints one line of JSON; exit status 1 where anything was wrong. See scripts/collector/.
+ * npm run collector -- [--seconds N | --steps N] [--seed N]: a small copying collector of data and code over
+ * the native heap, and a program that makes, calls and drops closures under it. Prints one line of JSON; exit
+ * status 1 where anything was wrong. See scripts/collector/.
  */
 import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'

@@ -1,4 +1,7 @@
-/** Reads a corpus of linker pairs: the same objects linked at two addresses, with every relocation that the linker applied. */
+/**
+ * Reads a corpus of linker pairs: the same objects linked at two addresses, with every relocation that the
+ * linker applied.
+ */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'

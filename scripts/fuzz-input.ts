@@ -1,8 +1,9 @@
 /**
  * Reads damaged files: npm run fuzz:input -- [--count N] [--seed S] [--only INDEX]
  *
- * A fifth each of ELF files, object files, binary tables, JSON tables and hints. Each must be read, or refused with a sentence, within a second;
- * whatever else happens ends the run with the number to give to --only.
+ * A fifth each of ELF files, object files, binary tables, JSON tables and hints. Each must be read, or
+ * refused with a sentence, within a second; whatever else happens ends the run with the number to give to
+ * --only.
  */
 import { parseArgs } from 'node:util'
 import { tryDamaged } from '../test/support/hostile.ts'

@@ -1,7 +1,8 @@
 /**
- * Differential execution of moves out of reach: `npm run fuzz:reach -- --seed N --count M [--sabotage NAME]`. Instructions with an address field that leaves its
- * reach run natively, where they were and where they were moved to, in the same random state; registers, flags, vectors, memory, stack and red zone must
- * be the same. What this CPU lacks is followed symbolically. Prints JSON.
+ * Differential execution of moves out of reach: `npm run fuzz:reach -- --seed N --count M [--sabotage NAME]`.
+ * Instructions with an address field that leaves its reach run natively, where they were and where they were
+ * moved to, in the same random state; registers, flags, vectors, memory, stack and red zone must be the same.
+ * What this CPU lacks is followed symbolically. Prints JSON.
  */
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'

@@ -1,6 +1,7 @@
 /**
- * Keeps the bytecode of the built library, of the built command and of its iced, the last step of `npm run build`: of all that a move of a fixture runs, verified by the
- * command. And writes what Node imports, by the names that the library has. Starts in the repository's folder.
+ * Keeps the bytecode of the built library, of the built command and of its iced, the last step of `npm run
+ * build`: of all that a move of a fixture runs, verified by the command. And writes what Node imports, by the
+ * names that the library has. Starts in the repository's folder.
  */
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'

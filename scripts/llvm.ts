@@ -1,9 +1,9 @@
 /**
  * Shows LLVM's code in a heap that moves it: npm run llvm
  *
- * For every LLVM library of this machine and two code models, a program is compiled twice: to an object file, which is placed here and keeps its
- * records as its table, and by LLVM's own JIT, of whose result only the bytes are known. Both are moved, compacted and called, and must compute what
- * LLVM's JIT computes.
+ * For every LLVM library of this machine and two code models, a program is compiled twice: to an object file,
+ * which is placed here and keeps its records as its table, and by LLVM's own JIT, of whose result only the
+ * bytes are known. Both are moved, compacted and called, and must compute what LLVM's JIT computes.
  */
 import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'

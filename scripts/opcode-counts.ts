@@ -33,7 +33,10 @@ const blockAt = (slot: number): Block => BLOCKS.findLast(({ start }) => start <=
 /** What a slot is worth that neither code nor data fills. */
 const unseenScore = (slot: number): number => blockAt(slot).unseen
 
-/** Log-likelihood ratios in sixteenths, clipped to [-4, 3]; what is rare leans to what its whole block of slots is worth. */
+/**
+ * Log-likelihood ratios in sixteenths, clipped to [-4, 3]; what is rare leans to what its whole block of
+ * slots is worth.
+ */
 export function likelihoods(origins: Iterable<Counts>): Int8Array {
   const code = new Float64Array(SLOTS)
   const data = new Float64Array(SLOTS)

@@ -1,6 +1,7 @@
 /**
- * What of `dist` is loaded: the library, the command, its thread and its iced, each in one file. A hundred small modules take 60 ms to import where one takes 15.
- * Whatever bundles them has to leave `const` as it is, or hot loops no longer know the addresses of their arrays (esbuild makes it `var`: 20 % slower).
+ * What of `dist` is loaded: the library, the command, its thread and its iced, each in one file. A hundred
+ * small modules take 60 ms to import where one takes 15. Whatever bundles them has to leave `const` as it is,
+ * or hot loops no longer know the addresses of their arrays (esbuild makes it `var`: 20 % slower).
  */
 import { createRequire } from 'node:module'
 import { defineConfig, type RolldownOptions } from 'rolldown'

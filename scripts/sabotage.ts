@@ -1,7 +1,7 @@
 /**
- * Sabotage: for each fixture, drop each site of the linker's table, change each kind, shift each field and each end by one, add sites on opcode
- * bytes, and move with that; and change each byte of the right result. Prints what became of it.
- * Usage: sabotage.ts [--every N] [NAME...]
+ * Sabotage: for each fixture, drop each site of the linker's table, change each kind, shift each field and
+ * each end by one, add sites on opcode bytes, and move with that; and change each byte of the right result.
+ * Prints what became of it. Usage: sabotage.ts [--every N] [NAME...]
  */
 import { parseArgs } from 'node:util'
 import { loadFixtures } from '../test/support/fixtures.ts'

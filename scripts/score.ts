@@ -1,6 +1,7 @@
 /**
- * Scores the analysis against a corpus of linker pairs: the same objects linked at two addresses, so that the bytes at the
- * second address are known. Usage: score.ts DIR [--mode table|hinted|bare] [--decoder iced|tables] [--case NAME] [--verify] [--verbose] [--json]
+ * Scores the analysis against a corpus of linker pairs: the same objects linked at two addresses, so that the
+ * bytes at the second address are known. Usage: score.ts DIR [--mode table|hinted|bare] [--decoder
+ * iced|tables] [--case NAME] [--verify] [--verbose] [--json]
  *   --leave-out [--train DIR,DIR]   each case by statistics that were trained without its origin
  *   --levels                        right and wrong sites by address evidence and by code evidence
  *
@@ -250,8 +251,8 @@ function trainWithout(dirs: readonly string[]): (origin: string) => void {
 const LEVELS = { address: ['exact', 'encoding', 'flow', 'range'], code: ['given', 'flow', 'guess'] } as const
 
 /**
- * How many of the sites that each level of evidence claims are the linker's, and how many of the linker's it finds: by address evidence of the
- * absolute sites, by code evidence of all.
+ * How many of the sites that each level of evidence claims are the linker's, and how many of the linker's it
+ * finds: by address evidence of the absolute sites, by code evidence of all.
  */
 function reportLevels(mode: Mode, cases: readonly Case[]): void {
   const right = new Map<string, number>()

@@ -1,9 +1,10 @@
 /**
- * npm run stress -- [--minutes N | --seeds N] [--seed N] [--memory simulated|native] [--family NAME|all] [--sabotage NAME]: random programs under random
- * moves, and after each one of the families of test/heap/families in turn. With --family no programs: that family, or all, for each seed.
+ * npm run stress -- [--minutes N | --seeds N] [--seed N] [--memory simulated|native] [--family NAME|all]
+ * [--sabotage NAME]: random programs under random moves, and after each one of the families of
+ * test/heap/families in turn. With --family no programs: that family, or all, for each seed.
  *
- * Prints one line of JSON; exit status 1 where something was wrong (with --sabotage: where nothing was found; a process that dies of it has
- * found it).
+ * Prints one line of JSON; exit status 1 where something was wrong (with --sabotage: where nothing was found;
+ * a process that dies of it has found it).
  */
 import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'

@@ -1,8 +1,9 @@
 /**
  * How large tables are in binary form: npx tsx scripts/table-size.ts [CORPUS-DIR] [ELF-FILE]...
  *
- * For a corpus (see score.ts) the tables of the linker's records and those that analysis finds, summed over all cases; for an ELF file
- * the analysed table of its .text, with the file's ranges and entries as hints. Prints the table of the README.
+ * For a corpus (see score.ts) the tables of the linker's records and those that analysis finds, summed over
+ * all cases; for an ELF file the analysed table of its .text, with the file's ranges and entries as hints.
+ * Prints the table of the README.
  */
 import { readFileSync, statSync } from 'node:fs'
 import { basename } from 'node:path'

@@ -1,10 +1,12 @@
 /**
  * x64-reloc: machine code that can be moved.
  *
- * Words. A *blob* is a run of machine code, and data between it, with a *base*, the address of byte 0; an *offset* counts bytes from
- * there; a *delta* is new base - old base. A *move* says that an address range now lives elsewhere. A *site* is a field whose value depends on
- * where something is: it has a *target* and, where it is relative, an *anchor*; a *fixup* writes its new value. The *relocation table* holds the sites that
- * moves of its *coverage* could change. *Internal* targets lie in the blob, *external* ones do not. An *entry* is an offset where execution is known to start.
+ * Words. A *blob* is a run of machine code, and data between it, with a *base*, the address of byte 0; an
+ * *offset* counts bytes from there; a *delta* is new base - old base. A *move* says that an address range now
+ * lives elsewhere. A *site* is a field whose value depends on where something is: it has a *target* and,
+ * where it is relative, an *anchor*; a *fixup* writes its new value. The *relocation table* holds the sites
+ * that moves of its *coverage* could change. *Internal* targets lie in the blob, *external* ones do not. An
+ * *entry* is an offset where execution is known to start.
  */
 export { type AnalyzeOptions, analyze } from './analyze/analyze.ts'
 export { type Explanation, explain } from './analyze/explain.ts'

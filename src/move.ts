@@ -26,9 +26,14 @@ export interface MoveOptions extends Omit<AnalyzeOptions, 'base' | 'moved'> {
   readonly table?: RelocationTable | undefined
   /** Other ranges that move at the same time. */
   readonly also?: readonly Move[] | undefined
-  /** The weakest address evidence that is written, default `range`; sites below it are left and reported as one warning. */
+  /**
+   * The weakest address evidence that is written, default `range`; sites below it are left and reported as one warning.
+   */
   readonly evidence?: AddressEvidence | undefined
-  /** What to do where a field cannot hold its new value: by default the move is refused; with `true` or options, veneers serve it. */
+  /**
+   * What to do where a field cannot hold its new value: by default the move is refused; with `true` or
+   * options, veneers serve it.
+   */
   readonly veneers?: boolean | VeneerOptions | undefined
   /** Where to write, at least as long as the code. */
   readonly into?: Uint8Array | undefined
@@ -56,8 +61,9 @@ export interface MoveResult extends Relocation {
 }
 
 /**
- * Moves `code` from one base to another. `code` is never written (unless it is `into`). Throws `RelocError`: `refused` where a site cannot be
- * served (before a byte is written), `not-verified` where the result does not pass, and what analyze and relocate throw.
+ * Moves `code` from one base to another. `code` is never written (unless it is `into`). Throws `RelocError`:
+ * `refused` where a site cannot be served (before a byte is written), `not-verified` where the result does
+ * not pass, and what analyze and relocate throw.
  */
 export function move(code: Uint8Array, options: MoveOptions): MoveResult {
   const { from: base, span, hints, decoder, cpu, onProgress, signal } = checkOptions(options)
@@ -117,7 +123,9 @@ export function moveWith(
 const veneerRules = (veneers: MoveOptions['veneers']): Pick<VeneerOptions, 'redZone' | 'scratch'> =>
   typeof veneers === 'object' ? { redZone: veneers.redZone, scratch: veneers.scratch } : {}
 
-/** Does `work`; where it is refused, the problems get the text of their instructions: the table alone knows fields only. */
+/**
+ * Does `work`; where it is refused, the problems get the text of their instructions: the table alone knows fields only.
+ */
 function named(code: Uint8Array, table: RelocationTable, work: () => Relocation): Relocation {
   try {
     return work()

@@ -1,4 +1,6 @@
-/** Whatever comes in: a `RelocError` that says what is wrong, or a right result; never a stack trace, never half of one. */
+/**
+ * Whatever comes in: a `RelocError` that says what is wrong, or a right result; never a stack trace, never half of one.
+ */
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'

@@ -21,7 +21,10 @@ function change(fixture: Fixture, site: FixtureSite, delta: bigint): bigint {
   return shift(fixture, site.target, delta) - anchor
 }
 
-/** The bits of one field of an address that goes from `target` by `delta`: of plain bits the address says them, of mixed ones what changes. */
+/**
+ * The bits of one field of an address that goes from `target` by `delta`: of plain bits the address says
+ * them, of mixed ones what changes.
+ */
 function pieceOf(
   view: DataView,
   { offset, width, shift, operation }: SplitPiece,

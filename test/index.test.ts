@@ -1,4 +1,7 @@
-/** From plain JavaScript: whatever a public function is given, it works or says in a `RelocError` what was given and what is wanted. */
+/**
+ * From plain JavaScript: whatever a public function is given, it works or says in a `RelocError` what was
+ * given and what is wanted.
+ */
 import { readFileSync } from 'node:fs'
 import { afterAll, describe, expect, it } from 'vitest'
 import * as library from '../src/index.ts'

@@ -1,4 +1,7 @@
-/** Our own moves of the fixtures: equal to what the linker makes, and run where neither we nor the linker put them before. */
+/**
+ * Our own moves of the fixtures: equal to what the linker makes, and run where neither we nor the linker put
+ * them before.
+ */
 import { afterAll, describe, expect, it, vi } from 'vitest'
 import { RelocError } from '../src/core/errors.ts'
 import { type MoveResult, move } from '../src/move.ts'
@@ -10,7 +13,10 @@ import { runsOf, truthOf } from './support/sabotage.ts'
 
 vi.setConfig({ testTimeout: 60_000 })
 
-/** What the analysis does not find or takes for an address, with the hints: it must get better at these, and then they leave the list. */
+/**
+ * What the analysis does not find or takes for an address, with the hints: it must get better at these, and
+ * then they leave the list.
+ */
 const NOT_EXACT_HINTED: readonly string[] = ['decoys-text', 'operands-image']
 
 const hintsOf = (fixture: Fixture) => ({
@@ -53,7 +59,10 @@ const hasSplits = ({ sites }: Fixture): boolean => sites.some(({ kind }) => kind
 
 const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
 
-/** Distances to try, far ones first; multiples of a page, so that alignment is kept, but for code that reaches no page far. */
+/**
+ * Distances to try, far ones first; multiples of a page, so that alignment is kept, but for code that reaches
+ * no page far.
+ */
 const DISTANCES = [
   0x3_0000_0000n,
   -0x2000_0000n,

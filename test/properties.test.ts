@@ -52,7 +52,9 @@ const moved = movable.map((one) => {
   return { ...one, table, result: relocate(one.made.code, table, { to: one.to, also: one.also }) }
 })
 
-/** The address that a field stands for, as iced reads the moved instruction; of data words and differences, the value. */
+/**
+ * The address that a field stands for, as iced reads the moved instruction; of data words and differences, the value.
+ */
 function standsFor(cursor: IcedCursor, made: Program, code: Uint8Array, field: Field): bigint {
   if (field.isData) return fieldBits(code, field)
   cursor.decode(field.start)
@@ -85,8 +87,9 @@ describe('any program', () => {
           `${site.offset} ${site.kind} ${site.target}`
         const isNear = ({ kind }: { kind: SiteKind }) => kind.startsWith('pc') || kind === 'eip32'
         const truth = trueFields(made).sort((a, b) => a.offset - b.offset)
-        // Every relative field; of the absolute ones at most those, as they need more evidence than their values. A number that is added to a register
-        // with an address in it may be a distance: nobody could tell.
+        // Every relative field; of the absolute ones at most those, as they need more evidence than their
+        // values. A number that is added to a register with an address in it may be a distance: nobody could
+        // tell.
         const isDistance = ({ kind }: { kind: SiteKind }) => kind.startsWith('diff')
         expect(table.sites().filter(isNear).map(shown)).toEqual(truth.filter(isNear).map(shown))
         expect(truth.map(shown)).toEqual(

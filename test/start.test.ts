@@ -1,4 +1,6 @@
-/** What a fresh process loads: iced costs more than everything else together, and only verify and explanations need it. */
+/**
+ * What a fresh process loads: iced costs more than everything else together, and only verify and explanations need it.
+ */
 import { execFileSync } from 'node:child_process'
 import { describe, expect, it } from 'vitest'
 

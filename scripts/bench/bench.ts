@@ -1,8 +1,9 @@
 /**
  * Benchmarks: what the package is for, against what there is. Usage: bench.ts [--short] [--json] [--only TEXT]
  *
- * The input is the text of the running node executable and the fixtures. Every figure is a median of at least 7 rounds in turn with its
- * rivals in this run, every result is checked. --short: small inputs, one round, to see that everything still runs.
+ * The input is the text of the running node executable and the fixtures. Every figure is a median of at least
+ * 7 rounds in turn with its rivals in this run, every result is checked. --short: small inputs, one round, to
+ * see that everything still runs.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -26,7 +26,8 @@ export function benchSweep(text: Uint8Array, settings: Settings): Result {
         name: 'sweep',
         agrees: 'sites',
         run() {
-          // The checksum takes longer than the sweep: that the sites are those of the first sweep is asked by their ends.
+          // The checksum takes longer than the sweep: that the sites are those of the first sweep is asked by
+          // their ends.
           const { count, sites } = sweep(text, { base: BASE })
           const isSame = sites.length === first.sites.length && sites.at(-1) === first.sites.at(-1)
           return `${count} ${sites.length} ${isSame ? sum : sumOf(sites)}`
@@ -75,8 +76,8 @@ export function benchAnalyze(text: Uint8Array, settings: Settings): Result {
 const PARTS = 16
 
 /**
- * Time of a whole text over that of its parts, one after the other: the same code, so that nothing but its size differs. What parts of
- * other sizes take is told beside it.
+ * Time of a whole text over that of its parts, one after the other: the same code, so that nothing but its
+ * size differs. What parts of other sizes take is told beside it.
  */
 export function benchLinear(text: Uint8Array, settings: Settings): Result {
   const whole = text.subarray(0, Math.min(text.length, settings.short ? 1 << 19 : 1 << 24))

@@ -1,6 +1,7 @@
 /**
- * A child of the benchmark: loops over an instruction with an operand or a target out of reach, at home and 100 GB away. Prints nanoseconds of a round, of the
- * fastest of several runs of ten million: what the others take longer is other processes.
+ * A child of the benchmark: loops over an instruction with an operand or a target out of reach, at home and
+ * 100 GB away. Prints nanoseconds of a round, of the fastest of several runs of ten million: what the others
+ * take longer is other processes.
  */
 import { NativeMemory } from '../../src/heap/native/memory.ts'
 import { RelocationTable, relocate } from '../../src/index.ts'

@@ -1,4 +1,7 @@
-/** Moves out of reach: whole functions with all of their outside sites far away against iced moving the same functions near, and what veneers cost when they run. */
+/**
+ * Moves out of reach: whole functions with all of their outside sites far away against iced moving the same
+ * functions near, and what veneers cost when they run.
+ */
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { analyze, RelocationTable, relocate } from '../../src/index.ts'

@@ -21,8 +21,9 @@ function innerTarget(view: DataView, start: number, end: number): number {
 }
 
 /**
- * Start and end of each: from a boundary of 16 bytes to the first `ret` or `jmp` that no branch before it passes and that
- * padding or another boundary follows, in whole instructions by linear decoding. What no such end closes is left out.
+ * Start and end of each: from a boundary of 16 bytes to the first `ret` or `jmp` that no branch before it
+ * passes and that padding or another boundary follows, in whole instructions by linear decoding. What no such
+ * end closes is left out.
  */
 export function functionsOf(text: Uint8Array): Uint32Array {
   const { starts } = sweep(text)

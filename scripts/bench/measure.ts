@@ -1,6 +1,7 @@
 /**
- * Contestants in turn, so that whatever else the machine does hits all of them alike; medians of many rounds; and no result without a
- * check: what a contestant returns has to be the same in every round, and the same for all that claim to do the same work.
+ * Contestants in turn, so that whatever else the machine does hits all of them alike; medians of many rounds;
+ * and no result without a check: what a contestant returns has to be the same in every round, and the same
+ * for all that claim to do the same work.
  */
 
 export interface Contestant {

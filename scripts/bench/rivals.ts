@@ -1,4 +1,7 @@
-/** What every machine has (iced), and what gcc makes of our own C where it is there, called in this process through koffi. */
+/**
+ * What every machine has (iced), and what gcc makes of our own C where it is there, called in this process
+ * through koffi.
+ */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -63,7 +66,10 @@ export function encodeWithIced(run: Uint8Array, from: bigint, to: bigint): Uint8
 
 type Native = (...values: (Uint8Array | Uint32Array | number | bigint)[]) => number | bigint
 
-/** Functions of a C file beside this one, or undefined where gcc, koffi or a library is missing. `prototypes` are C declarations. */
+/**
+ * Functions of a C file beside this one, or undefined where gcc, koffi or a library is missing. `prototypes`
+ * are C declarations.
+ */
 export function loadNative(
   file: string,
   prototypes: readonly string[],

@@ -1,4 +1,7 @@
-/** Closures: data that names an entry of code, and code that holds pointers to data and to other code. What each returns, and how it is made. */
+/**
+ * Closures: data that names an entry of code, and code that holds pointers to data and to other code. What
+ * each returns, and how it is made.
+ */
 
 import type { MovedRange } from '../../src/core/range.ts'
 import type { CodeInput } from '../../src/heap/admit.ts'
@@ -34,7 +37,10 @@ export type Step =
   | { readonly kind: 'captured' }
   /** x = g(x), by a call of its code or by what the closure says */
   | { readonly kind: 'call'; readonly closure: Closure; readonly direct: boolean; readonly hold: Hold }
-  /** Puts x & 255 before the captured list, twice, by calls of JavaScript, which may collect; x += the sum of the new list. */
+  /**
+   * Puts x & 255 before the captured list, twice, by calls of JavaScript, which may collect; x += the sum of
+   * the new list.
+   */
   | { readonly kind: 'cons' }
 
 const sum = (list: List | undefined): number => {
@@ -105,8 +111,8 @@ export class CodeText {
   }
 
   /**
-   * The code for `base`, together with what is made for `others`; with a table where analysis cannot be asked to see addresses in
-   * pieces, and where `exact`.
+   * The code for `base`, together with what is made for `others`; with a table where analysis cannot be asked
+   * to see addresses in pieces, and where `exact`.
    */
   input(
     heap: CodeHeap,
@@ -182,7 +188,9 @@ export function stepsText(steps: readonly Step[], where: Addresses): CodeText {
   return text.put(0x48, 0x89, 0xd8, 0x41, 0x5d, 0x41, 0x5c, 0x5b, 0xc3) // mov rax, rbx; pop r13, r12, rbx; ret
 }
 
-/** f(self, x) = x & 7 is 0: the sum of the list; else other(self, x - 1). `other` is where the other one is made for. */
+/**
+ * f(self, x) = x & 7 is 0: the sum of the list; else other(self, x - 1). `other` is where the other one is made for.
+ */
 export function ringText(list: List, other: bigint, hold: Hold, where: Addresses): CodeText {
   const text = new CodeText()
   // push rbx; xor ebx, ebx; and esi, 7; jz 1f; dec esi

@@ -1,6 +1,7 @@
 /**
- * A random program over the collected heap: makes lists and closures, calls them, drops them, collects at any time, also from below code that
- * runs. It keeps of every object what it is, without addresses, and so knows what each call must return and what must be alive.
+ * A random program over the collected heap: makes lists and closures, calls them, drops them, collects at any
+ * time, also from below code that runs. It keeps of every object what it is, without addresses, and so knows
+ * what each call must return and what must be alive.
  */
 import { RelocError } from '../../src/core/errors.ts'
 import type { CodeHeap } from '../../src/heap/heap.ts'

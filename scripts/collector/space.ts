@@ -1,6 +1,6 @@
 /**
- * The managed memory: two halves of objects that say what they are, so that every pointer in them is known. New objects go to one half,
- * around those that a collection had to leave there.
+ * The managed memory: two halves of objects that say what they are, so that every pointer in them is known.
+ * New objects go to one half, around those that a collection had to leave there.
  *
  * Addresses are numbers: the memory lies below 2^53.
  */
@@ -94,8 +94,8 @@ export class Space {
   }
 
   /**
-   * Where each of `live` is to go when the halves change: to the other half, but for those that are there already and the pinned ones. Nothing is changed.
-   * Throws where there is no room.
+   * Where each of `live` is to go when the halves change: to the other half, but for those that are there
+   * already and the pinned ones. Nothing is changed. Throws where there is no room.
    */
   plan(live: Iterable<number>, pinned: ReadonlySet<number>): Map<number, number> {
     const moving: number[] = []

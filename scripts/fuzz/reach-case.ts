@@ -62,7 +62,10 @@ const isRelative = ({ kind }: Template): boolean => kind !== 'abs32' && kind !==
 const GAP = [0xeb, 8, ...Array.from({ length: 8 }, () => 0xcc)]
 const ISLAND_END = 2 + 5
 
-/** Bytes behind the instruction: `mov r32, imm32` with what some unused registers hold, so that they are dead before; then exit 0. */
+/**
+ * Bytes behind the instruction: `mov r32, imm32` with what some unused registers hold, so that they are dead
+ * before; then exit 0.
+ */
 function makeTail(used: number, state: CpuState, next: () => number): Uint8Array {
   const bytes: number[] = []
   for (let i = next() % 4 === 0 ? next() % 4 : 0; i > 0; i--) {

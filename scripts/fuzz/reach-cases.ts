@@ -1,6 +1,7 @@
 /**
- * What the reach fuzzer runs: one instruction with an address field that a far move may put out of its reach. Every page, opcode and ModRM form is
- * met, however rare it is in random bytes. What surrounds the instruction is made in reach-state.ts.
+ * What the reach fuzzer runs: one instruction with an address field that a far move may put out of its reach.
+ * Every page, opcode and ModRM form is met, however rare it is in random bytes. What surrounds the
+ * instruction is made in reach-state.ts.
  */
 import { baseRegister, fillEffects, RegisterEffects } from '../../src/x86/effects.ts'
 import { Encoding, Flow, Instruction, Memory, Prefix } from '../../src/x86/instruction.ts'
@@ -32,7 +33,10 @@ export const CLASSES = [
 ] as const
 export type CaseClass = (typeof CLASSES)[number]
 
-/** How the operand is addressed: by rip, by a displacement alone, or beside an index or a base; with 67h: by eip, beside what it cuts. */
+/**
+ * How the operand is addressed: by rip, by a displacement alone, or beside an index or a base; with 67h: by
+ * eip, beside what it cuts.
+ */
 export type Form = 'rip' | 'eip' | 'absolute' | 'index' | 'index32' | 'base' | 'base32'
 
 /** An instruction whose field points nowhere yet. */
@@ -84,7 +88,9 @@ export const isDirect = ({ caseClass }: Template): boolean => caseClass === 'bra
 export const isFarTransfer = ({ map, opcode, encoding, modrm }: Instruction): boolean =>
   encoding === Encoding.legacy && map === 0 && opcode === 0xff && FAR_TRANSFERS.includes((modrm >> 3) & 7)
 
-/** Loads of segment registers, far transfers to where 16 bits lead, system instructions: no user program's, or no end. */
+/**
+ * Loads of segment registers, far transfers to where 16 bits lead, system instructions: no user program's, or no end.
+ */
 function isExcluded(instruction: Instruction): boolean {
   const { map, opcode, encoding, modrm, flow, prefixes } = instruction
   if (encoding !== Encoding.legacy) return false
@@ -100,7 +106,10 @@ function isExcluded(instruction: Instruction): boolean {
 const isBitString = ({ encoding, map, opcode }: Instruction): boolean =>
   encoding === Encoding.legacy && map === 1 && [0xa3, 0xab, 0xb3, 0xbb].includes(opcode)
 
-/** Forms with an absolute displacement that are refused, or whose result is the address itself (that is among the immediates). */
+/**
+ * Forms with an absolute displacement that are refused, or whose result is the address itself (that is among
+ * the immediates).
+ */
 function isExcludedAbsolute(instruction: Instruction, form: Form): boolean {
   const { map, opcode, encoding, flow, prefixes } = instruction
   if ((prefixes & (Prefix.fs | Prefix.gs)) !== 0) return true

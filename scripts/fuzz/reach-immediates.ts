@@ -1,6 +1,7 @@
 /**
- * Immediates that are addresses, for the reach fuzzer. What they do depends on the address, so that the two places cannot do the same; each has a
- * reference instead: the same operation with the moved address in a register of its own.
+ * Immediates that are addresses, for the reach fuzzer. What they do depends on the address, so that the two
+ * places cannot do the same; each has a reference instead: the same operation with the moved address in a
+ * register of its own.
  */
 import { type Template, templateOf } from './reach-cases.ts'
 

@@ -4,7 +4,10 @@ import { exitAddress, type NativeHarness } from '../../test/support/native/harne
 const PAGE = 4096
 const BYTES = (pages: number): bigint => BigInt(pages * PAGE)
 
-/** Bytes of data that are compared, and mapped behind the data's address; the range that moves with it has a page more, where nothing is. */
+/**
+ * Bytes of data that are compared, and mapped behind the data's address; the range that moves with it has a
+ * page more, where nothing is.
+ */
 export const WINDOW = 2048
 const DATA_PAGES = 3
 export const RANGE: number = (DATA_PAGES + 1) * PAGE
@@ -24,7 +27,10 @@ export const LOW_HOME = 0x6800_0000n
 export const LOW_DATA = 0x7000_0000n
 const LOW_NEAR = 0x7400_0000n
 const LOW_NEAR_DATA = 0x7800_0000n
-/** Linux's selector of 64-bit user code; a target that 32 bits hold, and what a far pointer to it is when read as m16:64. */
+/**
+ * Linux's selector of 64-bit user code; a target that 32 bits hold, and what a far pointer to it is when read
+ * as m16:64.
+ */
 export const CODE_SELECTOR = 0x33n
 export const LOW_TARGET = 0x6000_0000n
 
@@ -79,7 +85,10 @@ export interface Place {
   readonly data: bigint
 }
 
-/** Where code goes whose RIP-relative field ends `end` bytes behind its start and means `target`. The edges are met to the byte, or missed by one. */
+/**
+ * Where code goes whose RIP-relative field ends `end` bytes behind its start and means `target`. The edges
+ * are met to the byte, or missed by one.
+ */
 export function placeOfCode(distance: Distance, target: bigint, end: number, random: number): Place {
   const place = (to: bigint): Place => ({ to, data: DATA })
   const off = BigInt(random & 3)
@@ -92,7 +101,10 @@ export function placeOfCode(distance: Distance, target: bigint, end: number, ran
   return place(FAR[distance] + off)
 }
 
-/** Where code and data go whose absolute field is at its limit, `bits` wide: the operand lies `offset` bytes into the data, aligned to `step`. */
+/**
+ * Where code and data go whose absolute field is at its limit, `bits` wide: the operand lies `offset` bytes
+ * into the data, aligned to `step`.
+ */
 export function placeOfData(
   distance: Distance,
   offset: number,

@@ -1,4 +1,6 @@
-/** Makes a case that differs as simple as it can be and still differ: fewer prefixes, shorter bytes, a state of zeros. */
+/**
+ * Makes a case that differs as simple as it can be and still differ: fewer prefixes, shorter bytes, a state of zeros.
+ */
 import { hexBytes } from '../../src/core/bytes.ts'
 import type { NativeHarness } from '../../test/support/native/harness.ts'
 import { type CpuState, GENERAL_REGISTERS } from '../../test/support/native/state.ts'

@@ -1,5 +1,6 @@
 /**
- * Runs cases of the reach fuzzer: the instruction where it was and where it was moved to, in the same state, and what differs afterwards.
+ * Runs cases of the reach fuzzer: the instruction where it was and where it was moved to, in the same state,
+ * and what differs afterwards.
  */
 import { wrapAddress } from '../../src/core/address.ts'
 import { hexBytes } from '../../src/core/bytes.ts'
@@ -33,7 +34,10 @@ export interface Ran {
   readonly outcome: Outcome
 }
 
-/** Runs cases, each at both places, and compares. Those that do nothing at home are made anew first: `next` gives random numbers. */
+/**
+ * Runs cases, each at both places, and compares. Those that do nothing at home are made anew first: `next`
+ * gives random numbers.
+ */
 export async function runCases(
   harness: NativeHarness,
   items: readonly ReachCase[],
@@ -168,7 +172,10 @@ const hasChanged = (item: ReachCase, result: NativeResult): boolean =>
   Buffer.compare(result.memory[1], item.stack.subarray(256 - BELOW, 256 - BELOW + STACK_WINDOW)) !== 0 ||
   diffStates(item.state, result.state).length > 0
 
-/** What the stack holds from the red zone up; a return address as it would be at home; without what is free for the veneer. */
+/**
+ * What the stack holds from the red zone up; a return address as it would be at home; without what is free
+ * for the veneer.
+ */
 function stackOf({ template, stack, veneers }: ReachCase, result: NativeResult, delta: bigint): Uint8Array {
   const bytes = result.memory[1].slice()
   const { branch } = template

@@ -1,5 +1,6 @@
 /**
- * Veneers broken on purpose, each as an emitter that forgets one thing would make them: the fuzzer has to find every one.
+ * Veneers broken on purpose, each as an emitter that forgets one thing would make them: the fuzzer has to
+ * find every one.
  */
 import { hexBytes } from '../../src/core/bytes.ts'
 import type { Relocation } from '../../src/relocate/relocate.ts'

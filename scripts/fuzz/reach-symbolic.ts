@@ -7,7 +7,10 @@ import { DATA, HOME, LOW_DATA, LOW_HOME, RANGE } from './reach-places.ts'
 
 const FAR = 0x7e00_0000_0000n
 
-/** What verification says against a far move of the instruction; undefined: it is right, and was proved by a veneer or another form. */
+/**
+ * What verification says against a far move of the instruction; undefined: it is right, and was proved by a
+ * veneer or another form.
+ */
 export function wrongBySymbols({ bytes, at, kind }: Template): string | undefined {
   const code = Uint8Array.from([...bytes, 0x90])
   const isLow = kind !== 'pc32'

@@ -1,4 +1,6 @@
-/** What instructions do to general registers and flags, by iced's instruction information, as the words of an effect. */
+/**
+ * What instructions do to general registers and flags, by iced's instruction information, as the words of an effect.
+ */
 import * as iced from 'iced-x86'
 import { Effect } from '../../src/x86/effects.ts'
 import { Layout, PAGE_COUNT, ROW_KEYS } from '../../src/x86/layout.ts'

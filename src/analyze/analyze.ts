@@ -55,8 +55,8 @@ const checkOptions = optionsRule<AnalyzeOptions>('analyze', {
 })
 
 /**
- * Finds every field of `code` that holds an address which moves of the covered ranges could change. `table.problems` has
- * the warnings. `code` is not written. Throws `bad-argument`, `bad-hints`, `stopped`.
+ * Finds every field of `code` that holds an address which moves of the covered ranges could change.
+ * `table.problems` has the warnings. `code` is not written. Throws `bad-argument`, `bad-hints`, `stopped`.
  */
 export function analyze(code: Uint8Array, options: AnalyzeOptions): RelocationTable {
   return withAnalysis(code, options, ({ table }) => table)
@@ -227,7 +227,10 @@ class Analysis {
     for (let i = 0; i < map.data.length; i += 2) operands.collectPointers(map.data[i], map.data[i + 1])
   }
 
-  /** Sites of the relative operands that leave the moved range, from row `from` up to offset `end`, but for those that are left to the decoder. */
+  /**
+   * Sites of the relative operands that leave the moved range, from row `from` up to offset `end`, but for
+   * those that are left to the decoder.
+   */
   #collectOutside({ starts, distances, fields, shapes, count }: Outside, from: number, end: number): number {
     let row = from
     for (; row < count && starts[row] < end; row++) {
@@ -241,7 +244,10 @@ class Analysis {
     return row
   }
 
-  /** Sites of an instruction that shares bytes with others, unless its operand lies in theirs: then a move would change them. */
+  /**
+   * Sites of an instruction that shares bytes with others, unless its operand lies in theirs: then a move
+   * would change them.
+   */
   #collectShared({ bits }: CodeMap, at: number, operands: OperandCollector): void {
     const instruction = new Instruction()
     const length = this.#decoder.decode(at, instruction)
@@ -266,7 +272,10 @@ class Analysis {
     operands.collect(instruction)
   }
 
-  /** Addresses that no instruction holds alone. In code that takes its own address 64-bit constants may be differences: the large model. */
+  /**
+   * Addresses that no instruction holds alone. In code that takes its own address 64-bit constants may be
+   * differences: the large model.
+   */
   #collectSpread(map: CodeMap, places: Places): void {
     collectSpread(this.#code, this.#builder, {
       ...map,

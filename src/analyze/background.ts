@@ -1,7 +1,13 @@
-/** Which values of each class of operand lie in the blob's range and beside it: what chance would put into it is read off what it puts beside it. */
+/**
+ * Which values of each class of operand lie in the blob's range and beside it: what chance would put into it
+ * is read off what it puts beside it.
+ */
 import { CARRIERS, isWide } from './candidates.ts'
 
-/** Added to the expected number of chance values: below it, nothing is known. 64-bit values at high bases are never chance. */
+/**
+ * Added to the expected number of chance values: below it, nothing is known. 64-bit values at high bases are
+ * never chance.
+ */
 function floorOf(wide: boolean, base: number): number {
   if (!wide || base < 2 ** 32) return 0.05
   return base < 2 ** 40 ? 1e-3 : 1e-6
@@ -26,7 +32,8 @@ export class Background {
   logOdds(carrier: number, base: number, span: number): number {
     const wide = isWide(carrier)
     const end = base + span
-    // Constants thin out like 1/x: of a density c/x the range takes c ln(end / base), the window above it c ln((end + span) / end).
+    // Constants thin out like 1/x: of a density c/x the range takes c ln(end / base), the window above it c
+    // ln((end + span) / end).
     const inner = base > 0 ? Math.log(end / base) : 4
     const above = (this.#above[carrier].size * inner) / Math.log((end + span) / end)
     const below =

@@ -19,8 +19,9 @@ export const Carrier = {
   /** add, sub, cmp r32 or m32,imm32: hardly ever an address. */
   narrow: 7,
   /**
-   * A non-negative immediate in a form that no assembler chooses for a number, since a shorter one does the same: linkers make it of a load from the global
-   * offset table whose symbol is near (System V ABI, AMD64 supplement, B.2 "Optimize GOTPCRELX Relocations").
+   * A non-negative immediate in a form that no assembler chooses for a number, since a shorter one does the
+   * same: linkers make it of a load from the global offset table whose symbol is near (System V ABI, AMD64
+   * supplement, B.2 "Optimize GOTPCRELX Relocations").
    */
   relaxed: 8,
   /** An aligned 8-byte word of data. */

@@ -1,10 +1,11 @@
 /**
  * Which bytes are instructions.
  *
- * A linear reading comes first: compiled code reads well from its first byte to its last. Where it does not (zones.ts), every offset is
- * weighed as code and as data (segment.ts), twice: the first time by the hints and the statistics of instruction forms alone; from what that
- * takes for code come the places that branches reach, that memory operands read, and where outside targets cluster, and with those as evidence the
- * second reading decides. A short blob is one zone.
+ * A linear reading comes first: compiled code reads well from its first byte to its last. Where it does not
+ * (zones.ts), every offset is weighed as code and as data (segment.ts), twice: the first time by the hints
+ * and the statistics of instruction forms alone; from what that takes for code come the places that branches
+ * reach, that memory operands read, and where outside targets cluster, and with those as evidence the second
+ * reading decides. A short blob is one zone.
  */
 
 import { viewOf } from '../core/bytes.ts'
@@ -270,8 +271,9 @@ function contextOf({ code, decoder, span, window }: MapInput, marks: Uint8Array)
 const REFERENCE_MARKS = Uint8Array.of(Mark.target, Mark.data, 0, 0)
 
 /**
- * Marks what rows [from, to) refer to; without a branch in the loop, so that its cache misses overlap. With nothing to look up before it: code that is
- * compiled in the first call has not seen that a second time, and would be thrown away in the next.
+ * Marks what rows [from, to) refer to; without a branch in the loop, so that its cache misses overlap. With
+ * nothing to look up before it: code that is compiled in the first call has not seen that a second time, and
+ * would be thrown away in the next.
  */
 function markReferences(
   kinds: Uint8Array,
@@ -324,7 +326,10 @@ function readZones(
   return runs
 }
 
-/** Marks what the instructions at `starts` point at inside the blob, and lists what they point at outside. Returns the number of self labels. */
+/**
+ * Marks what the instructions at `starts` point at inside the blob, and lists what they point at outside.
+ * Returns the number of self labels.
+ */
 function collect(
   { code, span }: MapInput,
   forms: Forms,

@@ -49,7 +49,10 @@ export interface IndexTable {
   readonly width: 1 | 2
 }
 
-/** What a register holds: a place in or beside the blob, an index below `count`, or an entry of a table, with the place that was added to it. */
+/**
+ * What a register holds: a place in or beside the blob, an index below `count`, or an entry of a table, with
+ * the place that was added to it.
+ */
 type Held =
   | { readonly kind: 'label'; readonly place: number }
   | { readonly kind: 'index'; readonly count: number; readonly index?: IndexTable }
@@ -111,8 +114,9 @@ export class DispatchReader {
   }
 
   /**
-   * Whether the jump may go by a table: not if what writes its register last, in the line of instructions before it, loads no entry. Most jumps of compiled
-   * code are calls at a function's end: for them a look at an instruction or two takes the place of the walk.
+   * Whether the jump may go by a table: not if what writes its register last, in the line of instructions
+   * before it, loads no entry. Most jumps of compiled code are calls at a function's end: for them a look at
+   * an instruction or two takes the place of the walk.
    */
   #mayDispatch(at: number): boolean {
     const instruction = this.#instruction
@@ -303,7 +307,10 @@ export class DispatchReader {
   }
 }
 
-/** The opcodes of the one-byte map that give a register an entry, if from a register or by an index: add, movsxd, mov, lea. */
+/**
+ * The opcodes of the one-byte map that give a register an entry, if from a register or by an index: add,
+ * movsxd, mov, lea.
+ */
 const GIVING: readonly number[] = [0x01, 0x03, 0x63, 0x89, 0x8b, LEA]
 
 /** Whether what an instruction gives a register may be an entry. */

@@ -18,8 +18,9 @@ export interface FieldReading {
   readonly offset: number
   readonly width: number
   /**
-   * `site`: a move of a covered range changes it. `kept`: it says where something is, and no such move changes that. `refused`: its value lies
-   * in a covered range, and was not taken for an address. `number`: it never was a candidate.
+   * `site`: a move of a covered range changes it. `kept`: it says where something is, and no such move
+   * changes that. `refused`: its value lies in a covered range, and was not taken for an address. `number`:
+   * it never was a candidate.
    */
   readonly verdict: 'site' | 'kept' | 'refused' | 'number'
   /** In words: what found the address, or what the field is instead. */

@@ -25,8 +25,8 @@ export interface FlowStep {
 export interface Reading {
   readonly as: 'code' | 'data'
   /**
-   * How that came about: data `given` as such; a `table` that a jump goes by; code that was read in a `line`, one instruction
-   * after the other; or every offset around was `weighed` as code and as data.
+   * How that came about: data `given` as such; a `table` that a jump goes by; code that was read in a `line`,
+   * one instruction after the other; or every offset around was `weighed` as code and as data.
    */
   readonly by: 'given' | 'table' | 'line' | 'weighed'
   /** How sure that is: given, reached by the flow from a certain start, or a guess. */

@@ -1,6 +1,7 @@
 /**
- * Why the analysis decided as it did at an offset: what the code map took the byte for, and what of each field there is, or could be, an
- * address. Nothing is recorded while the analysis runs: what it holds when it is done answers for it.
+ * Why the analysis decided as it did at an offset: what the code map took the byte for, and what of each
+ * field there is, or could be, an address. Nothing is recorded while the analysis runs: what it holds when it
+ * is done answers for it.
  */
 import { toOffset, wrapAddress } from '../core/address.ts'
 import { toBytes } from '../core/bytes.ts'
@@ -16,7 +17,10 @@ export interface Explanation {
   readonly offset: number
   readonly address: bigint
   readonly reading: Reading
-  /** Of code every operand of the instruction that can hold an address, of data the words that hold the byte and look like one. */
+  /**
+   * Of code every operand of the instruction that can hold an address, of data the words that hold the byte
+   * and look like one.
+   */
   readonly fields: readonly FieldReading[]
   /** The analysis' warnings about the place. */
   readonly problems: readonly Problem[]
@@ -25,8 +29,8 @@ export interface Explanation {
 const checkOffsets = listOf('offsets', toOffset)
 
 /**
- * Analyses `code` and says of each of `offsets` (bytes from its start) how the byte was read, why, and what came of the fields there. Throws
- * `bad-argument`, `bad-hints`, `stopped`.
+ * Analyses `code` and says of each of `offsets` (bytes from its start) how the byte was read, why, and what
+ * came of the fields there. Throws `bad-argument`, `bad-hints`, `stopped`.
  */
 export function explain(
   code: Uint8Array,

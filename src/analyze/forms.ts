@@ -11,7 +11,10 @@ export const Form = {
   /** One of `Flow`, 4 bits. */
   flowShift: 4,
   flowMask: 15,
-  /** The relative field of a branch or RIP operand: from the instruction's start, 4 bits; bytes, 3 bits, 0: there is none. */
+  /**
+   * The relative field of a branch or RIP operand: from the instruction's start, 4 bits; bytes, 3 bits, 0:
+   * there is none.
+   */
   fieldShift: 8,
   fieldMask: 15,
   sizeShift: 12,
@@ -120,7 +123,9 @@ export class Forms {
     return this.#here[offset - this.#start]
   }
 
-  /** Distance from the base of what the relative operand at `offset`, of that form, points at; undefined without one. */
+  /**
+   * Distance from the base of what the relative operand at `offset`, of that form, points at; undefined without one.
+   */
   target(offset: number, form: number): number | undefined {
     return isRelative(form) ? formTarget(this.#in.view, form, offset) : undefined
   }

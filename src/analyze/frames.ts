@@ -1,6 +1,7 @@
 /**
- * Exception tables in the blob: .eh_frame and the language data that it, or nothing, points to. They are data by their form, and each pointer says
- * itself how wide it is and what it is relative to, so their sites need no judgement.
+ * Exception tables in the blob: .eh_frame and the language data that it, or nothing, points to. They are data
+ * by their form, and each pointer says itself how wide it is and what it is relative to, so their sites need
+ * no judgement.
  */
 import { wrapAddress } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
@@ -15,7 +16,10 @@ import type { CheckedHints, RangeHint } from './hints.ts'
 import { isTaken, take } from './marks.ts'
 import type { Window } from './window.ts'
 
-/** An exception table in [start, end), its pointers, and the offsets of the functions that it tells of, where they are in the blob. */
+/**
+ * An exception table in [start, end), its pointers, and the offsets of the functions that it tells of, where
+ * they are in the blob.
+ */
 export interface ExceptionTable {
   readonly start: number
   readonly end: number
@@ -28,7 +32,10 @@ const LETTER = 0x7a
 const LETTER_AT = 9
 const LONGEST_CIE = 64
 
-/** Every .eh_frame in the bytes, from a CIE to the last entry that refers to one, and the language data that they lead to. */
+/**
+ * Every .eh_frame in the bytes, from a CIE to the last entry that refers to one, and the language data that
+ * they lead to.
+ */
 export function findFrames(code: Uint8Array, base: bigint): ExceptionTable[] {
   const view = viewOf(code)
   const found: ExceptionTable[] = []

@@ -3,9 +3,10 @@
  *
  *     L: lea rb,[rip+L]; movabs r,GOT-L; add rb,r
  *
- * and reaches everything else by 64-bit differences to it: movabs r,symbol-GOT. None of these constants is an address; each is a
- * difference that changes when only one of its ends moves. The table's address is what most `lea`/`movabs`/`add` triples agree on; then
- * every other movabs whose sum with it lies where addresses of this blob lie is such a difference.
+ * and reaches everything else by 64-bit differences to it: movabs r,symbol-GOT. None of these constants is an
+ * address; each is a difference that changes when only one of its ends moves. The table's address is what
+ * most `lea`/`movabs`/`add` triples agree on; then every other movabs whose sum with it lies where addresses
+ * of this blob lie is such a difference.
  */
 
 import { wrapAddress } from '../core/address.ts'
@@ -23,8 +24,8 @@ const REACH = 12
 const NEAR = 1n << 16n
 
 /**
- * Whether the `lea r,[rip+x]` in [start, next) takes an address just before itself and a movabs follows: how position-independent code of the
- * large model finds the table.
+ * Whether the `lea r,[rip+x]` in [start, next) takes an address just before itself and a movabs follows: how
+ * position-independent code of the large model finds the table.
  */
 export function isSelfLabelAt(code: Uint8Array, start: number, next: number, target: number): boolean {
   if (target > start || target < start - 16) return false
@@ -149,8 +150,8 @@ export class GotWatcher {
 }
 
 /**
- * The values that are offsets by their use: nearly always added to a register soon. A number may be, too, but is compared, masked and stored
- * as well; and a run of one bits is a mask.
+ * The values that are offsets by their use: nearly always added to a register soon. A number may be, too, but
+ * is compared, masked and stored as well; and a run of one bits is a mask.
  */
 function offsetsOf(
   constants: readonly WideConstant[],
@@ -179,7 +180,10 @@ function mostFrequent(sums: readonly bigint[]): bigint | undefined {
   return best !== undefined && counts.get(best)! * 2 > sums.length ? best : undefined
 }
 
-/** Whether GOT + constant is where an address lies: in a covered range, or outside among others that are added to a register. */
+/**
+ * Whether GOT + constant is where an address lies: in a covered range, or outside among others that are added
+ * to a register.
+ */
 function isTarget(
   target: bigint,
   got: bigint,

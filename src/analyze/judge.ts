@@ -1,6 +1,7 @@
 /**
- * Which candidates are addresses. A value in a covered range is one, unless there is evidence that it is a number: it belongs to a class
- * of operands where values beside the range are as frequent as values in it, it points where no pointer points, it looks like a number.
+ * Which candidates are addresses. A value in a covered range is one, unless there is evidence that it is a
+ * number: it belongs to a class of operands where values beside the range are as frequent as values in it, it
+ * points where no pointer points, it looks like a number.
  *
  *   log-odds(address) = log((in - by chance) / by chance) of its class in this blob
  *                     + log(P(place | address) / P(place | chance)) of what it points at
@@ -23,8 +24,9 @@ import type { Window } from './window.ts'
 const CORROBORATED = 6
 
 /**
- * Bytes of data in which chance puts about one unaligned or 4-byte value that looks like a pointer, and how much denser they must be: over 320
- * blobs without such pointers the densest had 0.9 of them, over 11 with some the sparsest 9.5.
+ * Bytes of data in which chance puts about one unaligned or 4-byte value that looks like a pointer, and how
+ * much denser they must be: over 320 blobs without such pointers the densest had 0.9 of them, over 11 with
+ * some the sparsest 9.5.
  */
 const CHANCE_STRETCH = 4096
 const DENSER = 4
@@ -69,8 +71,8 @@ export class Judge {
   /** The carriers of words that hold addresses here. */
   readonly #stages = new Set<number>()
   /**
-   * What evidence against an address is worth, 0 to 1: the more code there is, the surer it holds numbers that look like addresses; in
-   * a few instructions that somebody wants to move, a value in the range is one.
+   * What evidence against an address is worth, 0 to 1: the more code there is, the surer it holds numbers
+   * that look like addresses; in a few instructions that somebody wants to move, a value in the range is one.
    */
   readonly #doubt: number
   /** Of each class. */
@@ -97,7 +99,10 @@ export class Judge {
     return (this.#points ??= new Points(candidates, places, window, this.#span))
   }
 
-  /** Adds every candidate that is an address to the table. What is likelier comes first, and takes the bytes that it needs from the others. */
+  /**
+   * Adds every candidate that is an address to the table. What is likelier comes first, and takes the bytes
+   * that it needs from the others.
+   */
   run(): void {
     const { candidates } = this.#in
     for (const stage of [Carrier.word, Carrier.unaligned, Carrier.half]) {
@@ -189,8 +194,9 @@ export class Judge {
   }
 
   /**
-   * Whether a blob holds pointers in words of a sort that compilers avoid. Then they are much denser than chance values are, and nearly all of
-   * them point where pointers point; chance values point into the middle of things.
+   * Whether a blob holds pointers in words of a sort that compilers avoid. Then they are much denser than
+   * chance values are, and nearly all of them point where pointers point; chance values point into the middle
+   * of things.
    */
   #isUsed(carrier: number): boolean {
     const { candidates, places, window, marks } = this.#in

@@ -1,6 +1,7 @@
 /**
- * Jump tables: where they are, so that nobody reads them as code, and where they lead, so that it is read as code. What is believed of a table
- * is what its entries confirm: each leads to an instruction, or outside to where other code goes as well.
+ * Jump tables: where they are, so that nobody reads them as code, and where they lead, so that it is read as
+ * code. What is believed of a table is what its entries confirm: each leads to an instruction, or outside to
+ * where other code goes as well.
  */
 import { wrapAddress } from '../core/address.ts'
 import { readSigned, viewOf } from '../core/bytes.ts'
@@ -14,7 +15,10 @@ import { isTaken, Mark, take } from './marks.ts'
 import type { OutsideTargets } from './outside.ts'
 import type { Window } from './window.ts'
 
-/** Entries [start, end): addresses, distances from `anchor` (a distance from the base itself), or numbers of another table's entries. */
+/**
+ * Entries [start, end): addresses, distances from `anchor` (a distance from the base itself), or numbers of
+ * another table's entries.
+ */
 export interface JumpTable {
   readonly start: number
   readonly end: number
@@ -53,7 +57,10 @@ export function isIndirectJump(code: Uint8Array, start: number): boolean {
   return code[at] === 0xff && (code[at + 1] & 0x38) === 0x20
 }
 
-/** The tables of the indirect jumps at `jumps`, ascending by start. Marks their bytes as no code, and what they lead to as targets. */
+/**
+ * The tables of the indirect jumps at `jumps`, ascending by start. Marks their bytes as no code, and what
+ * they lead to as targets.
+ */
 export function findJumpTables(context: TableContext, jumps: readonly number[]): JumpTable[] {
   const { code, bits, decoder, marks, window } = context
   const view = viewOf(code)
@@ -148,7 +155,8 @@ function confirm(
   let lowest = at
   let highest = at
   let end = table
-  // Where the first entry stands that only the table's end confirms: code begins right behind the table, where its lowest entry leads.
+  // Where the first entry stands that only the table's end confirms: code begins right behind the table,
+  // where its lowest entry leads.
   let hoped: { readonly end: number; readonly inside: number } | undefined
   // Where the first distance leads that no other code knows.
   let unknown: number | undefined
@@ -160,8 +168,8 @@ function confirm(
     const target = entryTarget(view, end, { width, signed, anchor }, window)
     if (target >= 0 && target < code.length) {
       if (target >= table && target < end + width) break
-      // The first reading does not know all that only this table leads to: it is near the rest. A pointer there, or an entry that a
-      // comparison announced, is no number by chance.
+      // The first reading does not know all that only this table leads to: it is near the rest. A pointer
+      // there, or an entry that a comparison announced, is no number by chance.
       const isNear = target > lowest - BESIDE && target < highest + BESIDE
       const isSure = isNear && ((width === 8 && anchor === undefined) || count !== undefined)
       const known = bits.has(target)
@@ -178,7 +186,8 @@ function confirm(
       // A mask announces up to a power of two, more than there may be: what no processor jumps to is no entry.
       if (count === undefined || (width === 8 && !isCanonical(view.getInt32(end + 4, true)))) break
     } else if (!outside.near(target).exact) {
-      // That nothing else refers to it is no wonder in a few hundred bytes; that two such distances agree is none by chance.
+      // That nothing else refers to it is no wonder in a few hundred bytes; that two such distances agree is
+      // none by chance.
       if (count === undefined || Math.abs(target - (unknown ?? target)) > NEAR) break
       unknown ??= target
     }

@@ -1,8 +1,9 @@
 /**
- * Sites that are known, from a linker's records, against a code map that is found. A record says where a field is, and not which
- * instruction holds it: in code that gives the kind of a relative field and the end it counts from; in data there is no
- * instruction, and a relative field is a difference to its own place. Where the map takes for code what cannot be, because a
- * known field is no operand there, the records are right: the code map is cut, up to the next entry.
+ * Sites that are known, from a linker's records, against a code map that is found. A record says where a
+ * field is, and not which instruction holds it: in code that gives the kind of a relative field and the end
+ * it counts from; in data there is no instruction, and a relative field is a difference to its own place.
+ * Where the map takes for code what cannot be, because a known field is no operand there, the records are
+ * right: the code map is cut, up to the next entry.
  */
 import { wrapAddress } from '../core/address.ts'
 import type { SiteInput } from '../table/from-sites.ts'

@@ -4,9 +4,10 @@
  *     lea rb,[rip+label] ... movzx eax,byte [rb+rc+(symbol-label)]      call next; next: pop rb; add rb,symbol-next
  *     lea rb,[rip+label]; mov rc,symbol-label; add rb,rc
  *
- * The field is no address; it is a difference that changes when only one of its ends moves. What tells it from the displacement of a
- * structure is where label + field lies: on the other side of a moved range's edge, among the places that this code refers to anyway. Only
- * for those the way from the label to its use is walked: nothing on it may write the register.
+ * The field is no address; it is a difference that changes when only one of its ends moves. What tells it
+ * from the displacement of a structure is where label + field lies: on the other side of a moved range's
+ * edge, among the places that this code refers to anyway. Only for those the way from the label to its use is
+ * walked: nothing on it may write the register.
  */
 
 import { wrapAddress } from '../core/address.ts'
@@ -77,7 +78,10 @@ export class LabelWatcher {
   /** Of each register: the field of the constant that it got last, -1 where it got a label since, and its kind. */
   readonly #fields = new Int32Array(16).fill(-1)
   readonly #kinds = new Uint8Array(16)
-  /** Of each register: the label it got last, since when (-1: never), and whether that is where the code runs: by call and pop 2, by lea 1. */
+  /**
+   * Of each register: the label it got last, since when (-1: never), and whether that is where the code runs:
+   * by call and pop 2, by lea 1.
+   */
   readonly #labels = new Float64Array(16)
   readonly #since = new Int32Array(16).fill(-1)
   readonly #own = new Uint8Array(16)
@@ -253,8 +257,9 @@ export class LabelWatcher {
 }
 
 /**
- * Whether the register still holds what it got before `from` at its use: nothing between them writes it. What follows a jump or return is reached from
- * elsewhere; if there was a dispatch through a table on the way, from there, with what the register held there.
+ * Whether the register still holds what it got before `from` at its use: nothing between them writes it. What
+ * follows a jump or return is reached from elsewhere; if there was a dispatch through a table on the way,
+ * from there, with what the register held there.
  */
 function holds(
   { from, register }: Pick<LabelUse, 'from' | 'register'>,

@@ -1,7 +1,13 @@
-/** What a value looks like, apart from where it points: round numbers, text, pairs of small numbers, and what stands beside a word of data. */
+/**
+ * What a value looks like, apart from where it points: round numbers, text, pairs of small numbers, and what
+ * stands beside a word of data.
+ */
 import type { Window } from './window.ts'
 
-/** Evidence that a value is a number for people: a power of two, or one less, a multiple of 2^16 or 10^4, two equal halves. */
+/**
+ * Evidence that a value is a number for people: a power of two, or one less, a multiple of 2^16 or 10^4, two
+ * equal halves.
+ */
 export function roundness(low: number, high: number): number {
   if (high !== 0 || low < 0x1_0000) return 0
   if ((low & (low - 1)) === 0 || (low & (low + 1)) === 0) return low <= 0x40_0000 ? -9.5 : -6
@@ -50,11 +56,15 @@ function unitsBefore(view: DataView, offset: number): number {
   return count
 }
 
-/** Evidence against words that are text, equal bytes, or two small numbers. `whole`: of 8 bytes, the upper 4 of them 0 behind a text. */
+/**
+ * Evidence against words that are text, equal bytes, or two small numbers. `whole`: of 8 bytes, the upper 4
+ * of them 0 behind a text.
+ */
 export function wordLooks(view: DataView, offset: number, low: number, high: number, whole: boolean): number {
   if (high !== 0) return high < 0x100 && low < 0x1_0000 ? -6 : 0
   let evidence = 0
-  // The last word of a text goes on where it stands before: behind 8 such bytes 26 words were text, and 5 of 113,000 pointers looked so.
+  // The last word of a text goes on where it stands before: behind 8 such bytes 26 words were text, and 5 of
+  // 113,000 pointers looked so.
   if (whole && isText(low)) {
     const before = textBefore(view, offset)
     if (before >= 4 && !isCounted(view, offset)) evidence -= before === 8 ? 10 : 5

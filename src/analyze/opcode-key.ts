@@ -6,9 +6,10 @@
 import { Encoding, type Instruction, Prefix } from '../x86/instruction.ts'
 
 /**
- * Slots come in blocks: forms of the one-byte map (and rarities), of the 0F map, of the larger maps with VEX and EVEX. `unseen` is what a
- * form is worth that neither code nor data of the training showed, in sixteenths: compilers use few of the one-byte forms, and data is read as any of
- * them; all forms of the larger maps together are a thousand times as frequent in code as in data.
+ * Slots come in blocks: forms of the one-byte map (and rarities), of the 0F map, of the larger maps with VEX
+ * and EVEX. `unseen` is what a form is worth that neither code nor data of the training showed, in
+ * sixteenths: compilers use few of the one-byte forms, and data is read as any of them; all forms of the
+ * larger maps together are a thousand times as frequent in code as in data.
  */
 export interface Block {
   readonly start: number
@@ -38,7 +39,10 @@ const RARE = Prefix.lock | Prefix.fs | Prefix.gs | Prefix.p67
 /** Maps that an encoding can have. */
 const MAPS = 11
 
-/** The block of the forms of an encoding and a map. Prefixed maps take so many fixed bits to encode that data hardly ever has them. */
+/**
+ * The block of the forms of an encoding and a map. Prefixed maps take so many fixed bits to encode that data
+ * hardly ever has them.
+ */
 function blockOf(space: number): Block {
   const encoding = Math.floor(space / MAPS)
   if (encoding === Encoding.legacy) return BLOCKS[Math.min(space % MAPS, 2)]

@@ -1,6 +1,7 @@
 /**
- * The address fields of one instruction: its relative field, which needs no judgement, and constants in operands that can carry an
- * address, which are candidates where the value lies in a covered range and background where it lies beside.
+ * The address fields of one instruction: its relative field, which needs no judgement, and constants in
+ * operands that can carry an address, which are candidates where the value lies in a covered range and
+ * background where it lies beside.
  */
 import { wrapAddress } from '../core/address.ts'
 import { readSigned, viewOf } from '../core/bytes.ts'
@@ -18,8 +19,8 @@ const RAX = 0
 const RSP = 4
 
 /**
- * The carrier of the immediate operand, or -1 where nobody puts addresses: mov, push, add, sub and cmp take them, but not those of rsp,
- * and whatever a linker relaxed.
+ * The carrier of the immediate operand, or -1 where nobody puts addresses: mov, push, add, sub and cmp take
+ * them, but not those of rsp, and whatever a linker relaxed.
  */
 export function immediateCarrier(instruction: Instruction): number {
   const { opcode, modrm, immediateWidth } = instruction

@@ -1,6 +1,7 @@
 /**
- * Where relative fields point outside the blob. Real ones cluster, because what is outside is a few sections, stubs or libraries; those of
- * data read as code are spread over 4 GiB. The score of a target is how much denser its neighbourhood is than chance would have it.
+ * Where relative fields point outside the blob. Real ones cluster, because what is outside is a few sections,
+ * stubs or libraries; those of data read as code are spread over 4 GiB. The score of a target is how much
+ * denser its neighbourhood is than chance would have it.
  */
 
 import { lowerBound } from '../core/search.ts'
@@ -14,8 +15,9 @@ const MAGNITUDES = Math.log(2 ** 31 / 2 ** 12)
 const PRIOR = 0.02
 
 /**
- * How much likelier code points to this one distance than chance does, a natural logarithm: code points to each magnitude alike, to a section
- * beside it as to a library far away, chance to each address of 4 GiB alike. Never below 0: what is far away is no evidence.
+ * How much likelier code points to this one distance than chance does, a natural logarithm: code points to
+ * each magnitude alike, to a section beside it as to a library far away, chance to each address of 4 GiB
+ * alike. Never below 0: what is far away is no evidence.
  */
 function nearness(distance: number, span: number): number {
   const away = Math.max(NEAR, distance < 0 ? -distance : distance - span)
@@ -78,7 +80,10 @@ export class OutsideTargets {
     return Math.log((others + PRIOR) / (chance + PRIOR))
   }
 
-  /** The targets themselves that score less than `least`, though what is lonely be the likelier the nearer it is to a blob of `span` bytes. */
+  /**
+   * The targets themselves that score less than `least`, though what is lonely be the likelier the nearer it
+   * is to a blob of `span` bytes.
+   */
   below(least: number, span: number): Set<number> {
     const sorted = this.#sorted
     const found = new Set<number>()
@@ -94,7 +99,9 @@ export class OutsideTargets {
     return found
   }
 
-  /** The least number of others, 1 or more, with which a target scores `least`: they score the more the more they are. */
+  /**
+   * The least number of others, 1 or more, with which a target scores `least`: they score the more the more they are.
+   */
   #enough(least: number): number {
     let others = 1
     while (others < this.#sorted.length && this.#scoreOf(others) < least) others++

@@ -1,9 +1,11 @@
 /**
- * Flow into the middle of instructions. A reading gives each byte to one instruction; branches of hand-written and obfuscated code land
- * inside others (`jmp $+1`, a skipped lock prefix, an immediate that is code itself). A branch of known code that leads where no instruction starts is
- * followed until it comes upon known code or the flow ends; what is decoded on the way is real code too.
+ * Flow into the middle of instructions. A reading gives each byte to one instruction; branches of
+ * hand-written and obfuscated code land inside others (`jmp $+1`, a skipped lock prefix, an immediate that is
+ * code itself). A branch of known code that leads where no instruction starts is followed until it comes upon
+ * known code or the flow ends; what is decoded on the way is real code too.
  *
- * Behind a conditional branch an instruction that spans a place where branches land is not followed: the branch is always taken.
+ * Behind a conditional branch an instruction that spans a place where branches land is not followed: the
+ * branch is always taken.
  */
 import { endsFlow, Flow, Instruction, type InstructionDecoder } from '../x86/instruction.ts'
 import type { StartBits } from '../x86/start-bits.ts'
@@ -23,7 +25,10 @@ export interface OverlapInput {
   readonly marks: Uint8Array
 }
 
-/** Where the instructions start that the branches at `sources` reach outside the reading; ascending. Marks what their branches reach. */
+/**
+ * Where the instructions start that the branches at `sources` reach outside the reading; ascending. Marks
+ * what their branches reach.
+ */
 export function followOverlaps(input: OverlapInput, sources: Uint32Array): number[] {
   const { forms, bits, marks } = input
   const found = new Set<number>()
@@ -76,7 +81,10 @@ function spansAny(targets: Set<number>, at: number, length: number): boolean {
   return false
 }
 
-/** The starts that lie in none of `runs`, as runs of their own where their bytes are free, and the others, which share bytes with a run. */
+/**
+ * The starts that lie in none of `runs`, as runs of their own where their bytes are free, and the others,
+ * which share bytes with a run.
+ */
 export function placeOverlaps(
   starts: readonly number[],
   runs: readonly number[],

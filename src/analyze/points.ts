@@ -1,7 +1,9 @@
 /**
- * What it says for a value that it points where it points. Addresses point at functions, labels and objects; chance values are spread like the
- * offsets of the blob, most of them into the middle of instructions. Where this blob's addresses point is learnt from its own candidates, on top of counts
- * over many others; and a class of operands whose values all together are spread like chance holds numbers, such as the offsets of large structures.
+ * What it says for a value that it points where it points. Addresses point at functions, labels and objects;
+ * chance values are spread like the offsets of the blob, most of them into the middle of instructions. Where
+ * this blob's addresses point is learnt from its own candidates, on top of counts over many others; and a
+ * class of operands whose values all together are spread like chance holds numbers, such as the offsets of
+ * large structures.
  */
 import { CARRIERS, type Candidates, Carrier, isWide } from './candidates.ts'
 import type { Places } from './places.ts'

@@ -1,10 +1,12 @@
 /**
- * Which code is certain: what control flow reaches from entries, through calls, branches and jump tables, and through addresses of code that
- * certain code takes or that stand in data. It finds no code; it says how sure the map's code is. The rest is a guess.
+ * Which code is certain: what control flow reaches from entries, through calls, branches and jump tables, and
+ * through addresses of code that certain code takes or that stand in data. It finds no code; it says how sure
+ * the map's code is. The rest is a guess.
  *
- * The instructions that divert the flow, or take addresses, end blocks: what reaches one byte of a block reaches the rest of it. So a block
- * needs two numbers, the lowest offset that is reached and where from. Block i ends with row i of the map's `ends`, and the block
- * that it goes on to is i + 1; only instructions that share bytes with others are decoded.
+ * The instructions that divert the flow, or take addresses, end blocks: what reaches one byte of a block
+ * reaches the rest of it. So a block needs two numbers, the lowest offset that is reached and where from.
+ * Block i ends with row i of the map's `ends`, and the block that it goes on to is i + 1; only instructions
+ * that share bytes with others are decoded.
  */
 import { viewOf } from '../core/bytes.ts'
 import { lowerBound } from '../core/search.ts'
@@ -108,7 +110,9 @@ export class Reach {
     return block
   }
 
-  /** Whether the byte at `offset` is in an instruction that is certain, or in data that certain code names or jumps by. */
+  /**
+   * Whether the byte at `offset` is in an instruction that is certain, or in data that certain code names or jumps by.
+   */
   isCertain(offset: number): boolean {
     const { runs, bits } = this.#in.map
     if (offset < this.#start || offset >= this.#end) {
@@ -122,8 +126,8 @@ export class Reach {
   }
 
   /**
-   * How execution comes to the instruction at `start`, which `has`: where each stretch of code on the way is entered, and by
-   * what (an instruction, a word of data, `FROM_ENTRY`), from the last backwards.
+   * How execution comes to the instruction at `start`, which `has`: where each stretch of code on the way is
+   * entered, and by what (an instruction, a word of data, `FROM_ENTRY`), from the last backwards.
    */
   path(start: number): { readonly from: number; readonly via: number }[] {
     const steps: { readonly from: number; readonly via: number }[] = []

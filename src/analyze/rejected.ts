@@ -1,7 +1,8 @@
 /**
- * Given code that runs into bytes that are no instruction of a known processor: an encoding that is newer than the tables, or wrong in a bit that
- * the reader of it does not look at. Its layout may be known all the same; then the code goes on where it ends. It is no part of the
- * runs, since nobody can prove what it does; its operand is told, not written.
+ * Given code that runs into bytes that are no instruction of a known processor: an encoding that is newer
+ * than the tables, or wrong in a bit that the reader of it does not look at. Its layout may be known all the
+ * same; then the code goes on where it ends. It is no part of the runs, since nobody can prove what it does;
+ * its operand is told, not written.
  */
 import { endsFlow, Flow, Instruction, type InstructionDecoder, MAX_LENGTH } from '../x86/instruction.ts'
 import { Mark } from './marks.ts'
@@ -50,7 +51,10 @@ export function passRejected(
   return { runs: rejected.length === 0 ? runs : kept, rejected }
 }
 
-/** Whether the code, if it goes on at `at`, comes upon that of `runs` from index `i` on. What begins before `at` would be a part of what ends there. */
+/**
+ * Whether the code, if it goes on at `at`, comes upon that of `runs` from index `i` on. What begins before
+ * `at` would be a part of what ends there.
+ */
 function resumes(decoder: InstructionDecoder, at: number, runs: readonly number[], i: number): boolean {
   while (i < runs.length && runs[i + 1] <= at) i += 2
   return i >= runs.length || runs[i] >= at || meet(decoder, at, runs[i], runs[i + 1])

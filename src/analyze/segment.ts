@@ -1,14 +1,16 @@
 /**
  * Which bytes are instructions: the best reading of a range as runs of code and stretches of data.
  *
- * Each instruction has a score, the logarithm of how much likelier its form, and where its relative field points, is in code than
- * in data; a byte of data scores 0; a change of state costs. The best reading is found by dynamic programming from the end backwards:
+ * Each instruction has a score, the logarithm of how much likelier its form, and where its relative field
+ * points, is in code than in data; a byte of data scores 0; a change of state costs. The best reading is
+ * found by dynamic programming from the end backwards:
  *
  *   code[i] = score(i) + max(code[i + length], data[i + length] - leave(i))
  *   data[i] = max(data[i + 1], code[i] - enter(i))
  *
- * so every start is weighed, and what follows decides: x86 resynchronises within a few instructions, which makes all starts that
- * lead into the same code share its score. Scores are in sixteenths of a natural logarithm.
+ * so every start is weighed, and what follows decides: x86 resynchronises within a few instructions, which
+ * makes all starts that lead into the same code share its score. Scores are in sixteenths of a natural
+ * logarithm.
  */
 import { endsFlow, Flow, type InstructionDecoder } from '../x86/instruction.ts'
 import type { StartBits } from '../x86/start-bits.ts'
@@ -50,7 +52,10 @@ export interface SegmentContext {
   readonly window: Window
   /** Where instructions started in the first reading; undefined in that. */
   readonly earlier: StartBits | undefined
-  /** How given code is read: the least that a form counts for, the least that an instruction counts for, what leaving and entering cost. */
+  /**
+   * How given code is read: the least that a form counts for, the least that an instruction counts for, what
+   * leaving and entering cost.
+   */
   readonly given: {
     readonly form: number
     readonly least: number
@@ -105,7 +110,10 @@ const LEAVE = Uint8Array.from({ length: FLOW_MASK + 1 }, (_, flow) => {
   return flow === Flow.call || flow === Flow.indirectCall ? WEIGHTS.leaveCall : WEIGHTS.leaveOpen
 })
 
-/** Whether a branch to `target`, in the instruction at `offset`, does no more than to leave out its lock prefix, as single-threaded code does. */
+/**
+ * Whether a branch to `target`, in the instruction at `offset`, does no more than to leave out its lock
+ * prefix, as single-threaded code does.
+ */
 export const isBehindLock = (code: Uint8Array, offset: number, target: number): boolean =>
   target === offset + 1 && code[offset] === 0xf0
 
@@ -114,8 +122,8 @@ export const leadsBehindLock = (code: Uint8Array, starts: StartBits, target: num
   target > 0 && code[target - 1] === 0xf0 && starts.has(target - 1)
 
 /**
- * The score of an instruction of `form` at `offset`, without what follows it. `marked` is the first offset behind it with one of the `INNER`
- * marks.
+ * The score of an instruction of `form` at `offset`, without what follows it. `marked` is the first offset
+ * behind it with one of the `INNER` marks.
  */
 function scoreForm(context: SegmentContext, form: number, offset: number, marked: number): number {
   const { marks } = context
@@ -159,9 +167,10 @@ function scoreTarget(context: SegmentContext, form: number, distance: number): n
 }
 
 /**
- * Whether all that was learnt since the reading of `before` speaks for it too, where that has read the stretch from `start`, of `forms`, as
- * code from end to end: then it is not weighed again. Forms that look like data (a row of `push 0`) before a place that branches reach would be
- * dropped there, since it costs nothing to enter it.
+ * Whether all that was learnt since the reading of `before` speaks for it too, where that has read the
+ * stretch from `start`, of `forms`, as code from end to end: then it is not weighed again. Forms that look
+ * like data (a row of `push 0`) before a place that branches reach would be dropped there, since it costs
+ * nothing to enter it.
  */
 export function isConfirmed(
   context: SegmentContext,
@@ -235,8 +244,8 @@ export interface Edges {
 }
 
 /**
- * The best reading of a stretch from `start`, of `forms`, as code runs: pairs of offsets, ascending. `alignment` is the low bits of the
- * base.
+ * The best reading of a stretch from `start`, of `forms`, as code runs: pairs of offsets, ascending.
+ * `alignment` is the low bits of the base.
  */
 export function segment(
   context: SegmentContext,

@@ -1,7 +1,8 @@
 /**
- * 4-byte words of data that hold the distance from themselves to something outside: type tables of exception handling, link tables. A single
- * one looks like any number. What tells them is that their targets are places that code refers to as well, or that several of them share. Where data
- * was read as code, there are such targets all over 4 GiB: theirs must stand close together.
+ * 4-byte words of data that hold the distance from themselves to something outside: type tables of exception
+ * handling, link tables. A single one looks like any number. What tells them is that their targets are places
+ * that code refers to as well, or that several of them share. Where data was read as code, there are such
+ * targets all over 4 GiB: theirs must stand close together.
  */
 import { wrapAddress } from '../core/address.ts'
 import type { TableBuilder } from '../table/builder.ts'
@@ -9,7 +10,10 @@ import { DIFF32 } from '../table/kinds.ts'
 import { ADDRESS_RANGE } from '../table/site.ts'
 import type { OutsideTargets } from './outside.ts'
 
-/** Score of a target's neighbourhood from which on it is no chance: 20 times denser. Of 692 such words the least had 7.3, of 26 numbers the most 1.9. */
+/**
+ * Score of a target's neighbourhood from which on it is no chance: 20 times denser. Of 692 such words the
+ * least had 7.3, of 26 numbers the most 1.9.
+ */
 const DENSE = 3
 
 /** Adds the self-relative words of the data in `data` (pairs of offsets). `alignment` is the low bits of the base. */

@@ -1,11 +1,12 @@
 /**
- * A quick look at a slice of code before its constants are followed. Nearly all slices are false alarms: a register got a constant, was
- * overwritten by something else, and only then added to; or what it got was a small number. So a first walk knows no more of a register than
- * whether it may hold a constant, and of all that the slice makes how many bits it has at the most.
+ * A quick look at a slice of code before its constants are followed. Nearly all slices are false alarms: a
+ * register got a constant, was overwritten by something else, and only then added to; or what it got was a
+ * small number. So a first walk knows no more of a register than whether it may hold a constant, and of all
+ * that the slice makes how many bits it has at the most.
  *
- * Invariants, at every instruction: a register of which `SliceState` knows a value that a constant went into is in the mask; all such values
- * are in [-2^bits, 2^bits). So the walk lets through whatever address `SliceState` puts together in registers (halves that are stored are not
- * its business).
+ * Invariants, at every instruction: a register of which `SliceState` knows a value that a constant went into
+ * is in the mask; all such values are in [-2^bits, 2^bits). So the walk lets through whatever address
+ * `SliceState` puts together in registers (halves that are stored are not its business).
  */
 import { ADDRESS_LIMIT } from '../core/address.ts'
 import type { AddressRange } from '../core/range.ts'
@@ -34,7 +35,10 @@ export interface ScreenContext extends WalkContext {
 export class SliceScreen {
   readonly #context: ScreenContext
   readonly #instruction = new Instruction()
-  /** By the distance from the slice's start: the registers that hold constants on every way by which branches of the slice lead there. */
+  /**
+   * By the distance from the slice's start: the registers that hold constants on every way by which branches
+   * of the slice lead there.
+   */
   readonly #arriving = new Int32Array(LONGEST)
   /** Bits of the address that is nearest to 0, above or (2^64) below. */
   readonly #least: number

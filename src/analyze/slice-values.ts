@@ -1,6 +1,6 @@
 /**
- * Constants as instructions put them together: what each register, and each stored half of a pointer, is known to hold, and the fields that
- * it came from. Anything that is not understood is forgotten.
+ * Constants as instructions put them together: what each register, and each stored half of a pointer, is
+ * known to hold, and the fields that it came from. Anything that is not understood is forgotten.
  */
 import { lowestBit } from '../core/bits.ts'
 import { readField } from '../core/bytes.ts'
@@ -113,7 +113,10 @@ export class SliceState {
     }
   }
 
-  /** Takes what `instruction` does, and returns the value that it puts together out of more than one constant, if it does. */
+  /**
+   * Takes what `instruction` does, and returns the value that it puts together out of more than one constant,
+   * if it does.
+   */
   step(instruction: Instruction): Value | undefined {
     const general = instruction.encoding === Encoding.legacy && instruction.map === 0
     const made = general ? this.#general(instruction) : undefined
@@ -212,7 +215,8 @@ export class SliceState {
       ...piece,
       shift: piece.shift + count,
     }))
-    // A piece whose sign is shifted out is like any other; one that loses bits of its own cannot be handed all of a change.
+    // A piece whose sign is shifted out is like any other; one that loses bits of its own cannot be handed
+    // all of a change.
     if (pieces.some(({ shift, width }) => shift + 8 * width > 64)) return undefined
     const plain = pieces.map(
       (piece): SplitPiece =>
@@ -259,7 +263,9 @@ export class SliceState {
 
   #stackName = (): string => `s${this.#versions[RSP]}`
 
-  /** Keeps what is stored and returns the pointer that it completes. The upper half of an extended store is no field. */
+  /**
+   * Keeps what is stored and returns the pointer that it completes. The upper half of an extended store is no field.
+   */
   #keepHalf(name: string, at: number, half: Value, extended: boolean): Value {
     this.#halves.set(`${name}:${at}`, half)
     if (extended) this.#halves.delete(`${name}:${at + 4}`)
@@ -270,7 +276,10 @@ export class SliceState {
     return below === undefined || extended ? half : joinHalves(below, half)
   }
 
-  /** A name for the memory operand's place, the same as long as its registers keep what they hold; a displacement from there. */
+  /**
+   * A name for the memory operand's place, the same as long as its registers keep what they hold; a
+   * displacement from there.
+   */
   #placeOf(instruction: Instruction): { readonly name: string; readonly displacement: number } | undefined {
     const { memory, displacementSize: size, offset } = instruction
     const at = offset + instruction.displacementOffset

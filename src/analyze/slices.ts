@@ -1,10 +1,11 @@
 /**
- * Addresses that no instruction holds alone: built of two halves, summed, xored with a key, stored half by half. Nobody looks for them in
- * every instruction: what may be the last step of one (a constant shifted, two constants joined, the other half stored) marks a short slice
- * of code, and only there constants are followed.
+ * Addresses that no instruction holds alone: built of two halves, summed, xored with a key, stored half by
+ * half. Nobody looks for them in every instruction: what may be the last step of one (a constant shifted, two
+ * constants joined, the other half stored) marks a short slice of code, and only there constants are
+ * followed.
  *
- * The fields of one address are written together or not at all. Where a jump enters between them, or a field serves two addresses, no
- * value of the field is right on every path, and it is a warning instead.
+ * The fields of one address are written together or not at all. Where a jump enters between them, or a field
+ * serves two addresses, no value of the field is right on every path, and it is a warning instead.
  */
 import { hex } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'
@@ -150,8 +151,8 @@ export class SliceWatcher {
   }
 
   /**
-   * A store of what can be an upper half marks a slice from the first store near it. Below 2^32 a lower half is an address alone: there the
-   * halves of 0 are told only where something else marked a slice.
+   * A store of what can be an upper half marks a slice from the first store near it. Below 2^32 a lower half
+   * is an address alone: there the halves of 0 are told only where something else marked a slice.
    */
   #store(instruction: Instruction): void {
     const { offset } = instruction
@@ -211,8 +212,9 @@ export class SliceWatcher {
   }
 
   /**
-   * Whether the constants are an address together, and none of them is alone (a half shifted up is none: in a range of 4 GiB it lies within,
-   * too). Below 2^40 a number may be in the range by chance; there the address is one of something that begins.
+   * Whether the constants are an address together, and none of them is alone (a half shifted up is none: in a
+   * range of 4 GiB it lies within, too). Below 2^40 a number may be in the range by chance; there the address
+   * is one of something that begins.
    */
   #isAddress({ value, constants, pieces }: Value, places: Places): boolean {
     const { covered, base, own } = this.#builder.blob

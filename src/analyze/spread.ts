@@ -1,6 +1,7 @@
 /**
- * Addresses that are spread over several instructions. Of the instructions that may take part nearly all give a register a constant or a
- * label, and mean nothing yet: those are known by their first bytes, and not decoded.
+ * Addresses that are spread over several instructions. Of the instructions that may take part nearly all give
+ * a register a constant or a label, and mean nothing yet: those are known by their first bytes, and not
+ * decoded.
  */
 import type { TableBuilder } from '../table/builder.ts'
 import { DIFF32U, DIFF64 } from '../table/kinds.ts'

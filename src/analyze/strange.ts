@@ -1,6 +1,7 @@
 /**
- * What reads like code and is none, told by where its relative operands point: those of code cluster. A strange target alone proves nothing (code has
- * a lonely import too), so it counts where nothing else speaks for the reading: no branch leads there, or one leads into the middle.
+ * What reads like code and is none, told by where its relative operands point: those of code cluster. A
+ * strange target alone proves nothing (code has a lonely import too), so it counts where nothing else speaks
+ * for the reading: no branch leads there, or one leads into the middle.
  */
 import { Instruction, type InstructionDecoder, Prefix } from '../x86/instruction.ts'
 import { Form, type Forms } from './forms.ts'
@@ -54,7 +55,10 @@ export function withoutSpecks(input: SpeckInput, runs: readonly number[]): numbe
 
 const LED = Mark.target | Mark.entry
 
-/** A few instructions between data that nothing leads to, at no round address or far from all code: tables of bytes hold thousands of them. */
+/**
+ * A few instructions between data that nothing leads to, at no round address or far from all code: tables of
+ * bytes hold thousands of them.
+ */
 function isSpeck(
   { marks, goesOnTo, alignment }: SpeckInput,
   start: number,

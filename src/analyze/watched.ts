@@ -1,7 +1,7 @@
 /**
- * Which instructions the watchers of spread addresses have to see: those that give a register a constant or a label, those that store
- * constants, and those that join what was given to a register shortly before. Registers count by three bits, r8 as rax: rather too many are
- * seen than too few.
+ * Which instructions the watchers of spread addresses have to see: those that give a register a constant or a
+ * label, those that store constants, and those that join what was given to a register shortly before.
+ * Registers count by three bits, r8 as rax: rather too many are seen than too few.
  */
 import { viewOf } from '../core/bytes.ts'
 import type { AddressRange } from '../core/range.ts'
@@ -11,7 +11,8 @@ import { LABEL_REACH } from './label-operands.ts'
 import { CONSTANT_REACH } from './slices.ts'
 
 /**
- * Of the instructions that may join constants or use a label those that have something to join or use: offsets, ascending.
+ * Of the instructions that may join constants or use a label those that have something to join or use:
+ * offsets, ascending.
  *
  * @param covered where addresses lie
  */

@@ -60,7 +60,10 @@ export class Window {
     return (high - this.baseHigh) * 2 ** 32 + (low - this.baseLow)
   }
 
-  /** Where a value lies relative to the blob's own range: 0 inside, 1 within one span above, -1 within one span below (but not below base / 2), 2 elsewhere. */
+  /**
+   * Where a value lies relative to the blob's own range: 0 inside, 1 within one span above, -1 within one
+   * span below (but not below base / 2), 2 elsewhere.
+   */
   side(low: number, high: number): number {
     const span = this.#spans[this.#own]
     const distance = this.distance(low, high)

@@ -1,7 +1,8 @@
 /**
- * Which parts of a linear reading are in doubt. Reading every offset in every way is a hundred times slower than reading on, and
- * compiled code reads well: its branches land on instructions, nothing is invalid, its forms are those of code. What breaks one of these rules lies in a
- * zone that is read with all care; the rest is taken as it was swept.
+ * Which parts of a linear reading are in doubt. Reading every offset in every way is a hundred times slower
+ * than reading on, and compiled code reads well: its branches land on instructions, nothing is invalid, its
+ * forms are those of code. What breaks one of these rules lies in a zone that is read with all care; the rest
+ * is taken as it was swept.
  */
 import { lowerBound } from '../core/search.ts'
 import { type Cpu, Instruction, MAX_LENGTH } from '../x86/instruction.ts'
@@ -47,7 +48,10 @@ export function findZones(swept: SweptCode, outside: OutsideTargets): number[] {
   return zones
 }
 
-/** Where the instruction begins that the blob's end cuts off: a blob of whole blocks, not of functions. Its length, where there is none. */
+/**
+ * Where the instruction begins that the blob's end cuts off: a blob of whole blocks, not of functions. Its
+ * length, where there is none.
+ */
 function cutOff({ code, rejected, cpu }: SweptCode): number {
   const { length } = code
   const at = rejected.find((offset) => offset > length - MAX_LENGTH)
@@ -88,7 +92,10 @@ const isConstant = (code: Uint8Array, bits: StartBits, target: number): boolean 
   (code[target - 2] & 0xfe) === 0x48 &&
   (code[target - 1] & 0xf8) === 0xb8
 
-/** Flags what points to strange places outside, or by a field of one byte: compiled code does not leave a blob by a short branch. */
+/**
+ * Flags what points to strange places outside, or by a field of one byte: compiled code does not leave a blob
+ * by a short branch.
+ */
 function checkOutside(
   { notable, code }: SweptCode,
   targets: OutsideTargets,

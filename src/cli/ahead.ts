@@ -18,7 +18,9 @@ export interface SharedCode extends AheadCode {
 
 /** No word will be written any more. */
 export const ALL_DONE = -1
-/** Milliseconds in which the thread starts and decodes thirty stretches; if nothing happens for so long, nothing will. */
+/**
+ * Milliseconds in which the thread starts and decodes thirty stretches; if nothing happens for so long, nothing will.
+ */
 const PATIENCE = 500
 
 /** The thread's words. What it leaves undone, verification does. */

@@ -33,8 +33,8 @@ export interface InputBlob {
 const ELF_MAGIC = [0x7f, 0x45, 0x4c, 0x46]
 
 /**
- * Reads `path`, and takes the part of it that the options choose where it is an ELF file. What `isBlob` knows is the blob itself,
- * even if it begins like such a file, as an image does.
+ * Reads `path`, and takes the part of it that the options choose where it is an ELF file. What `isBlob` knows
+ * is the blob itself, even if it begins like such a file, as an image does.
  */
 export async function readBlob(
   path: string,
@@ -85,8 +85,9 @@ async function placedBlob(
 const isLocal = (letter: string | undefined): boolean => /^[a-hj-tx-z]$/.test(letter ?? '')
 
 /**
- * `address letter name`, as nm prints it; lines without an address are symbols that another file defines. Of a name that global and local symbols have, the
- * global one counts, as for a linker; what several local ones share is nobody's.
+ * `address letter name`, as nm prints it; lines without an address are symbols that another file defines. Of
+ * a name that global and local symbols have, the global one counts, as for a linker; what several local ones
+ * share is nobody's.
  */
 function parseSymbols(bytes: Uint8Array, path: string): Map<string, bigint> {
   const globals = new Map<string, bigint>()

@@ -141,7 +141,9 @@ export function parseArguments(command: Command, argv: readonly string[]): Argum
 
 export const HELP_ROW: OptionRow = { name: 'help', short: 'h', help: 'Show this help.' }
 
-/** Node's own words about a wrong command line, without its hints about `--`, but with the option that is perhaps meant. */
+/**
+ * Node's own words about a wrong command line, without its hints about `--`, but with the option that is perhaps meant.
+ */
 function parsed<T>(names: readonly string[], parse: () => T): T {
   try {
     return parse()

@@ -1,4 +1,6 @@
-/** iced as the build keeps it for the command: a script with its bytecode, ready in 14 ms where the package takes 24. */
+/**
+ * iced as the build keeps it for the command: a script with its bytecode, ready in 14 ms where the package takes 24.
+ */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { bytecodeOf, loadScript } from '../start/bytecode.ts'

@@ -1,6 +1,6 @@
 /**
- * Output that is all there or not at all: every file is written under another name in its own directory, and only when the
- * last of them is complete do they take their names.
+ * Output that is all there or not at all: every file is written under another name in its own directory, and
+ * only when the last of them is complete do they take their names.
  */
 import {
   accessSync,
@@ -86,7 +86,10 @@ export async function writeOutputs(outputs: readonly Output[], terminal: Termina
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
-/** Has `clear` called where the process ends, by an exit or a signal, while a reader is waited for. Returns what takes that back. */
+/**
+ * Has `clear` called where the process ends, by an exit or a signal, while a reader is waited for. Returns
+ * what takes that back.
+ */
 function whenProcessEnds(clear: () => void): () => void {
   const end = (signal: NodeJS.Signals): void => {
     clear()

@@ -176,7 +176,9 @@ function warnOfSpan(table: RelocationTable): RelocationTable {
 /** Warnings of the analysis that are about code, and stand where its sites do not count. */
 const ABOUT_CODE: ReadonlySet<string> = new Set(['falls-through', 'prefix-66-branch', 'unknown-hint'])
 
-/** The exact table by the file's records; of the analysis only where the code is, so that the records can be verified. */
+/**
+ * The exact table by the file's records; of the analysis only where the code is, so that the records can be verified.
+ */
 function recordedTable(elf: ElfBlob, found: RelocationTable, moved: readonly KnownRange[]): RelocationTable {
   const { bytes: code, base, span, entries } = elf
   const problems: Problem[] = []
@@ -188,7 +190,10 @@ function recordedTable(elf: ElfBlob, found: RelocationTable, moved: readonly Kno
   return RelocationTable.create({ ...table.parts, problems })
 }
 
-/** Branches to address 0, from wherever the code is: calls of weak symbols that nobody defines, of which a linker keeps no record for the loader. */
+/**
+ * Branches to address 0, from wherever the code is: calls of weak symbols that nobody defines, of which a
+ * linker keeps no record for the loader.
+ */
 function callsOfNothing(found: RelocationTable, records: readonly SiteInput[]): SiteInput[] {
   const fields = new Set(records.map(({ offset }) => offset))
   const isFree = (offset: number): boolean =>

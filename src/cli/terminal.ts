@@ -7,11 +7,17 @@ import { systemMessage } from './input.ts'
 export type Style = 'red' | 'green' | 'yellow' | 'dim' | 'bold'
 
 export interface Terminal {
-  /** Writes to standard output; resolves when it was taken. Throws {@link ReaderGone} when nobody reads any more, `bad-input` when it cannot be written. */
+  /**
+   * Writes to standard output; resolves when it was taken. Throws {@link ReaderGone} when nobody reads any
+   * more, `bad-input` when it cannot be written.
+   */
   print(data: string | Uint8Array): Promise<void>
   /** Writes a line to standard error. */
   say(line: string): void
-  /** Shows a passing state on standard error, in place of the one before; '' clears it. Does nothing where nobody watches. */
+  /**
+   * Shows a passing state on standard error, in place of the one before; '' clears it. Does nothing where
+   * nobody watches.
+   */
   status(text: string): void
   /** Everything on standard input; throws `bad-input`. */
   readAll(): Promise<Uint8Array>

@@ -95,7 +95,10 @@ async function run(args: Arguments, terminal: Terminal): Promise<number> {
   return verdict.ok ? DONE : REFUSED
 }
 
-/** The table of the blob before the move; one of the moved blob, as relocate writes it, is taken back to where it came from. */
+/**
+ * The table of the blob before the move; one of the moved blob, as relocate writes it, is taken back to where
+ * it came from.
+ */
 function claimOf(
   file: TableFile,
   before: Uint8Array,

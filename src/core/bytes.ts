@@ -7,13 +7,16 @@ const tagOf = Object.getOwnPropertyDescriptor(
 )?.get as (this: unknown) => string | undefined
 
 /**
- * Whether `value` is a typed array of that name, wherever it was made: test runners and `vm` have other globals than the
- * Buffers that they hand on. (A proxy of one is none.)
+ * Whether `value` is a typed array of that name, wherever it was made: test runners and `vm` have other
+ * globals than the Buffers that they hand on. (A proxy of one is none.)
  */
 export const isTypedArray = (value: unknown, name: 'Uint8Array' | 'Uint32Array'): boolean =>
   tagOf.call(value) === name
 
-/** Whether the buffer of an array was transferred, or shrunk below it. Then it has a length of 0, and throws when it is read. */
+/**
+ * Whether the buffer of an array was transferred, or shrunk below it. Then it has a length of 0, and throws
+ * when it is read.
+ */
 function isLost(bytes: Uint8Array): boolean {
   try {
     return bytes.length === 0 && bytes.includes(0)

@@ -1,6 +1,6 @@
 /**
- * Pointers as exception tables hold them: a byte before says how wide each is, whether it is signed and what it is relative to.
- * Format: Linux Standard Base 5.0 core, 10.5 "DWARF Extensions".
+ * Pointers as exception tables hold them: a byte before says how wide each is, whether it is signed and what
+ * it is relative to. Format: Linux Standard Base 5.0 core, 10.5 "DWARF Extensions".
  */
 import { wrapAddress } from './address.ts'
 import { readField } from './bytes.ts'
@@ -28,7 +28,10 @@ const FORMATS: Readonly<{ [format: number]: readonly [width: 2 | 4 | 8, signed: 
   11: [4, true],
   12: [8, true],
 }
-/** ... the next three what it is relative to; the top one (to a pointer, not to the thing) does not change what the field holds. */
+/**
+ * ... the next three what it is relative to; the top one (to a pointer, not to the thing) does not change
+ * what the field holds.
+ */
 const RELATIVE = 0x70
 const PC_RELATIVE = 0x10
 export const OMITTED = 0xff

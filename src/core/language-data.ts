@@ -1,6 +1,7 @@
 /**
- * Language-specific data (LSDA, .gcc_except_table): which calls of a function have a landing pad, and what they catch there.
- * Format: that of gcc's libsupc++ (eh_personality) and of LLVM's "Exception Handling Tables"; the same in C++, D, Ada and Rust.
+ * Language-specific data (LSDA, .gcc_except_table): which calls of a function have a landing pad, and what
+ * they catch there. Format: that of gcc's libsupc++ (eh_personality) and of LLVM's "Exception Handling
+ * Tables"; the same in C++, D, Ada and Rust.
  *
  *     encoding of the landing pads' base (or none), the base,
  *     encoding of the types (or none), distance from here to the types' end,
@@ -52,8 +53,8 @@ function readCallSites(cursor: EncodedCursor, encoding: number, end: number): bo
 }
 
 /**
- * The highest filter of the actions, which fill the bytes from `start` to the padding before the types. Not every action need be reached: GNAT's
- * call sites name none and their types are used all the same.
+ * The highest filter of the actions, which fill the bytes from `start` to the padding before the types. Not
+ * every action need be reached: GNAT's call sites name none and their types are used all the same.
  */
 function readActions(view: DataView, start: number, typesEnd: number, width: number): number {
   const cursor = new EncodedCursor(view, start, typesEnd, 0n)

@@ -1,9 +1,10 @@
 /**
- * What public functions are given, checked where it comes in: a misspelt key, a missing one or a value of another sort is refused in words, in place of
- * being ignored or met as a stack trace further in.
+ * What public functions are given, checked where it comes in: a misspelt key, a missing one or a value of
+ * another sort is refused in words, in place of being ignored or met as a stack trace further in.
  *
- * A rule is a function that throws `bad-argument` for what it does not take, as `toAddress` does. The rules of an options object are a record with one rule for
- * each key; the compiler holds it against the interface, in its keys and in what each may be.
+ * A rule is a function that throws `bad-argument` for what it does not take, as `toAddress` does. The rules
+ * of an options object are a record with one rule for each key; the compiler holds it against the interface,
+ * in its keys and in what each may be.
  */
 import { given, RelocError } from './errors.ts'
 
@@ -20,8 +21,8 @@ export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /**
- * The options of the function `name`, or of what a key of them is named: an object with no keys but those of `rules`, each as its rule wants it. The rule
- * returns the object.
+ * The options of the function `name`, or of what a key of them is named: an object with no keys but those of
+ * `rules`, each as its rule wants it. The rule returns the object.
  */
 export function optionsRule<T extends object>(
   name: string,

@@ -7,9 +7,9 @@ export interface SortedIntegers {
 }
 
 /**
- * Sorts whole numbers, less than 2^53 apart. Many of them, less than 2^32 apart, are sorted by the lower half of their bits, then,
- * keeping that order among equals, by the upper half: a radix sort, four times as fast as comparing. Offsets, as integers are no objects on the heap
- * where the code is not compiled yet.
+ * Sorts whole numbers, less than 2^53 apart. Many of them, less than 2^32 apart, are sorted by the lower half
+ * of their bits, then, keeping that order among equals, by the upper half: a radix sort, four times as fast
+ * as comparing. Offsets, as integers are no objects on the heap where the code is not compiled yet.
  */
 export function sortIntegers(values: ArrayLike<number>): SortedIntegers {
   const { least, span } = extremes(values)

@@ -1,8 +1,9 @@
 /**
- * .eh_frame: its entries say where each function (or part of one) starts and ends, in stripped files too, and hold addresses
- * themselves: where that is, how wide and relative to what, each says in its own header. So they are read by their format, not by the
- * linker's records, which lld writes without regard to the entries that it merged.
- * Format: Linux Standard Base 5.0 core, 10.6 ".eh_frame"; DWARF 5, 6.4.1; pointer encodings of LSB 10.5.
+ * .eh_frame: its entries say where each function (or part of one) starts and ends, in stripped files too, and
+ * hold addresses themselves: where that is, how wide and relative to what, each says in its own header. So
+ * they are read by their format, not by the linker's records, which lld writes without regard to the entries
+ * that it merged. Format: Linux Standard Base 5.0 core, 10.6 ".eh_frame"; DWARF 5, 6.4.1; pointer encodings
+ * of LSB 10.5.
  *
  *     CIE   length, 0, version, augmentation "zPLR...", factors, register, then for P a pointer (personality),
  *           for L and R the encodings of pointers in its FDEs
@@ -16,7 +17,11 @@ export interface FrameRange {
   readonly end: bigint
 }
 
-/** What one entry says: an FDE's range, whether it is a signal's frame (then the code may begin behind the range's start: glibc has it cover the byte before), its language data (LSDA), and the pointers that are in it. */
+/**
+ * What one entry says: an FDE's range, whether it is a signal's frame (then the code may begin behind the
+ * range's start: glibc has it cover the byte before), its language data (LSDA), and the pointers that are in
+ * it.
+ */
 export interface FrameEntry {
   readonly range: FrameRange | undefined
   readonly isSignal: boolean
@@ -87,7 +92,9 @@ function readEntry(cursor: EncodedCursor, common: Common, end: number): FrameEnt
   return { range, isSignal, language: language.target, pointers: [start, language], end }
 }
 
-/** An entry at `at`: where its CIE pointer is, and where the next begins; undefined at the end and where it is damaged. */
+/**
+ * An entry at `at`: where its CIE pointer is, and where the next begins; undefined at the end and where it is damaged.
+ */
 function entryAt(view: DataView, at: number, end: number): { id: number; next: number } | undefined {
   if (at + 8 > end) return undefined
   const short = view.getUint32(at, true)
@@ -135,7 +142,10 @@ export function* frameEntries(
   }
 }
 
-/** Where .eh_frame begins, by the pointer in .eh_frame_hdr at `[start, end)` of `view`, which is at `address`; or undefined. */
+/**
+ * Where .eh_frame begins, by the pointer in .eh_frame_hdr at `[start, end)` of `view`, which is at `address`;
+ * or undefined.
+ */
 export function frameAddress(
   view: DataView,
   start: number,

@@ -1,10 +1,11 @@
 /**
- * Copies many short runs of code at once, each to a place of its own: the prologues that a hook engine puts into its trampolines, the
- * functions of a text that is laid out anew.
+ * Copies many short runs of code at once, each to a place of its own: the prologues that a hook engine puts
+ * into its trampolines, the functions of a text that is laid out anew.
  *
- * `analyze` and `relocate` answer for a whole blob, and that costs microseconds however small the blob is. Here the caller says that the
- * bytes are code, so one linear decode finds every relative operand, and nothing is allocated for a run. Each run passes three steps,
- * the first two of which write nothing: decode it (its end is known only then), plan and check every new value, copy and change.
+ * `analyze` and `relocate` answer for a whole blob, and that costs microseconds however small the blob is.
+ * Here the caller says that the bytes are code, so one linear decode finds every relative operand, and
+ * nothing is allocated for a run. Each run passes three steps, the first two of which write nothing: decode
+ * it (its end is known only then), plan and check every new value, copy and change.
  */
 import { type AddressLike, hex, signedDelta, toAddress, wrapAddress } from '../core/address.ts'
 import { hexBytes, isTypedArray, toBytes, viewOf } from '../core/bytes.ts'
@@ -16,7 +17,10 @@ import { Lane, LaneDecoder } from './lanes.ts'
 export interface CopyRunsOptions {
   /** Address of the code's byte 0. */
   readonly base: AddressLike
-  /** Two offsets into the code for each run: its start, and its end. The run is lengthened to the end of the instruction that `end` cuts. */
+  /**
+   * Two offsets into the code for each run: its start, and its end. The run is lengthened to the end of the
+   * instruction that `end` cuts.
+   */
   readonly runs: Uint32Array
   /** Where the runs are written; not the memory of the code. */
   readonly into: Uint8Array
@@ -38,7 +42,10 @@ const checkOptions = optionsRule<CopyRunsOptions>('copyRuns', {
 })
 
 export interface CopiedRuns {
-  /** Where each run ended, as an offset into the code; its start where it could not be copied: then nothing was written for it. */
+  /**
+   * Where each run ended, as an offset into the code; its start where it could not be copied: then nothing
+   * was written for it.
+   */
   readonly ends: Uint32Array
   /** Runs that could not be copied. */
   readonly refused: number
@@ -47,9 +54,9 @@ export interface CopiedRuns {
 }
 
 /**
- * Copies each run so that its relative operands keep their meaning: targets in the run itself move along, all others stay where they are,
- * in another run too. Lengths do not change. Absolute addresses are not looked for: code that holds its own needs `analyze`.
- * Throws `bad-argument`.
+ * Copies each run so that its relative operands keep their meaning: targets in the run itself move along, all
+ * others stay where they are, in another run too. Lengths do not change. Absolute addresses are not looked
+ * for: code that holds its own needs `analyze`. Throws `bad-argument`.
  */
 export function copyRuns(code: Uint8Array, options: CopyRunsOptions): CopiedRuns {
   checkArguments(code, checkOptions(options))
@@ -116,7 +123,9 @@ class RunCopier {
   readonly #base: bigint
   readonly #into: Uint8Array
   readonly #to: DataView
-  /** `to` - `base`, as a double: where that is not exact, every pc field is out of reach anyhow. And its low 32 bits. */
+  /**
+   * `to` - `base`, as a double: where that is not exact, every pc field is out of reach anyhow. And its low 32 bits.
+   */
   readonly #distance: number
   readonly #distanceLow: number
   /** Whether all of the code, and of `into`, is below 2^32: an EIP-relative operand reaches nothing else. */
@@ -157,8 +166,8 @@ class RunCopier {
   }
 
   /**
-   * Keeps of the fields those that change, with their new values in place of the instructions' ends, in a run whose offset goes by `moved`.
-   * False where one cannot hold it.
+   * Keeps of the fields those that change, with their new values in place of the instructions' ends, in a run
+   * whose offset goes by `moved`. False where one cannot hold it.
    */
   #plan(lane: Lane, moved: number): boolean {
     const delta = this.#distance + moved
@@ -195,7 +204,9 @@ class RunCopier {
     return true
   }
 
-  /** The new value of an EIP-relative field, which is right modulo 2^32, or of one of 16 bits; NaN where it cannot move. */
+  /**
+   * The new value of an EIP-relative field, which is right modulo 2^32, or of one of 16 bits; NaN where it cannot move.
+   */
   #rareValue(offset: number, next: number, old: number, start: number, end: number, moved: number): number {
     const isEip = next < 0
     const target = (isEip ? ~next : next) + old

@@ -1,6 +1,7 @@
 /**
- * Decodes runs of code two at a time, into the places of their relative fields. An instruction's start hangs on the length of the one
- * before; two such chains side by side fill the waiting, as in the sweep (x86/sweep.ts), whose steps these are.
+ * Decodes runs of code two at a time, into the places of their relative fields. An instruction's start hangs
+ * on the length of the one before; two such chains side by side fill the waiting, as in the sweep
+ * (x86/sweep.ts), whose steps these are.
  */
 import { viewOf } from '../core/bytes.ts'
 import { type FastTables, fastTablesFor, HEADS, isWorthFastTables, NO_BASE } from '../x86/fast.ts'
@@ -19,7 +20,10 @@ export class Lane {
   /** Before this the fast tables may be asked. */
   fastEnd = 0
   count = 0
-  /** Of each field: where it is; where its instruction ends (the complement if it is EIP-relative), later its new value; its width. */
+  /**
+   * Of each field: where it is; where its instruction ends (the complement if it is EIP-relative), later its
+   * new value; its width.
+   */
   offsets: Int32Array<ArrayBuffer> = new Int32Array(256)
   ends: Int32Array<ArrayBuffer> = new Int32Array(256)
   widths: Uint8Array<ArrayBuffer> = new Uint8Array(256)
@@ -83,7 +87,8 @@ export class LaneDecoder {
     let countB = second.count
     let stuck: Lane | undefined
     while (positionA < fastEndA && positionB < fastEndB) {
-      // The same steps as in the sweep (x86/sweep.ts). A field is written whether there is one or not: that saves a branch that nobody can predict.
+      // The same steps as in the sweep (x86/sweep.ts). A field is written whether there is one or not: that
+      // saves a branch that nobody can predict.
       const wordA = view.getInt32(positionA, false)
       const headA = fast[HEADS | (wordA >>> 16)]
       const skipA = headA & 0x18

@@ -1,4 +1,6 @@
-/** From an ELF file to a blob: its bytes, where code and data are, where execution starts, and the sites that are known. */
+/**
+ * From an ELF file to a blob: its bytes, where code and data are, where execution starts, and the sites that are known.
+ */
 import { ADDRESS_LIMIT, hex } from '../core/address.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
 import type { MovedRange } from '../core/range.ts'
@@ -47,13 +49,17 @@ export interface ElfBlob {
   /** Symbols in the blob, by offset, then name. */
   symbols(): Iterable<BlobSymbol>
   /**
-   * Every site of the blob, where the file keeps records that say so (the linker's own with `--emit-relocs`; the loader's, for the image of a
-   * position-independent file); undefined where it does not. `report` is told of records that do not fit the bytes.
+   * Every site of the blob, where the file keeps records that say so (the linker's own with `--emit-relocs`;
+   * the loader's, for the image of a position-independent file); undefined where it does not. `report` is
+   * told of records that do not fit the bytes.
    */
   readonly sites: ((report: (problem: Problem) => void) => Iterable<SiteInput>) | undefined
 }
 
-/** The blob that `choice` names. Throws `bad-argument` for a choice that the file does not have, `bad-input` for a damaged file. */
+/**
+ * The blob that `choice` names. Throws `bad-argument` for a choice that the file does not have, `bad-input`
+ * for a damaged file.
+ */
 export function blobFromElf(elf: ElfFile, choice: BlobChoice = {}): ElfBlob {
   const given = [choice.section, choice.symbol, choice.image || undefined].filter((one) => one !== undefined)
   if (given.length > 1)
@@ -64,7 +70,9 @@ export function blobFromElf(elf: ElfFile, choice: BlobChoice = {}): ElfBlob {
   return sectionBlob(elf, choice.section ?? '.text')
 }
 
-/** The exact table of a blob; throws `bad-argument` where the file keeps no records for it (`blob.sites` is undefined). */
+/**
+ * The exact table of a blob; throws `bad-argument` where the file keeps no records for it (`blob.sites` is undefined).
+ */
 export function tableFromElf(
   blob: ElfBlob,
   options: { readonly moved?: readonly MovedRange[]; readonly runs?: readonly CodeRun[] } = {},
@@ -189,7 +197,8 @@ function imageBlob(elf: ElfFile, wanted: { readonly start: bigint; readonly end:
       section.address + BigInt(isLoaded(section) ? section.size : 0) <= end,
   )
   checkMapping(elf, sections)
-  // What the loader must relocate has a record; an executable that stays where it is linked needs none, unless the linker kept its own.
+  // What the loader must relocate has a record; an executable that stays where it is linked needs none,
+  // unless the linker kept its own.
   const movable = elf.header.type === ET_DYN ? elf.dynamic.present : elf.dynamic.positionIndependent
   const exact = movable || elf.kept.size > 0
   const { otherForm } = elf.dynamic

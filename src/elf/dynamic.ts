@@ -1,6 +1,6 @@
 /**
- * The dynamic table as the loader finds it: by its program header, whether or not there are sections. Tags and their meaning: System V
- * ABI, "Dynamic Section"; the GNU and x86-64 ranges from their own supplements.
+ * The dynamic table as the loader finds it: by its program header, whether or not there are sections. Tags
+ * and their meaning: System V ABI, "Dynamic Section"; the GNU and x86-64 ranges from their own supplements.
  */
 import { hex } from '../core/address.ts'
 import { badElf, PT_DYNAMIC, PT_LOAD, type Segment } from './header.ts'
@@ -141,7 +141,10 @@ export class DynamicInfo {
   value(tag: bigint): bigint | undefined {
     return this.#values.get(tag)
   }
-  /** The table at the address under `tag` with the size under `size`. Throws `bad-input` where it is not in the loaded bytes. */
+  /**
+   * The table at the address under `tag` with the size under `size`. Throws `bad-input` where it is not in
+   * the loaded bytes.
+   */
   table(tag: bigint, size: bigint): DynamicTable | undefined {
     const address = this.#values.get(tag)
     const bytes = this.#values.get(size) ?? 0n

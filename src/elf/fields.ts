@@ -1,9 +1,11 @@
 /**
- * The fields of a placed object: what each of its relocation records writes, and what the value moves with. Every record is the one equation
+ * The fields of a placed object: what each of its relocation records writes, and what the value moves with.
+ * Every record is the one equation
  *
  *     value = target - anchor + addend
  *
- * with the ends that its type names: S the symbol, L the stub by which it is called, G its slot in the GOT, P the field itself.
+ * with the ends that its type names: S the symbol, L the stub by which it is called, G its slot in the GOT, P
+ * the field itself.
  */
 import { ADDRESS_LIMIT, hex, wrapAddress } from '../core/address.ts'
 import type { Problem } from '../core/errors.ts'
@@ -23,7 +25,10 @@ export interface Allotted {
   readonly common: ReadonlyMap<number, number>
 }
 
-/** An end of the equation: an address, and the part that it moves with; `outside` where the caller moves it, `nothing` where it is a number. */
+/**
+ * An end of the equation: an address, and the part that it moves with; `outside` where the caller moves it,
+ * `nothing` where it is a number.
+ */
 interface End {
   readonly address: bigint
   readonly moves: Part | 'outside' | 'nothing'

@@ -36,8 +36,8 @@ export interface ElfFile {
 }
 
 /**
- * Reads an x86-64 executable or shared object. `bytes` is kept, not copied. Throws `bad-input` with a sentence for everything
- * else: object files, other machines, 32-bit, big-endian, damaged or truncated files.
+ * Reads an x86-64 executable or shared object. `bytes` is kept, not copied. Throws `bad-input` with a
+ * sentence for everything else: object files, other machines, 32-bit, big-endian, damaged or truncated files.
  */
 export function readElf(bytes: Uint8Array): ElfFile {
   if (!(bytes instanceof Uint8Array)) throw new RelocError('bad-argument', 'bytes is not a Uint8Array.')
@@ -71,7 +71,10 @@ export const isElf = (bytes: Uint8Array): boolean =>
 /** Whether an ELF file says that it is an object file. */
 export const isObjectFile = (bytes: Uint8Array): boolean => bytes[16] === ET_REL && bytes[17] === 0
 
-/** Which section holds the records that the linker kept (`--emit-relocs`), by the index of the section that they are about. */
+/**
+ * Which section holds the records that the linker kept (`--emit-relocs`), by the index of the section that
+ * they are about.
+ */
 function keptRecords(sections: readonly Section[]): ReadonlyMap<number, Section> {
   const kept = new Map<number, Section>()
   for (const section of sections) {

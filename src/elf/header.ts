@@ -143,8 +143,8 @@ function table(view: DataView, at: number, count: number, size: number, what: st
 }
 
 /**
- * Count and name table of the sections. Where they do not fit in their 16-bit fields, the first section header, which stands for no section,
- * has them in sh_size and sh_link (generic ABI, "ELF Header").
+ * Count and name table of the sections. Where they do not fit in their 16-bit fields, the first section
+ * header, which stands for no section, has them in sh_size and sh_link (generic ABI, "ELF Header").
  */
 function sectionTable(
   bytes: Uint8Array,
@@ -172,7 +172,10 @@ function sectionTable(
   return { sectionOffset: offset, sectionCount: Number(sectionCount), nameSection, extended }
 }
 
-/** Reads the program headers. Throws `bad-input` where a loaded one leaves the file or the address space, or where two overlap. */
+/**
+ * Reads the program headers. Throws `bad-input` where a loaded one leaves the file or the address space, or
+ * where two overlap.
+ */
 export function readSegments(view: DataView, header: ElfHeader): Segment[] {
   const segments: Segment[] = []
   for (let i = 0; i < header.programCount; i++) {

@@ -3,8 +3,8 @@
  *
  *     code, stubs | what is only read | what is only written while it is placed, the GOT | what is written later | zeros, common symbols
  *
- * and in the order of the file within each, but for sections of one name, which lie together. The first three may lie in memory that is never written again; with a place of its own, the rest is a
- * second part.
+ * and in the order of the file within each, but for sections of one name, which lie together. The first three
+ * may lie in memory that is never written again; with a place of its own, the rest is a second part.
  */
 import { ADDRESS_LIMIT, hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
@@ -55,7 +55,10 @@ export interface Part {
 export interface Layout {
   readonly code: Part
   readonly data: Part | undefined
-  /** Those of the file in its order, with addresses where they are placed (others are not `SHF_ALLOC`), then stubs, GOT and common symbols. */
+  /**
+   * Those of the file in its order, with addresses where they are placed (others are not `SHF_ALLOC`), then
+   * stubs, GOT and common symbols.
+   */
   readonly sections: readonly Section[]
   readonly stubs: Section
   readonly got: Section

@@ -1,4 +1,7 @@
-/** An ELF object file (ET_REL), read and checked: sections without addresses, symbols, and relocation records with addends. */
+/**
+ * An ELF object file (ET_REL), read and checked: sections without addresses, symbols, and relocation records
+ * with addends.
+ */
 import { toBytes, viewOf } from '../core/bytes.ts'
 import { badElf, readHeader } from './header.ts'
 import { RELA_SIZE, type Record, readRecords } from './records.ts'
@@ -44,8 +47,8 @@ export function readObject(bytes: Uint8Array): ObjectFile {
 }
 
 /**
- * Whether a section gets a place: it is loaded, and not thrown away by whoever links it. Thread-local storage has no place of its own:
- * each thread has another copy.
+ * Whether a section gets a place: it is loaded, and not thrown away by whoever links it. Thread-local storage
+ * has no place of its own: each thread has another copy.
  */
 export const isPlaced = (section: Section): boolean =>
   isLoaded(section) && (section.flags & (SHF_TLS | SHF_EXCLUDE)) === 0

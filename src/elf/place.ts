@@ -1,9 +1,10 @@
 /**
- * Gives an object file addresses: lays its sections out, resolves its symbols, applies its relocation records. What a linker does for
- * one object, but nothing is thrown away: the records become the exact relocation table of the placed code.
+ * Gives an object file addresses: lays its sections out, resolves its symbols, applies its relocation
+ * records. What a linker does for one object, but nothing is thrown away: the records become the exact
+ * relocation table of the placed code.
  *
- * A placed object is read like a file that is linked, with sections, symbols and unwind entries at their addresses (`PlacedFile`); where
- * its fields are is worked out anew whenever it is asked for, not kept.
+ * A placed object is read like a file that is linked, with sections, symbols and unwind entries at their
+ * addresses (`PlacedFile`); where its fields are is worked out anew whenever it is asked for, not kept.
  */
 import { type AddressLike, hex, toAddress, wrapAddress } from '../core/address.ts'
 import { viewOf, writeField } from '../core/bytes.ts'
@@ -31,13 +32,16 @@ import { isCommon, STB_LOCAL, SymbolTable } from './symbols.ts'
 export interface PlaceOptions {
   /** Address of byte 0; a multiple of the greatest alignment that a section asks for. */
   readonly base: AddressLike
-  /** Where the sections go that the program writes (.data, .bss), as a part of their own; by default behind the others. */
+  /**
+   * Where the sections go that the program writes (.data, .bss), as a part of their own; by default behind the others.
+   */
   readonly writable?: AddressLike | undefined
   /** Addresses of the symbols that the object does not define, by name. A weak one may stay undefined; it is 0. */
   readonly symbols?: SymbolAddresses | undefined
   /**
-   * Which calls of what stays where it is go through a stub, `jmp *slot(%rip)`: those that would not reach from everywhere in the part (`far`,
-   * default), or `all`, so that the part can be moved away from what it calls.
+   * Which calls of what stays where it is go through a stub, `jmp *slot(%rip)`: those that would not reach
+   * from everywhere in the part (`far`, default), or `all`, so that the part can be moved away from what it
+   * calls.
    */
   readonly stubs?: 'far' | 'all' | undefined
 }
@@ -57,7 +61,9 @@ export interface PlacedPart extends Omit<ElfBlob, 'sites'> {
   readonly sections: readonly { readonly name: string; readonly offset: number; readonly size: number }[]
   /** Every field that a move of anything could change. */
   sites(): Iterable<SiteInput>
-  /** The exact table; `moved` are the other ranges that may move: the other part, the heap (`heap.moved(base, span)`). */
+  /**
+   * The exact table; `moved` are the other ranges that may move: the other part, the heap (`heap.moved(base, span)`).
+   */
   table(moved?: readonly MovedRange[]): RelocationTable
 }
 
@@ -71,8 +77,9 @@ export interface PlacedObject {
 }
 
 /**
- * Places an x86-64 object file. `bytes` is kept, and must not be changed while the result is in use. Throws `refused` where a record cannot be
- * served (`problems` says which, why, and what can be done), `bad-input` for a damaged file, `bad-argument` for a base that does not fit.
+ * Places an x86-64 object file. `bytes` is kept, and must not be changed while the result is in use. Throws
+ * `refused` where a record cannot be served (`problems` says which, why, and what can be done), `bad-input`
+ * for a damaged file, `bad-argument` for a base that does not fit.
  */
 export function placeObject(bytes: Uint8Array, options: PlaceOptions): PlacedObject {
   const object = readObject(bytes)
@@ -220,7 +227,10 @@ class PlacedSymbols extends SymbolTable {
   }
 }
 
-/** The object as the other files of this room read one that is linked: sections, symbols and unwind entries at their addresses. */
+/**
+ * The object as the other files of this room read one that is linked: sections, symbols and unwind entries at
+ * their addresses.
+ */
 function placedFile(
   object: ObjectFile,
   layout: Layout,

@@ -61,7 +61,10 @@ function addSections(
   }
 }
 
-/** Sorted pieces as disjoint ranges: neighbours of one kind become one, and of two that overlap the first keeps its bytes. */
+/**
+ * Sorted pieces as disjoint ranges: neighbours of one kind become one, and of two that overlap the first
+ * keeps its bytes.
+ */
 function merge(pieces: readonly BlobRange[]): BlobRange[] {
   const ranges: BlobRange[] = []
   for (const { start, end, kind } of pieces) {

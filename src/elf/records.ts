@@ -1,14 +1,16 @@
 /**
- * Relocation records: Elf64_Rela, 24 bytes each, and what each x86-64 type says about a field.
- * Source of names and formulas: "System V ABI, AMD64 Architecture Processor Supplement", 4.4, version 1.0, and its APX additions.
+ * Relocation records: Elf64_Rela, 24 bytes each, and what each x86-64 type says about a field. Source of
+ * names and formulas: "System V ABI, AMD64 Architecture Processor Supplement", 4.4, version 1.0, and its APX
+ * additions.
  */
 import type { SiteKind } from '../table/kinds.ts'
 
 export const RELA_SIZE = 24
 
 /**
- * What a field holds. S symbol, A addend, P the field's own address, G a slot of the global offset table (GOT) as an address.
- * Linkers know which instruction carries a `slot` or a `thread` record, and may change it into one that needs no slot.
+ * What a field holds. S symbol, A addend, P the field's own address, G a slot of the global offset table
+ * (GOT) as an address. Linkers know which instruction carries a `slot` or a `thread` record, and may change
+ * it into one that needs no slot.
  */
 export type Formula =
   | 'none' // no address: an offset into thread-local storage, or nothing at all
@@ -102,7 +104,9 @@ export const isFixed = ({ formula }: RecordType): boolean =>
 export const recordName = (number: number): string =>
   RECORD_TYPES[number] === undefined ? `relocation type ${number}` : `R_X86_64_${RECORD_TYPES[number].name}`
 
-/** Types whose following record belongs to the call of __tls_get_addr, which goes when the linker needs no such call. */
+/**
+ * Types whose following record belongs to the call of __tls_get_addr, which goes when the linker needs no such call.
+ */
 export const TLSGD = 19
 export const TLSLD = 20
 

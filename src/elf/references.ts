@@ -1,10 +1,11 @@
 /**
  * What the linker's kept records say about the fields of a section, by the records and the bytes together.
  *
- * A record gives the formula, the symbol S and the addend A; the bytes give the value. Solving the formula for S tells whether both
- * agree. Where they do, S says what the value moves with, even if the value itself lies elsewhere (biased, one past the end).
- * They disagree where the linker made another instruction of the one that the record was for (no slot needed), went through a stub
- * (PLT), or merged strings; each of these leaves its own trace. What no reading explains is reported, never guessed.
+ * A record gives the formula, the symbol S and the addend A; the bytes give the value. Solving the formula
+ * for S tells whether both agree. Where they do, S says what the value moves with, even if the value itself
+ * lies elsewhere (biased, one past the end). They disagree where the linker made another instruction of the
+ * one that the record was for (no slot needed), went through a stub (PLT), or merged strings; each of these
+ * leaves its own trace. What no reading explains is reported, never guessed.
  */
 import { wrapAddress } from '../core/address.ts'
 import { readField } from '../core/bytes.ts'
@@ -46,7 +47,9 @@ const referTo = (
   constantSlot?: bigint,
 ): Reference => ({ address, kind, width, pointed, symbolValue, named, section, anchor, constantSlot })
 
-/** Why a record gave no reference: `fixed`, it holds no address; `unexplained`, record and bytes do not fit together. */
+/**
+ * Why a record gave no reference: `fixed`, it holds no address; `unexplained`, record and bytes do not fit together.
+ */
 export type Outcome = Reference | 'fixed' | 'unexplained'
 
 const RELATIVE_KINDS: Readonly<{ [width: number]: SiteKind }> = { 1: 'pc8', 2: 'pc16', 4: 'pc32' }
@@ -202,7 +205,8 @@ export class ReferenceReader {
     const value = this.#value(address, 4)
     const kept = this.#toSlot(address, 4, value, wrapAddress(value + address - addend), true)
     if (kept !== 'unexplained') return kept
-    // No slot: the offset from the thread pointer is in the code. Both calls of __tls_get_addr are followed by the call's own record.
+    // No slot: the offset from the thread pointer is in the code. Both calls of __tls_get_addr are followed
+    // by the call's own record.
     this.#removedCall = type === TLSGD || type === TLSLD
     // Or a slot with that offset: `mov %fs:0,%rax; add sym@gottpoff(%rip),%rax` in place of the call, 8 bytes on.
     const add = address + 5n
@@ -214,8 +218,8 @@ export class ReferenceReader {
   }
 
   /**
-   * The offset from the thread pointer of a weak variable that nobody defines: 0 - TP, for code that never runs, but with an address in it.
-   * Of variables that exist it is a constant.
+   * The offset from the thread pointer of a weak variable that nobody defines: 0 - TP, for code that never
+   * runs, but with an address in it. Of variables that exist it is a constant.
    */
   #missingThread({ symbol, addend }: Record, address: bigint): Outcome {
     const storage = this.#elf.segments.find(({ type }) => type === PT_TLS)
@@ -244,8 +248,8 @@ export class ReferenceReader {
   #gotOffset(record: Record): Outcome {
     const { address, addend, symbol } = record
     const value = this.#bits(address, 8)
-    // The record tells S, and the bytes then where the GOT is: that it is there shows that both agree. A stub is no such S, not even where the
-    // symbol is defined: another file may define it too.
+    // The record tells S, and the bytes then where the GOT is: that it is there shows that both agree. A stub
+    // is no such S, not even where the symbol is defined: another file may define it too.
     const bases = [wrapAddress(this.#symbols.value(symbol) + addend - value), this.#gotBase()]
     const got = bases
       .slice(this.#symbols.isDefined(symbol) ? 0 : 1)

@@ -1,9 +1,11 @@
 /**
- * The exact sites of a blob that comes out of an ELF file: from the loader's records, from those that the linker kept, from
- * the ELF structures that are loaded with it, and from the words of the global offset table, which no record describes.
+ * The exact sites of a blob that comes out of an ELF file: from the loader's records, from those that the
+ * linker kept, from the ELF structures that are loaded with it, and from the words of the global offset
+ * table, which no record describes.
  *
- * Sites come out one by one and nothing is kept of them but one bit for each byte of the blob, because a hostile file can have as many
- * records as it likes. The first to claim a field decides; what comes later finds it taken.
+ * Sites come out one by one and nothing is kept of them but one bit for each byte of the blob, because a
+ * hostile file can have as many records as it likes. The first to claim a field decides; what comes later
+ * finds it taken.
  */
 import { wrapAddress } from '../core/address.ts'
 import { hexBytes, viewOf } from '../core/bytes.ts'
@@ -80,8 +82,9 @@ const absoluteSite = ({ base }: Extent, address: bigint, target: bigint): SiteIn
 })
 
 /**
- * Fields that the loader's records name. Where the file already holds the address (some linkers write it) it is a site; where it
- * holds something else, usually 0, the loader fills it in from the record, which is a site itself.
+ * Fields that the loader's records name. Where the file already holds the address (some linkers write it) it
+ * is a site; where it holds something else, usually 0, the loader fills it in from the record, which is a
+ * site itself.
  */
 function* loaderSites(elf: ElfFile, extent: Extent, claims: Claims): Generator<SiteInput> {
   const view = viewOf(extent.bytes)
@@ -101,7 +104,10 @@ function* loaderSites(elf: ElfFile, extent: Extent, claims: Claims): Generator<S
     if (claims.take(address, 8)) yield absoluteSite(extent, address, word(address))
 }
 
-/** DT_RELR: an even word is an address, an odd one a bitmap of the 63 words behind the last one (generic ABI, "Relative relocations"). */
+/**
+ * DT_RELR: an even word is an address, an odd one a bitmap of the 63 words behind the last one (generic ABI,
+ * "Relative relocations").
+ */
 function* packedAddresses(view: DataView, start: number, end: number): Generator<bigint> {
   let next = 0n
   for (let at = start; at + 8 <= end; at += 8) {
@@ -179,8 +185,9 @@ function siteOf(extent: Extent, reference: Reference): SiteInput {
 }
 
 /**
- * An address that moves with what `reference` names: the one that the value points at if that is in the same section, else S, else the
- * nearest that is. Last, the blob's own edges decide, because one past its end may be the start of something else.
+ * An address that moves with what `reference` names: the one that the value points at if that is in the same
+ * section, else S, else the nearest that is. Last, the blob's own edges decide, because one past its end may
+ * be the start of something else.
  */
 function targetOf(extent: Extent, { pointed, symbolValue, section, named }: Reference): bigint {
   const { base, end } = extent
@@ -218,8 +225,8 @@ function* slotSites(elf: ElfFile, extent: Extent, claims: Claims): Generator<Sit
 const LAZY_STUB = 16
 
 /**
- * `jmp *slot; push index; jmp first`: lld's stubs for indirect functions in static programs, too, where there is no first stub, and the distance
- * is that to address 0.
+ * `jmp *slot; push index; jmp first`: lld's stubs for indirect functions in static programs, too, where there
+ * is no first stub, and the distance is that to address 0.
  */
 function* stubSites(elf: ElfFile, extent: Extent, claims: Claims): Generator<SiteInput> {
   const { view } = elf

@@ -33,7 +33,9 @@ import { RECORD_TYPES, RELA_SIZE } from './records.ts'
 import { SHF_ALLOC, SHT_DYNSYM, SHT_RELA } from './sections.ts'
 import { SHN_ABS, SHN_UNDEF, STT_TLS, SYM_SIZE } from './symbols.ts'
 
-/** One field of a record: where it is in the record, and whether the record at `at` of the file has an address there. */
+/**
+ * One field of a record: where it is in the record, and whether the record at `at` of the file has an address there.
+ */
 interface AddressField {
   readonly offset: number
   holds(view: DataView, at: number): boolean
@@ -135,7 +137,10 @@ function dynamicSymbols(elf: ElfFile): DynamicTable | undefined {
     : { start, end: start + bytes, address }
 }
 
-/** How many symbols the hash tables know. The System V one says it; in the GNU one the last chain ends with the last symbol. */
+/**
+ * How many symbols the hash tables know. The System V one says it; in the GNU one the last chain ends with
+ * the last symbol.
+ */
 function hashedSymbols(elf: ElfFile): number {
   const { view, loaded, dynamic } = elf
   const word = (address: bigint): number => {

@@ -1,5 +1,6 @@
 /**
- * elfy, under supervision. It reads the same headers with other code, so where it sees another section list than ours, one of
+ * elfy, under supervision. It reads the same headers with other code, so where it sees another section list
+ * than ours, one of
  * two readers is wrong and the file is refused.  of its fields, alignment and entry size are misread (offsets 46 and 54 instead of 48 and 56) and the names of
  * types and flags ambiguous, so none of these is looked at, and its 64-bit numbers are exact below 2^53 only.
  */

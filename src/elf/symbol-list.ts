@@ -23,7 +23,10 @@ export interface BlobSymbol {
   /** Bytes; 0 where the file does not say. */
   readonly size: number
   readonly type: 'function' | 'object' | 'none'
-  /** As `nm` shows it: T code, D data, R read-only, B zero-initialised, W V weak, i indirect, u unique; lower case: local. */
+  /**
+   * As `nm` shows it: T code, D data, R read-only, B zero-initialised, W V weak, i indirect, u unique; lower
+   * case: local.
+   */
   readonly letter: string
 }
 
@@ -41,7 +44,10 @@ function homeOf(elf: ElfFile, symbols: SymbolTable, i: number): Section | undefi
   return home === undefined || TYPES[symbols.type(i)] === undefined ? undefined : elf.sections[home]
 }
 
-/** The symbols that `wanted` takes, by address, then in the order of the file; in typed arrays, because there can be very many. */
+/**
+ * The symbols that `wanted` takes, by address, then in the order of the file; in typed arrays, because there
+ * can be very many.
+ */
 function byAddress(symbols: SymbolTable, base: bigint, wanted: (i: number) => boolean): Uint32Array {
   let count = 0
   for (let i = 1; i < symbols.count; i++) if (wanted(i)) count++

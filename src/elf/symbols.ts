@@ -78,7 +78,10 @@ export class SymbolTable {
   size(symbol: number): bigint {
     return this.#view.getBigUint64(this.#at(symbol) + 16, true)
   }
-  /** Index of the section that it is defined in; undefined where there is none, because it is undefined, absolute or common. */
+  /**
+   * Index of the section that it is defined in; undefined where there is none, because it is undefined,
+   * absolute or common.
+   */
   home(symbol: number): number | undefined {
     const index = this.index(symbol)
     if (index === SHN_XINDEX)

@@ -1,6 +1,7 @@
 /**
- * How objects come into a heap: tables are found or checked, ends of fields get their owners, places are taken, the bytes are relocated to
- * them, and all is published in one write scope. What fails before that has changed nothing.
+ * How objects come into a heap: tables are found or checked, ends of fields get their owners, places are
+ * taken, the bytes are relocated to them, and all is published in one write scope. What fails before that has
+ * changed nothing.
  */
 import { type AnalyzeOptions, analyze } from '../analyze/analyze.ts'
 import { checkHints } from '../analyze/hints.ts'

@@ -1,11 +1,15 @@
 import { lowestBit } from '../core/bits.ts'
 
 /**
- * A set of small integers in address order: a bitmap, above it a bitmap of its non-zero words, and so on up to one word. Insertion, removal
- * and the search for a neighbour take one step a level, log32 of the capacity: five for 2 GiB in granules of 64 bytes.
+ * A set of small integers in address order: a bitmap, above it a bitmap of its non-zero words, and so on up
+ * to one word. Insertion, removal and the search for a neighbour take one step a level, log32 of the
+ * capacity: five for 2 GiB in granules of 64 bytes.
  */
 export class BitTree {
-  /** `#levels[0]` holds one bit for each member; a bit of each further level says that a word of the one before is not 0. */
+  /**
+   * `#levels[0]` holds one bit for each member; a bit of each further level says that a word of the one
+   * before is not 0.
+   */
   readonly #levels: Int32Array[] = []
 
   /** @param capacity members are in [0, capacity) */

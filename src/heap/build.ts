@@ -1,8 +1,8 @@
 /**
  * From a blob and its relocation table to an object's fields: whose is each end of each site?
  *
- * Ends are resolved by address, as everything lies before the blob is placed: in the blob itself, in another blob of the same call of `addAll`,
- * in an object of the heap, in managed memory, or in what nobody moves.
+ * Ends are resolved by address, as everything lies before the blob is placed: in the blob itself, in another
+ * blob of the same call of `addAll`, in an object of the heap, in managed memory, or in what nobody moves.
  */
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'

@@ -1,6 +1,6 @@
 /**
- * What runs: calls into the heap and out of it, through stubs that leave a trail on the stack; what the stacks say of who may move now;
- * and when what was retired can be given back.
+ * What runs: calls into the heap and out of it, through stubs that leave a trail on the stack; what the
+ * stacks say of who may move now; and when what was retired can be given back.
  */
 import { toOffset } from '../core/address.ts'
 import { given, RelocError } from '../core/errors.ts'
@@ -119,8 +119,8 @@ export class Calls {
   }
 
   /**
-   * Sees what may not move now, and returns the return addresses that a slide has to rewrite; draining needs none. Throws `refused` where a slide
-   * needs stacks that cannot be walked.
+   * Sees what may not move now, and returns the return addresses that a slide has to rewrite; draining needs
+   * none. Throws `refused` where a slide needs stacks that cannot be walked.
    */
   walk(mode: CompactMode): readonly ReturnSlot[] {
     this.#state.running = new Set()

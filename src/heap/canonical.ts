@@ -1,10 +1,11 @@
 /**
- * The canonical form of a block: its bytes with every field taken relative to the owners of its ends and every root taken out. It is the
- * same wherever the block and what it refers to lie, so one hash, taken when the object was added, tells at any time whether each field
- * holds what it must and every other byte is what it was.
+ * The canonical form of a block: its bytes with every field taken relative to the owners of its ends and
+ * every root taken out. It is the same wherever the block and what it refers to lie, so one hash, taken when
+ * the object was added, tells at any time whether each field holds what it must and every other byte is what
+ * it was.
  *
- * It does not know how far anything went: each field is compared with where things are now, or will be. Places are positions in the
- * reservation, whose own address never changes.
+ * It does not know how far anything went: each field is compared with where things are now, or will be.
+ * Places are positions in the reservation, whose own address never changes.
  */
 import { joinPieces, movedValue, writePieces } from '../table/split.ts'
 import { addToFields, distanceOf, type Fields, viewFrom } from './fields.ts'
@@ -21,8 +22,8 @@ interface Formed {
 }
 
 /**
- * The hash of the canonical form of a block whose bytes, traps included, are at `at` of `scratch`; they are used up. `place` is where the block
- * lies, or will.
+ * The hash of the canonical form of a block whose bytes, traps included, are at `at` of `scratch`; they are
+ * used up. `place` is where the block lies, or will.
  */
 export function canonicalForm(scratch: Scratch, at: number, block: Formed, place: number): number {
   const { view } = scratch
@@ -44,7 +45,10 @@ export function canonicalForm(scratch: Scratch, at: number, block: Formed, place
   return hashWords(scratch.words, at / 4, (at + size) / 4)
 }
 
-/** 53 bits over whole granules: four multiply-xor-rotate lanes (constants of xxHash32, Collet, public domain), so that multiplications overlap. */
+/**
+ * 53 bits over whole granules: four multiply-xor-rotate lanes (constants of xxHash32, Collet, public domain),
+ * so that multiplications overlap.
+ */
 function hashWords(words: Int32Array, from: number, to: number): number {
   let [a, b, c, d] = [0x2427_8b19, 0x85eb_ca77, to - from, 0x61c8_864f]
   for (let i = from; i < to; i += 4) {

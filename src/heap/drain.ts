@@ -1,6 +1,6 @@
 /**
- * Retired blocks: freed objects and old copies. Their bytes are given back when nothing can run in them any more, and not before anything
- * that might call them.
+ * Retired blocks: freed objects and old copies. Their bytes are given back when nothing can run in them any
+ * more, and not before anything that might call them.
  */
 import { RelocError } from '../core/errors.ts'
 import type { Block, CodeObject } from './object.ts'

@@ -1,16 +1,17 @@
 /**
  * The sites of one object, grouped by what their two ends move with.
  *
- * In a heap every object moves on its own, so an end belongs to an owner: nothing (FIXED), the object itself (SELF), or another object
- * (LINK + i: the i-th of `links`). All sites of a group change by the same amount,
+ * In a heap every object moves on its own, so an end belongs to an owner: nothing (FIXED), the object itself
+ * (SELF), or another object (LINK + i: the i-th of `links`). All sites of a group change by the same amount,
  *
  *     value = rest + place(owner of target) - place(owner of anchor)         place(FIXED) = 0
  *
- * where the rest never changes. So a move of any set of objects is one addition per site, and the interval of a group's rests says in two
- * comparisons whether all of them can take it; nothing here changes when things move. Sites whose ends never move apart are not here.
+ * where the rest never changes. So a move of any set of objects is one addition per site, and the interval of
+ * a group's rests says in two comparisons whether all of them can take it; nothing here changes when things
+ * move. Sites whose ends never move apart are not here.
  *
- * Managed targets count as fixed: moving code does not change what a root holds. Roots have columns of their own (roots.ts), so that
- * moves do not read roots, and forwarding roots does not read these.
+ * Managed targets count as fixed: moving code does not change what a root holds. Roots have columns of their
+ * own (roots.ts), so that moves do not read roots, and forwarding roots does not read these.
  */
 import { hex } from '../core/address.ts'
 import { hexBytes, readField, viewOf } from '../core/bytes.ts'
@@ -61,7 +62,9 @@ const WORD = 8
 
 export const NO_FIELDS: Fields = { offsets: new Uint32Array(0), groups: [], splits: [] }
 
-/** Where an object is with its fields, and how far it goes, in bytes: numbers, since all places lie in one reservation. */
+/**
+ * Where an object is with its fields, and how far it goes, in bytes: numbers, since all places lie in one reservation.
+ */
 export interface Placed {
   /** Bytes from the reservation's start, when it is there. */
   readonly place: number
@@ -112,7 +115,10 @@ function groupFits(group: FieldGroup, placed: Placed): boolean {
   return min + distance >= LEAST[kind] && max + distance <= GREATEST[kind]
 }
 
-/** Whether each field of `fields` can hold its new value; `bytes` are memory with the object's, as they are, at `at`. Nothing is written. */
+/**
+ * Whether each field of `fields` can hold its new value; `bytes` are memory with the object's, as they are,
+ * at `at`. Nothing is written.
+ */
 export function fieldsFit(
   { groups, splits }: Fields,
   bytes: Uint8Array,
@@ -188,7 +194,10 @@ export function addWord(view: DataView, offset: number, low: number, high: numbe
 /** Whether one store can write a field. */
 export const isInWord = (position: number, width: number): boolean => (position % WORD) + width <= WORD
 
-/** Whether every field that changes lies in one aligned word: another thread that executes it, at `position`, then sees the old or the new value. */
+/**
+ * Whether every field that changes lies in one aligned word: another thread that executes it, at `position`,
+ * then sees the old or the new value.
+ */
 export function fieldsAreWords(
   { offsets, groups, splits }: Fields,
   position: number,

@@ -1,10 +1,12 @@
 /**
- * Where the caller's return address is, seen from a return point: computed by following rsp and rbp through an object's code.
+ * Where the caller's return address is, seen from a return point: computed by following rsp and rbp through
+ * an object's code.
  *
- * At an entry rsp points at the return address; `depth` counts the bytes that rsp is below it since. rbp is the caller's, or points
- * `base` bytes below the return address, or is anything. A call leaves rsp and rbp as they were (System V). Where two ways meet with
- * different numbers, and where an instruction writes rsp in any other way than those below, the number is unknown: such a frame
- * cannot be walked, and what cannot be walked pins.
+ * At an entry rsp points at the return address; `depth` counts the bytes that rsp is below it since. rbp is
+ * the caller's, or points `base` bytes below the return address, or is anything. A call leaves rsp and rbp as
+ * they were (System V). Where two ways meet with different numbers, and where an instruction writes rsp in
+ * any other way than those below, the number is unknown: such a frame cannot be walked, and what cannot be
+ * walked pins.
  */
 import { viewOf } from '../core/bytes.ts'
 import { fillEffects, RegisterEffects } from '../x86/effects.ts'
@@ -38,7 +40,9 @@ const ENTRY: FrameState = { depth: 0, base: CALLERS, saved: UNKNOWN }
 const RSP = 4
 const RBP = 5
 
-/** A frame that keeps the convention of frame pointers: rbp points at the caller's rbp, the return address is above it. */
+/**
+ * A frame that keeps the convention of frame pointers: rbp points at the caller's rbp, the return address is above it.
+ */
 export const RBP_FRAME: FrameState = { depth: UNKNOWN, base: 8, saved: 8 }
 
 const merge = (a: number, b: number): number => (a === b ? a : UNKNOWN)

@@ -1,9 +1,9 @@
 /**
- * Free ranges in address order, as a treap whose nodes know the longest range below them: the lowest range that fits is found, taken
- * and given back in logarithmic time. Ranges that touch are one, always.
+ * Free ranges in address order, as a treap whose nodes know the longest range below them: the lowest range
+ * that fits is found, taken and given back in logarithmic time. Ranges that touch are one, always.
  *
- * Lowest fit keeps what lives long together at the low end; priorities are a hash of the position, so that the same calls give the same
- * places everywhere.
+ * Lowest fit keeps what lives long together at the low end; priorities are a hash of the position, so that
+ * the same calls give the same places everywhere.
  */
 import { GRANULE } from './registry.ts'
 

@@ -1,10 +1,15 @@
-/** Giving records up on purpose: a frozen object never moves again, and forgets what only moves of its own would need. */
+/**
+ * Giving records up on purpose: a frozen object never moves again, and forgets what only moves of its own would need.
+ */
 import { RelocError } from '../core/errors.ts'
 import { type Fields, LINK, type Owner } from './fields.ts'
 import type { CodeObject } from './object.ts'
 import type { HeapState } from './state.ts'
 
-/** Throws `refused` while an old copy of it runs, `not-verified` where its bytes are not its own: they could never be told again. */
+/**
+ * Throws `refused` while an old copy of it runs, `not-verified` where its bytes are not its own: they could
+ * never be told again.
+ */
 export function freeze(state: HeapState, object: CodeObject): void {
   const { block, handle } = object
   for (const retired of state.retired)

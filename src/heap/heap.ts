@@ -1,8 +1,9 @@
 /**
  * A heap of machine code that moves.
  *
- * Objects are added as bytes with a table of their address fields (found by analysis where none is given), and from then on the heap
- * knows who refers to whom: an object moves, and every field in it and in its callers that has to change does, in one transaction.
+ * Objects are added as bytes with a table of their address fields (found by analysis where none is given),
+ * and from then on the heap knows who refers to whom: an object moves, and every field in it and in its
+ * callers that has to change does, in one transaction.
  *
  * Addresses of objects are good until the next move; handles always; `stableEntry` for who cannot be told.
  */
@@ -43,7 +44,10 @@ export interface HeapOptions {
 }
 
 export interface RootOptions {
-  /** In place of a look at the stacks: every word that may be a return address or an instruction pointer, of all stacks, registers and signal contexts. */
+  /**
+   * In place of a look at the stacks: every word that may be a return address or an instruction pointer, of
+   * all stacks, registers and signal contexts.
+   */
   readonly words?: Iterable<bigint> | undefined
 }
 
@@ -101,7 +105,10 @@ export class CodeHeap {
     return this.#state.reservation
   }
 
-  /** What a table for code at `base` has to cover beside the code itself: the options `moved` of `RelocationTable.fromSites` and `analyze`. */
+  /**
+   * What a table for code at `base` has to cover beside the code itself: the options `moved` of
+   * `RelocationTable.fromSites` and `analyze`.
+   */
   moved(base: AddressLike, length: number): MovedRange[] {
     const own = toRange(base, Math.max(toOffset(length, 'length'), 1), 'the code')
     const holes = sortDisjoint([own], 'the code')
@@ -116,8 +123,10 @@ export class CodeHeap {
   }
 
   /**
-   * Adds objects that may refer to one another at their `base`s, to objects that are in the heap, where those are now, and to anything that stays. All
-   * or none, also where a side table throws. Throws `refused` where a field does not reach from the new place or analysis sees an address that it cannot write, `no-room`, `bad-argument`, `not-covered`, `bad-table`.
+   * Adds objects that may refer to one another at their `base`s, to objects that are in the heap, where those
+   * are now, and to anything that stays. All or none, also where a side table throws. Throws `refused` where
+   * a field does not reach from the new place or analysis sees an address that it cannot write, `no-room`,
+   * `bad-argument`, `not-covered`, `bad-table`.
    */
   addAll(inputs: readonly CodeInput[]): CodeHandle[] {
     this.#calls.release()
@@ -136,8 +145,9 @@ export class CodeHeap {
   }
 
   /**
-   * Frees objects. Their handles are stale at once; their bytes are given back, and `onDealloc` is called once for each, when nothing runs in them.
-   * Throws `refused` where something that stays refers to one of them, or it is pinned; then none is freed.
+   * Frees objects. Their handles are stale at once; their bytes are given back, and `onDealloc` is called
+   * once for each, when nothing runs in them. Throws `refused` where something that stays refers to one of
+   * them, or it is pinned; then none is freed.
    */
   free(...handles: readonly CodeHandle[]): void {
     const objects = new Set(handles.map((handle) => this.#state.object(handle)))
@@ -190,15 +200,19 @@ export class CodeHeap {
     this.#drain.retire(new Set([stub]))
   }
 
-  /** Calls an entry with up to six integers (System V); returns rax. Throws `unsupported` where the memory cannot run code. */
+  /**
+   * Calls an entry with up to six integers (System V); returns rax. Throws `unsupported` where the memory
+   * cannot run code.
+   */
   call(handle: CodeHandle, args: readonly bigint[] = [], i = 0): bigint {
     return this.#calls.call(this.entry(handle, i), args)
   }
 
   /**
-   * Address of a C function, good until `close`, by which code of this heap calls `callee` with `arity` (up to six) integers. Inside, code
-   * that is on the stack can be moved; code that leaves the heap by any other function can be moved by draining only. Where `callee` throws,
-   * the code gets 0 and goes on, and its `call` throws the error when it has returned.
+   * Address of a C function, good until `close`, by which code of this heap calls `callee` with `arity` (up
+   * to six) integers. Inside, code that is on the stack can be moved; code that leaves the heap by any other
+   * function can be moved by draining only. Where `callee` throws, the code gets 0 and goes on, and its
+   * `call` throws the error when it has returned.
    */
   callback(callee: Callee, arity: number): bigint {
     checkFunction(callee, 'callee')
@@ -206,15 +220,16 @@ export class CodeHeap {
   }
 
   /**
-   * Says that code of the heap is running until the function returned is called: old copies stay, and slides are refused. Throws `unsupported` where
-   * the memory serves this thread alone.
+   * Says that code of the heap is running until the function returned is called: old copies stay, and slides
+   * are refused. Throws `unsupported` where the memory serves this thread alone.
    */
   hold(): () => void {
     return this.#calls.hold()
   }
 
   /**
-   * Moves one object, to `to` (an address that is free and aligned) or to the lowest place that fits. Throws `refused` where it may not or cannot move.
+   * Moves one object, to `to` (an address that is free and aligned) or to the lowest place that fits. Throws
+   * `refused` where it may not or cannot move.
    */
   move(handle: CodeHandle, options: ObjectMoveOptions = {}): CodeMove {
     return this.#mover.move(this.#state.object(handle), options)
@@ -230,7 +245,10 @@ export class CodeHeap {
     return this.#state.fragmentation
   }
 
-  /** The object around an address of code, old copies included: return addresses, sampled PCs, interior pointers. O(log of the reservation). */
+  /**
+   * The object around an address of code, old copies included: return addresses, sampled PCs, interior
+   * pointers. O(log of the reservation).
+   */
   translate(address: bigint): CodePlace | undefined {
     checkWord(address, 'address')
     const { registry } = this.#state.memory
@@ -254,16 +272,17 @@ export class CodeHeap {
   }
 
   /**
-   * Keeps an object where it is for good, and gives up the records that only its own moves would need. It still follows what it refers to, its roots
-   * still change, it can be freed. Throws `refused` while an old copy of it may run.
+   * Keeps an object where it is for good, and gives up the records that only its own moves would need. It
+   * still follows what it refers to, its roots still change, it can be freed. Throws `refused` while an old
+   * copy of it may run.
    */
   freeze(handle: CodeHandle): void {
     freeze(this.#state, this.#state.object(handle))
   }
 
   /**
-   * Keeps every object that one of these words may point into (up to the byte behind its end) where it is, until the next call; an empty list lets
-   * all go. Returns their number.
+   * Keeps every object that one of these words may point into (up to the byte behind its end) where it is,
+   * until the next call; an empty list lets all go. Returns their number.
    */
   pinAmbiguous(words: Iterable<bigint>): number {
     const { met } = this.#state
@@ -278,17 +297,19 @@ export class CodeHeap {
   }
 
   /**
-   * Every word of the machine's stack between the calls in flight and the callbacks that they are in, saved registers included: what a collector
-   * of the managed memory has to take for pointers, conservatively. Return addresses into the heap are among them: `translate` says whose they
-   * are. Throws `refused` where code left the heap by another way than `callback`.
+   * Every word of the machine's stack between the calls in flight and the callbacks that they are in, saved
+   * registers included: what a collector of the managed memory has to take for pointers, conservatively.
+   * Return addresses into the heap are among them: `translate` says whose they are. Throws `refused` where
+   * code left the heap by another way than `callback`.
    */
   stackWords(): bigint[] {
     return this.#calls.words()
   }
 
   /**
-   * Gives back what was retired and runs no more, as far as the stacks can be looked at. `words`, in place of them: every word that may be a
-   * return address or a pointer into code, of all stacks and registers. Returns the number of blocks that still drain.
+   * Gives back what was retired and runs no more, as far as the stacks can be looked at. `words`, in place of
+   * them: every word that may be a return address or a pointer into code, of all stacks and registers.
+   * Returns the number of blocks that still drain.
    */
   drain(words?: Iterable<bigint>): number {
     optional(checkWords)(words, 'words')
@@ -307,8 +328,8 @@ export class CodeHeap {
   }
 
   /**
-   * Changes one root, and every field that holds it. Throws `refused` where a field cannot hold it, and where code that builds it from pieces stands
-   * among them.
+   * Changes one root, and every field that holds it. Throws `refused` where a field cannot hold it, and where
+   * code that builds it from pieces stands among them.
    */
   patchRoot(handle: CodeHandle, i: number, to: AddressLike, options: RootOptions = {}): void {
     const { words } = checkRootOptions(options)
@@ -323,8 +344,8 @@ export class CodeHeap {
   }
 
   /**
-   * After the managed memory has moved: `forward` says where an address of it is now. All roots of all objects, or none, as `patchRoot` does one.
-   * Returns the number that changed.
+   * After the managed memory has moved: `forward` says where an address of it is now. All roots of all
+   * objects, or none, as `patchRoot` does one. Returns the number that changed.
    */
   forwardRoots(forward: (address: bigint) => bigint, options: RootOptions = {}): number {
     checkFunction(forward, 'forward')
@@ -340,7 +361,10 @@ export class CodeHeap {
     return changes.size
   }
 
-  /** The managed addresses that cannot change now: code that builds one from pieces stands, or may stand, among them. What is there is to stay. */
+  /**
+   * The managed addresses that cannot change now: code that builds one from pieces stands, or may stand,
+   * among them. What is there is to stay.
+   */
   heldRoots(options: RootOptions = {}): bigint[] {
     const { words } = checkRootOptions(options)
     return [...new Set([...this.#tornRoots(words)].map(({ address }) => address))]
@@ -360,7 +384,10 @@ export class CodeHeap {
     return describeHeap(this.#state)
   }
 
-  /** Gives the memory back; what needs it throws `stale` from then on. Throws `refused` while code of the heap may be running. */
+  /**
+   * Gives the memory back; what needs it throws `stale` from then on. Throws `refused` while code of the heap
+   * may be running.
+   */
   close(): void {
     this.#state.close()
   }

@@ -1,6 +1,6 @@
 /**
- * The memory under a heap: one reservation, seen twice. Code is read (and, natively, executed) through one view and written through
- * another, which exists inside a write scope only.
+ * The memory under a heap: one reservation, seen twice. Code is read (and, natively, executed) through one
+ * view and written through another, which exists inside a write scope only.
  */
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
@@ -13,9 +13,15 @@ export const POISON = 0xcc
 
 /** Writes inside one scope. Each is checked against the registry before a byte changes. */
 export interface CodeWriter {
-  /** Writes `bytes` from the start of the allocation at `position`, and on into those that follow it without a hole. Throws where they end before. */
+  /**
+   * Writes `bytes` from the start of the allocation at `position`, and on into those that follow it without a
+   * hole. Throws where they end before.
+   */
   write(position: number, bytes: Uint8Array): void
-  /** As `write`, for what may be running in another thread: aligned words of 8 bytes that differ, each by one store. Whole granules. */
+  /**
+   * As `write`, for what may be running in another thread: aligned words of 8 bytes that differ, each by one
+   * store. Whole granules.
+   */
   patch(position: number, bytes: Uint8Array): void
   /** Fills with `int3` what is not allocated. Throws where something is. */
   poison(position: number, size: number): void
@@ -33,13 +39,16 @@ export interface HeapMemory<T extends Extent = Extent> {
   readonly registry: Registry<T>
   /** Bytes from position 0 that were ever in use: further ones are not there yet. */
   readonly committed: number
-  /** The code as it is, to be read only. `bytes[i]` is the byte at position i; what lies at `committed` and above is not to be touched. */
+  /**
+   * The code as it is, to be read only. `bytes[i]` is the byte at position i; what lies at `committed` and
+   * above is not to be touched.
+   */
   readonly bytes: Uint8Array
   /** Why code may run in this thread alone, or undefined. */
   readonly oneThread?: string | undefined
   /**
-   * Opens positions [from, to) for writing while `work` runs, and makes what was written visible to execution. Scopes do not nest.
-   * What the system refuses throws `unsupported` before `work` runs.
+   * Opens positions [from, to) for writing while `work` runs, and makes what was written visible to
+   * execution. Scopes do not nest. What the system refuses throws `unsupported` before `work` runs.
    */
   write<R>(from: number, to: number, work: (writer: CodeWriter) => R): R
   /** Calls the System V function at `address` with integers; returns rax. Absent where code cannot run. */
@@ -57,7 +66,10 @@ export function checkMemory<T extends Extent>(memory: HeapMemory<T>): HeapMemory
   throw wrongArgument(memory, 'memory', 'what simulatedMemory or nativeMemory returns')
 }
 
-/** The greatest reservation: any two of its bytes, and the end of the last instruction, are within a signed 32-bit displacement. */
+/**
+ * The greatest reservation: any two of its bytes, and the end of the last instruction, are within a signed
+ * 32-bit displacement.
+ */
 export const LARGEST_RESERVATION: number = 2 ** 31 - 2 ** 16
 
 export const PAGE = 4096

@@ -1,4 +1,7 @@
-/** Moves, from what the user asks to what the side tables are told: stacks are looked at, a plan is made, the transaction, the frames. */
+/**
+ * Moves, from what the user asks to what the side tables are told: stacks are looked at, a plan is made, the
+ * transaction, the frames.
+ */
 import { type AddressLike, hex, toAddress } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
 import { checkFunction, type OptionRules, oneOf, optional, optionsRule } from '../core/options.ts'
@@ -11,7 +14,10 @@ import type { HeapState } from './state.ts'
 import { transact } from './transaction.ts'
 
 export interface CompactOptions {
-  /** `slide`: old places are free at once; nothing may be running that cannot be rewritten. `drain`: old copies stay until nothing runs in them. */
+  /**
+   * `slide`: old places are free at once; nothing may be running that cannot be rewritten. `drain`: old
+   * copies stay until nothing runs in them.
+   */
   readonly mode?: CompactMode | undefined
   readonly budget?: Budget | undefined
   /** @internal */

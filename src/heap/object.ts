@@ -1,6 +1,7 @@
 /**
- * What the heap keeps of an object: a block is bytes at a place with their fields; an object has one block that is entered, and while
- * code drains, retired ones, which stay where they are and are kept right until nothing runs in them.
+ * What the heap keeps of an object: a block is bytes at a place with their fields; an object has one block
+ * that is entered, and while code drains, retired ones, which stay where they are and are kept right until
+ * nothing runs in them.
  */
 import type { Problem } from '../core/errors.ts'
 import type { Fields } from './fields.ts'
@@ -30,11 +31,17 @@ export class CodeObject {
   /** What analysis warned of. */
   problems: readonly Problem[] = []
   roots: readonly Root[] = []
-  /** Hash of the bytes with every field taken relative to its owners: the same at every place. `patchRoot` does not change it. */
+  /**
+   * Hash of the bytes with every field taken relative to its owners: the same at every place. `patchRoot`
+   * does not change it.
+   */
   canonical = 0
   /** Where it is entered; undefined only while it is made. */
   block!: Block
-  /** Blocks, of any object, with a field that moves with this object. Most objects have none, and an empty set is as large as a small object. */
+  /**
+   * Blocks, of any object, with a field that moves with this object. Most objects have none, and an empty set
+   * is as large as a small object.
+   */
   callers: ReadonlySet<Block> = NOBODY
   /** Explicit pins. */
   pins = 0

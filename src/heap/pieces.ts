@@ -1,7 +1,7 @@
 /**
- * Addresses that code builds from several pieces. While an instruction pointer stands among the pieces of one, half of it is in a register
- * already: what it refers to must not change. Nobody else is concerned: before the first piece and behind the last the bytes count, as they
- * are then.
+ * Addresses that code builds from several pieces. While an instruction pointer stands among the pieces of
+ * one, half of it is in a register already: what it refers to must not change. Nobody else is concerned:
+ * before the first piece and behind the last the bytes count, as they are then.
  *
  * `points` are the positions where code may stand (return addresses, and whatever may be one); undefined: anywhere.
  */
@@ -35,8 +35,8 @@ function among(pieces: readonly SplitPiece[], offset: number | undefined): boole
 }
 
 /**
- * What may not move, since its address, or the distance to it, is being built now. Code that builds its own may drain: it goes on in the old
- * copy.
+ * What may not move, since its address, or the distance to it, is being built now. Code that builds its own
+ * may drain: it goes on in the old copy.
  */
 export function tornBlocks(state: HeapState, points: Points, mode: CompactMode): Set<Block> {
   const torn = new Set<Block>()
@@ -49,7 +49,10 @@ export function tornBlocks(state: HeapState, points: Points, mode: CompactMode):
   return torn
 }
 
-/** Roots that may not change: they are being built now, or code that may be running in another thread would see a field of one half written. */
+/**
+ * Roots that may not change: they are being built now, or code that may be running in another thread would
+ * see a field of one half written.
+ */
 export function tornRoots(state: HeapState, points: Points): Set<Root> {
   const torn = new Set<Root>()
   const runs = points === undefined && state.holds > 0

@@ -1,8 +1,10 @@
 /**
- * Where objects go. A plan is data: which blocks move where, which stay and why, and the free ranges afterwards. Nothing is changed.
+ * Where objects go. A plan is data: which blocks move where, which stay and why, and the free ranges
+ * afterwards. Nothing is changed.
  *
- * Both modes walk the blocks by address and give each the lowest range that fits. Sliding, the old places count as free, so an object may
- * overlap its own old place; none goes up. Draining, old places stay taken until what runs there has left.
+ * Both modes walk the blocks by address and give each the lowest range that fits. Sliding, the old places
+ * count as free, so an object may overlap its own old place; none goes up. Draining, old places stay taken
+ * until what runs there has left.
  */
 import { optional, optionsRule, type Rule, wrongArgument } from '../core/options.ts'
 import type { FreeList } from './free-list.ts'
@@ -95,7 +97,9 @@ function destination(free: FreeList, block: Block): number {
   return block.position
 }
 
-/** A plan for one block: to `to`, which must be free (or, sliding, its own), or to the lowest place that is not its own. */
+/**
+ * A plan for one block: to `to`, which must be free (or, sliding, its own), or to the lowest place that is not its own.
+ */
 export function planMove(
   state: HeapState,
   mode: CompactMode,

@@ -1,6 +1,6 @@
 /**
- * What is allocated in a reservation: disjoint ranges in address order, each with what owns it. The one truth about places: the memory
- * asks it before each write, `translate` asks it for the owner of an address.
+ * What is allocated in a reservation: disjoint ranges in address order, each with what owns it. The one truth
+ * about places: the memory asks it before each write, `translate` asks it for the owner of an address.
  *
  * Positions are bytes from the reservation's start; every range starts on a granule.
  */
@@ -24,7 +24,10 @@ export const sizeOf = (length: number): number => (length | (GRANULE - 1)) + 1
 
 export class Registry<T extends Extent> {
   readonly #starts: BitTree
-  /** By granule: the number of the range that starts there; of use only where `#starts` says so. Pages of it that nobody needs are never touched. */
+  /**
+   * By granule: the number of the range that starts there; of use only where `#starts` says so. Pages of it
+   * that nobody needs are never touched.
+   */
   readonly #numbers: Int32Array
   /** By number. */
   readonly #owners: (T | undefined)[] = []

@@ -1,6 +1,6 @@
 /**
- * Roots: the managed addresses that an object's code holds. The table beside the code says what they are, the code is a copy of it; the
- * set is fixed when the object is added.
+ * Roots: the managed addresses that an object's code holds. The table beside the code says what they are, the
+ * code is a copy of it; the set is fixed when the object is added.
  */
 import { readField, viewOf, writeField } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
@@ -77,7 +77,10 @@ export function planRoot(
   })
 }
 
-/** Takes the root's address out of its fields in an object's bytes, at `at` of `view`: what is left is the same wherever it points. */
+/**
+ * Takes the root's address out of its fields in an object's bytes, at `at` of `view`: what is left is the
+ * same wherever it points.
+ */
 export function normaliseRoot(view: DataView, at: number, root: Root): void {
   for (const { kind, offset, pieces } of root.fields) {
     if (pieces !== undefined) {
@@ -93,7 +96,10 @@ export function normaliseRoot(view: DataView, at: number, root: Root): void {
   }
 }
 
-/** Changes roots and every field that holds one, in every block: all or none. Throws `refused`, also for a root among `held`. */
+/**
+ * Changes roots and every field that holds one, in every block: all or none. Throws `refused`, also for a
+ * root among `held`.
+ */
 export function changeRoots(
   state: HeapState,
   changes: ReadonlyMap<Root, bigint>,

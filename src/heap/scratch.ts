@@ -1,4 +1,7 @@
-/** Memory in which images are made before anybody else sees them; kept from one transaction to the next, since fresh pages cost as much as a copy. */
+/**
+ * Memory in which images are made before anybody else sees them; kept from one transaction to the next, since
+ * fresh pages cost as much as a copy.
+ */
 export class Scratch {
   bytes: Uint8Array = new Uint8Array(0)
   view: DataView = new DataView(this.bytes.buffer)

@@ -29,7 +29,10 @@ export class CodeMove {
   }
 }
 
-/** What follows the code: a profiler's map, unwind tables. All calls are required: a table that hears of no move is wrong. */
+/**
+ * What follows the code: a profiler's map, unwind tables. All calls are required: a table that hears of no
+ * move is wrong.
+ */
 export interface SideTable {
   /** After an object was added; `code` is not to be kept. */
   onAdd(added: { readonly handle: CodeHandle; readonly address: bigint; readonly code: Uint8Array }): void
@@ -46,7 +49,10 @@ export const checkSideTable: Rule<SideTable> = (value, what) => {
     throw wrongArgument(value, what, `an object with the functions ${CALLS.join(', ')}`)
 }
 
-/** Tells all side tables. What is told has been done, whatever one of them throws; the first error is thrown when all were told. */
+/**
+ * Tells all side tables. What is told has been done, whatever one of them throws; the first error is thrown
+ * when all were told.
+ */
 export class SideTables {
   readonly #tables: readonly SideTable[]
 

@@ -1,9 +1,10 @@
 /**
  * The stack under a running call: which words are return addresses for certain, and which others may point into code.
  *
- * The walk starts at an exit frame, whose return address is known to be one, and goes from each return address to its caller's by what
- * frames.ts knows of that point, up to the entry frame. Every word on the way is proved; every other word between the two frames that
- * may point into an object pins it, as does everything above a frame that cannot be walked.
+ * The walk starts at an exit frame, whose return address is known to be one, and goes from each return
+ * address to its caller's by what frames.ts knows of that point, up to the entry frame. Every word on the way
+ * is proved; every other word between the two frames that may point into an object pins it, as does
+ * everything above a frame that cannot be walked.
  */
 import { type FrameState, RBP_FRAME, returnPoints } from './frames.ts'
 import type { Block } from './object.ts'
@@ -37,7 +38,10 @@ export interface StackScan {
   readonly points: ReadonlySet<number>
 }
 
-/** What lies between an exit frame and its entry frame: the words of code that runs, and the registers that it had when it left. */
+/**
+ * What lies between an exit frame and its entry frame: the words of code that runs, and the registers that it
+ * had when it left.
+ */
 class Segment {
   /** rbp of the two frames. */
   readonly exit: bigint
@@ -140,7 +144,8 @@ class Scan implements StackScan {
           : frame.base >= 0 && rbp !== undefined
             ? rbp + BigInt(frame.base)
             : undefined
-      // A return point of the object in the place of a return address: proved by the frame below. Where its caller is, is another question.
+      // A return point of the object in the place of a return address: proved by the frame below. Where its
+      // caller is, is another question.
       proved.add(slot)
       this.returns.push({ slot, block, offset })
       this.points.add(block.position + offset)

@@ -1,4 +1,7 @@
-/** What a heap is made of: its memory, which ranges are free, its objects. The parts of the heap share it; users do not see it. */
+/**
+ * What a heap is made of: its memory, which ranges are free, its objects. The parts of the heap share it;
+ * users do not see it.
+ */
 import { hex } from '../core/address.ts'
 import { RelocError } from '../core/errors.ts'
 import { type AddressRange, type MovedRange, sortDisjoint, toRange } from '../core/range.ts'
@@ -63,7 +66,9 @@ export class HeapState {
     return this.#memory
   }
 
-  /** Gives the memory back. Throws `refused` while code of the heap may be running: it would have nowhere to return to. */
+  /**
+   * Gives the memory back. Throws `refused` while code of the heap may be running: it would have nowhere to return to.
+   */
   close(): void {
     if (this.#memory === CLOSED) return
     if (this.busy)

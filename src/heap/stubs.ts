@@ -1,13 +1,15 @@
 /**
- * The two ways between the heap and everything else, as code that never moves. They leave a trail on the stack, so that frames of moved
- * code can be found: the control block (two words of memory that is not executable) holds the rbp of the exit frame that was made last,
- * 0 while code of the heap runs, and that of the entry frame below it.
+ * The two ways between the heap and everything else, as code that never moves. They leave a trail on the
+ * stack, so that frames of moved code can be found: the control block (two words of memory that is not
+ * executable) holds the rbp of the exit frame that was made last, 0 while code of the heap runs, and that of
+ * the entry frame below it.
  *
  * Both frames, from rbp down:   +16 (entry) the function to call   +8 return address   0 rbp   -8 rbx   -16 r12   -24 r13   -32 r14
  *                               -40 r15   -48 exit before   -56 entry before
  *
- * They save every register that a callee preserves and restore it from there: whatever a C function below an exit frame has saved of
- * them is dead, so all words that matter lie between the exit frame and its entry frame.
+ * They save every register that a callee preserves and restore it from there: whatever a C function below an
+ * exit frame has saved of them is dead, so all words that matter lie between the exit frame and its entry
+ * frame.
  */
 
 export const FRAME = { returnAddress: 8n, previousExit: -48n, previousEntry: -56n } as const

@@ -9,11 +9,11 @@
  *   publish    in one write scope: places, callers' fields and code change together
  *   translate  whoever knows addresses is told
  *
- * Invariant: until the write scope is open nothing that anybody else sees has changed but `place` and `shift` of objects, which are put
- * back; from then on nothing can fail but by a fault of this heap.
+ * Invariant: until the write scope is open nothing that anybody else sees has changed but `place` and `shift`
+ * of objects, which are put back; from then on nothing can fail but by a fault of this heap.
  *
- * Images are made some at a time, in memory that stays in the cache, and twice: to be verified, before anything is written, and to be
- * published. Neighbours that go equally far are one copy.
+ * Images are made some at a time, in memory that stays in the cache, and twice: to be verified, before
+ * anything is written, and to be published. Neighbours that go equally far are one copy.
  */
 import { hex } from '../core/address.ts'
 import { formatProblem, RelocError } from '../core/errors.ts'
@@ -53,7 +53,8 @@ export interface Transacted {
 }
 
 /**
- * Plans with `plan` and makes its moves. `plan` is called again, with more blocks that stay, for the moves that some field cannot follow.
+ * Plans with `plan` and makes its moves. `plan` is called again, with more blocks that stay, for the moves
+ * that some field cannot follow.
  */
 export function transact(
   state: HeapState,
@@ -118,7 +119,10 @@ class Transaction {
     this.#changes.push({ block, result, from, place, size, shift: place - from, links })
   }
 
-  /** Checks every field and every image. Or says which blocks have to stay, so that fields which cannot take their new values keep their old ones. */
+  /**
+   * Checks every field and every image. Or says which blocks have to stay, so that fields which cannot take
+   * their new values keep their old ones.
+   */
   prepare(): { readonly stay: readonly Block[]; readonly why: string } | undefined {
     this.#options.probe?.('check')
     const stay: Block[] = []

@@ -1,4 +1,7 @@
-/** Every invariant that a heap must hold at any time, checked from what is there: places, bytes, the reverse index, roots. */
+/**
+ * Every invariant that a heap must hold at any time, checked from what is there: places, bytes, the reverse
+ * index, roots.
+ */
 import { hex } from '../core/address.ts'
 import { POISON } from './memory.ts'
 import type { Block } from './object.ts'
@@ -8,9 +11,10 @@ import type { HeapState } from './state.ts'
 /** An invariant that does not hold. */
 export interface Violation {
   /**
-   * `tiling`: used and free ranges are the reservation, neighbours coalesced. `poison`: free bytes and those behind objects are `int3`. `alignment`.
-   * `canonical`: every field holds what the places say, every other byte is what it was, code is a function of the root table. `index`: blocks know
-   * their objects and callees their callers. `lifecycle`: only what was retired is entered by nothing.
+   * `tiling`: used and free ranges are the reservation, neighbours coalesced. `poison`: free bytes and those
+   * behind objects are `int3`. `alignment`. `canonical`: every field holds what the places say, every other
+   * byte is what it was, code is a function of the root table. `index`: blocks know their objects and callees
+   * their callers. `lifecycle`: only what was retired is entered by nothing.
    */
   readonly invariant: 'tiling' | 'poison' | 'alignment' | 'canonical' | 'index' | 'lifecycle'
   readonly message: string

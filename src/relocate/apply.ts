@@ -1,11 +1,11 @@
 /**
  * Applies a plan: a copy, and one tight loop per group. It decides nothing; every value has been checked by the plan.
  *
- * Large blobs are copied block by block, and each block is changed while it is in the cache: a second pass over 16 MiB would
- * fetch every line from memory again. A field that straddles two blocks waits for the second. Each loop is its own function over one
- * width, so that it stays monomorphic; fields have any alignment, which is what DataView is for. 64-bit values are
- * added as two halves, with the carry from their sign bits: integers only, five times as fast as bigints, and half as fast again as
- * a comparison of doubles.
+ * Large blobs are copied block by block, and each block is changed while it is in the cache: a second pass
+ * over 16 MiB would fetch every line from memory again. A field that straddles two blocks waits for the
+ * second. Each loop is its own function over one width, so that it stays monomorphic; fields have any
+ * alignment, which is what DataView is for. 64-bit values are added as two halves, with the carry from their
+ * sign bits: integers only, five times as fast as bigints, and half as fast again as a comparison of doubles.
  */
 import { viewOf } from '../core/bytes.ts'
 import { KIND_ROWS } from '../table/kinds.ts'
@@ -15,7 +15,9 @@ import type { Plan } from './plan.ts'
 /** Bytes that are copied and then changed: they and their sites stay in a second-level cache. */
 const BLOCK = 1 << 18
 
-/** One group's part: `low` and `high` are the halves of what is added to each site; `done` counts the sites that are. */
+/**
+ * One group's part: `low` and `high` are the halves of what is added to each site; `done` counts the sites that are.
+ */
 interface Patch {
   readonly offsets: Uint32Array
   readonly width: number

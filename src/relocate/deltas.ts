@@ -5,9 +5,10 @@ import { type CheckedMove, checkMoves, formatRange, type Move, sortDisjoint } fr
 import type { RelocationTable } from '../table/table.ts'
 
 /**
- * Signed delta of each covered range of `table`, in its order. Throws `bad-argument` for moves that overlap one another or put one covered range
- * over another (addresses in both would be told apart no more), and
- * `not-covered` where a move reaches outside the coverage or splits a covered range: pointers to the rest would go stale.
+ * Signed delta of each covered range of `table`, in its order. Throws `bad-argument` for moves that overlap
+ * one another or put one covered range over another (addresses in both would be told apart no more), and
+ * `not-covered` where a move reaches outside the coverage or splits a covered range: pointers to the rest
+ * would go stale.
  */
 export function coveredDeltas(table: RelocationTable, moves: readonly Move[]): bigint[] {
   const checked = checkMoves(moves)

@@ -1,4 +1,7 @@
-/** Where code is entered, as far as the blob says it: what its instructions and absolute fields point at, and where a second reading of the same bytes begins instructions. */
+/**
+ * Where code is entered, as far as the blob says it: what its instructions and absolute fields point at, and
+ * where a second reading of the same bytes begins instructions.
+ */
 import { signedDelta } from '../core/address.ts'
 import { readSigned, viewOf } from '../core/bytes.ts'
 import { lowerBound } from '../core/search.ts'
@@ -26,7 +29,10 @@ export class Entries {
     })
   }
 
-  /** Takes what a run's instructions point at within the blob, and their starts, if the bytes have been read before. Runs come in their order. */
+  /**
+   * Takes what a run's instructions point at within the blob, and their starts, if the bytes have been read
+   * before. Runs come in their order.
+   */
   note(run: SweptRun): void {
     const { starts, sites, end } = run
     const entered = this.#entered
@@ -79,7 +85,10 @@ export class Entries {
     return next + readSigned(this.#view, site, next - site < 4 ? next - site : 4)
   }
 
-  /** Calls `visit` with what each absolute field points at in the blob (a table of a switch, a stored label), and its own offset. */
+  /**
+   * Calls `visit` with what each absolute field points at in the blob (a table of a switch, a stored label),
+   * and its own offset.
+   */
   #eachPointer(visit: (to: number, offset: number) => void): void {
     const { base, parts } = this.#table
     const { own } = parts.blob

@@ -1,11 +1,13 @@
 /**
  * Bytes of the blob that nothing executes, and the jumps put there for branches too short to reach a veneer.
  *
- * A gap is a row of int3 or of nops. Int3 is spare where no flow comes to it: what runs into one is to be stopped there. Nops are spare where they only align the
- * place behind them, which something in the blob points at; if flow comes through them, a short jump leads over what is put there.
+ * A gap is a row of int3 or of nops. Int3 is spare where no flow comes to it: what runs into one is to be
+ * stopped there. Nops are spare where they only align the place behind them, which something in the blob
+ * points at; if flow comes through them, a short jump leads over what is put there.
  *
- * Not every gap is idle, though. Tools write into some while the program runs, and where a function begins one may be all there is of it. So nops count only
- * as an assembler leaves them, up to an aligned address and no longer than that takes; and none of these counts:
+ * Not every gap is idle, though. Tools write into some while the program runs, and where a function begins
+ * one may be all there is of it. So nops count only as an assembler leaves them, up to an aligned address and
+ * no longer than that takes; and none of these counts:
  *
  * - two one-byte nops in a row: compilers reserve room that way (`-fpatchable-function-entry`), assemblers align with long ones;
  * - nops behind an endbr64, or that a jump leads over (XRay's sleds), or that something points at: the start of a function;
@@ -96,7 +98,10 @@ export class Islands {
     this.#limits = Uint32Array.from(this.#gaps, ({ limit }) => limit)
   }
 
-  /** Room for a jump by `opcode` that begins in [low, high]: its bytes without displacement, as a patch; undefined where there is none. */
+  /**
+   * Room for a jump by `opcode` that begins in [low, high]: its bytes without displacement, as a patch;
+   * undefined where there is none.
+   */
   take(low: number, high: number, opcode: readonly number[]): Piece | undefined {
     const length = opcode.length + 4
     for (let i = lowerBound(this.#limits, low + length); i < this.#gaps.length; i++) {

@@ -1,6 +1,6 @@
 /**
- * Where to put a blob so that the fewest of its fields leave their reach, and what the place costs: which fields do not reach, and where their veneers
- * go, in what is free as well.
+ * Where to put a blob so that the fewest of its fields leave their reach, and what the place costs: which
+ * fields do not reach, and where their veneers go, in what is free as well.
  */
 import { type AddressLike, toAddress } from '../core/address.ts'
 import { toBytes } from '../core/bytes.ts'
@@ -33,7 +33,10 @@ export interface NearPlace {
   readonly outOfReach: number
   /** Those sites, by offset. */
   readonly sites: readonly FarSite[]
-  /** Where the veneers go, and how many bytes they are; undefined where none are asked for or needed, or where some site can have none. */
+  /**
+   * Where the veneers go, and how many bytes they are; undefined where none are asked for or needed, or where
+   * some site can have none.
+   */
   readonly room: { readonly at: bigint; readonly length: number } | undefined
 }
 
@@ -41,9 +44,10 @@ export interface NearPlace {
 const TRIES = 64
 
 /**
- * The place in free memory from which the fewest sites are out of reach, of several the one nearest to where the blob is. With `veneers`, one
- * where these have room in free memory, too, within reach of the blob, and can serve every site; they may be given a place of their own (`veneers.at`).
- * Throws `bad-argument` where no range has room for the blob, and as `relocate` does for wrong moves.
+ * The place in free memory from which the fewest sites are out of reach, of several the one nearest to where
+ * the blob is. With `veneers`, one where these have room in free memory, too, within reach of the blob, and
+ * can serve every site; they may be given a place of their own (`veneers.at`). Throws `bad-argument` where no
+ * range has room for the blob, and as `relocate` does for wrong moves.
  */
 export function nearestPlace(code: Uint8Array, table: RelocationTable, options: NearOptions): NearPlace {
   checkLength(code, table)
@@ -57,7 +61,10 @@ export function nearestPlace(code: Uint8Array, table: RelocationTable, options: 
   return { ...search.countAt(best), room: undefined }
 }
 
-/** Moves to {@link nearestPlace}. Throws what that and `relocate` throw: `refused` where a site is out of reach even there and nothing serves it. */
+/**
+ * Moves to {@link nearestPlace}. Throws what that and `relocate` throw: `refused` where a site is out of
+ * reach even there and nothing serves it.
+ */
 export function relocateNear(
   code: Uint8Array,
   table: RelocationTable,
@@ -186,7 +193,9 @@ class PlaceSearch {
     }
   }
 
-  /** Every base at which the number of sites in reach can be at its greatest; and the ones nearest to where the blob is. */
+  /**
+   * Every base at which the number of sites in reach can be at its greatest; and the ones nearest to where the blob is.
+   */
   *#candidates(): Generator<bigint> {
     const step = this.#step
     const { starts, ends } = this.#reach

@@ -69,7 +69,10 @@ export class OutOfReach {
     }
   }
 
-  /** The addresses that the fields of part `n` stand for. Numbers where they are exact: a bigint for each field takes longer than all else here. */
+  /**
+   * The addresses that the fields of part `n` stand for. Numbers where they are exact: a bigint for each
+   * field takes longer than all else here.
+   */
   #fillTargets(
     view: DataView,
     table: RelocationTable,

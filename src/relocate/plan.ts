@@ -1,7 +1,7 @@
 /**
- * The plan of a move: by how much each group of sites changes, and what stands in the way. A plan is data; nothing is
- * written here. For every group the interval of its values tells in two comparisons whether all of its sites stay in range; only
- * where they do not is each site looked at, to name those that fail.
+ * The plan of a move: by how much each group of sites changes, and what stands in the way. A plan is data;
+ * nothing is written here. For every group the interval of its values tells in two comparisons whether all of
+ * its sites stay in range; only where they do not is each site looked at, to name those that fail.
  */
 import { type AddressLike, hex, toAddress, wrapAddress } from '../core/address.ts'
 import { hexBytes, viewOf } from '../core/bytes.ts'
@@ -30,7 +30,10 @@ export interface Destination {
   readonly to?: AddressLike | undefined
   /** Other ranges that move at the same time. The table must cover them. */
   readonly also?: readonly Move[] | undefined
-  /** What to do where a field cannot hold its new value: by default the move is refused; with `true` or options, veneers serve it. */
+  /**
+   * What to do where a field cannot hold its new value: by default the move is refused; with `true` or
+   * options, veneers serve it.
+   */
   readonly veneers?: boolean | VeneerOptions | undefined
 }
 
@@ -74,7 +77,9 @@ const NAMED = 100
 
 const shiftOf = (deltas: readonly bigint[], place: Place): bigint => (place === FIXED ? 0n : deltas[place])
 
-/** Plans the move of `code`. Throws `bad-argument` and `not-covered`; what the code makes impossible is in `problems`. */
+/**
+ * Plans the move of `code`. Throws `bad-argument` and `not-covered`; what the code makes impossible is in `problems`.
+ */
 export function planMove(code: Uint8Array, table: RelocationTable, destination: Destination): Plan {
   return planDeltas(code, table, moveDeltas(table, destination), destination.veneers)
 }
@@ -135,7 +140,10 @@ const splitAddress = (table: RelocationTable, split: SplitSite): bigint =>
 const judgedChange = (row: KindRow, group: SiteGroup, change: bigint, deltas: readonly bigint[]): bigint =>
   row.rule === 'target' ? shiftOf(deltas, group.target) : change
 
-/** Returns the group's bounds after the move; the sites that it leaves out of range are collected where veneers are wanted, else named. */
+/**
+ * Returns the group's bounds after the move; the sites that it leaves out of range are collected where
+ * veneers are wanted, else named.
+ */
 function checkGroup(
   code: Uint8Array,
   table: RelocationTable,

@@ -6,8 +6,9 @@ import type { AreaParts } from '../x86/emit-area-parts.ts'
 export type Side = -1 | 1
 
 /**
- * Where each byte of a blob went. A move changes no offset, so this is the identity over the blob; the insides of veneers and literals, whose
- * offsets lie outside it, stand for the instruction that they serve (one that several share: for the first of them).
+ * Where each byte of a blob went. A move changes no offset, so this is the identity over the blob; the
+ * insides of veneers and literals, whose offsets lie outside it, stand for the instruction that they serve
+ * (one that several share: for the first of them).
  */
 export class PositionMap {
   /** Bytes before and after. */
@@ -38,7 +39,10 @@ export class PositionMap {
     return inside(offset, this.oldLength, 'old')
   }
 
-  /** Old offset of the byte that is at `offset` now; of a byte of a veneer: that of its instruction. Throws `bad-argument` elsewhere. */
+  /**
+   * Old offset of the byte that is at `offset` now; of a byte of a veneer: that of its instruction. Throws
+   * `bad-argument` elsewhere.
+   */
   toOld(offset: number, _side: Side = 1): number {
     return this.#parts?.servedAt(offset - this.#area) ?? inside(offset, this.newLength, 'new')
   }

@@ -1,6 +1,7 @@
 /**
- * Which bases the sites of a blob allow. Every site in whose value the base takes part allows one interval of bases; the number of intervals that hold a base
- * changes only where one begins or has ended, so the best base is the end of one, or as near as memory lets it be.
+ * Which bases the sites of a blob allow. Every site in whose value the base takes part allows one interval of
+ * bases; the number of intervals that hold a base changes only where one begins or has ended, so the best
+ * base is the end of one, or as near as memory lets it be.
  */
 import { viewOf } from '../core/bytes.ts'
 import { lowerBound } from '../core/search.ts'
@@ -16,7 +17,10 @@ export interface FarSite {
   readonly target: bigint
 }
 
-/** What one group's sites allow: of each the bases from `value + start` to `value + end`, or `value` turned where they fall. */
+/**
+ * What one group's sites allow: of each the bases from `value + start` to `value + end`, or `value` turned
+ * where they fall.
+ */
 interface Rule {
   readonly group: SiteGroup
   /** Whether the value rises with the base, falls, or does not depend on it. */
@@ -38,7 +42,10 @@ export class BaseReach {
   readonly #deltas: readonly bigint[]
   readonly #rules: readonly Rule[]
 
-  /** `code` and `table` without veneers; `deltas`: how far each covered range goes, where that of the blob's own is yet to be found. */
+  /**
+   * `code` and `table` without veneers; `deltas`: how far each covered range goes, where that of the blob's
+   * own is yet to be found.
+   */
   constructor(code: Uint8Array, table: RelocationTable, deltas: readonly bigint[]) {
     this.#view = viewOf(code)
     this.#table = table

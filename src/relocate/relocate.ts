@@ -34,8 +34,9 @@ export interface Relocation {
 }
 
 /**
- * Moves `code` as `table` says. `code` is not written unless it is `into`.
- * Throws `bad-table` when the lengths differ, `bad-argument`, `not-covered`, and `refused` when a site cannot be served; then nothing was written.
+ * Moves `code` as `table` says. `code` is not written unless it is `into`. Throws `bad-table` when the
+ * lengths differ, `bad-argument`, `not-covered`, and `refused` when a site cannot be served; then nothing was
+ * written.
  */
 export function relocate(code: Uint8Array, table: RelocationTable, options: RelocateOptions): Relocation {
   checkLength(code, table)
@@ -80,7 +81,10 @@ export const originalOf = (
 ): { code: Uint8Array; table: RelocationTable } =>
   table.parts.veneered === undefined ? { code, table } : restoreOriginals(code, table, table.parts.veneered)
 
-/** Undoes the move that made veneers, with what the program has written meanwhile: the bytes and the table from which any further move starts. */
+/**
+ * Undoes the move that made veneers, with what the program has written meanwhile: the bytes and the table
+ * from which any further move starts.
+ */
 function restoreOriginals(
   code: Uint8Array,
   table: RelocationTable,

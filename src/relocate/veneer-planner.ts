@@ -1,8 +1,9 @@
 /**
  * Gives every instruction that holds a field out of reach its other form.
  *
- * The code is swept for where its instructions start and what they refer to; only those that hold such a field are decoded. What is
- * referred to is marked in a map of the blob's bytes: nothing may enter a replaced instruction but at its start.
+ * The code is swept for where its instructions start and what they refer to; only those that hold such a
+ * field are decoded. What is referred to is marked in a map of the blob's bytes: nothing may enter a replaced
+ * instruction but at its start.
  */
 import { hex, signedDelta, wrapAddress } from '../core/address.ts'
 import { copyBytes, hexBytes, readField, viewOf, writeField } from '../core/bytes.ts'
@@ -133,7 +134,10 @@ export class VeneerPlanner {
     }
   }
 
-  /** A plain branch keeps its opcode and goes to a stub, as `farForm` has it: most of what is out of reach, so without decoding. */
+  /**
+   * A plain branch keeps its opcode and goes to a stub, as `farForm` has it: most of what is out of reach, so
+   * without decoding.
+   */
   #goToStub(offset: number, field: number, end: number): void {
     this.#held[field] = 1
     this.area.serve(offset)
@@ -259,7 +263,10 @@ export class VeneerPlanner {
     return bytes
   }
 
-  /** Short branches jump to a jump among spare bytes, one for all that can reach it; that goes on to the target, or to a stub. */
+  /**
+   * Short branches jump to a jump among spare bytes, one for all that can reach it; that goes on to the
+   * target, or to a stub.
+   */
   #serveShort(): void {
     const islands = this.#findIslands()
     const known = new Map<string, number[]>()

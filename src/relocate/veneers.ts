@@ -1,9 +1,10 @@
 /**
- * What stands in for instructions whose address fields leave their reach: planned like everything else, written by apply.
+ * What stands in for instructions whose address fields leave their reach: planned like everything else,
+ * written by apply.
  *
- * Each such instruction gets another one in its place, of the same length, so no instruction's address changes; veneers and literals lie in an
- * area of their own. An instruction that is replaced must be entered at its start alone: a branch into its middle, or a second reading of its
- * bytes, is refused.
+ * Each such instruction gets another one in its place, of the same length, so no instruction's address
+ * changes; veneers and literals lie in an area of their own. An instruction that is replaced must be entered
+ * at its start alone: a branch into its middle, or a second reading of its bytes, is refused.
  */
 import { ADDRESS_LIMIT, type AddressLike, hex, toAddress, toOffset, wrapAddress } from '../core/address.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
@@ -28,7 +29,10 @@ export interface VeneerOptions {
   readonly at?: AddressLike | undefined
   /** Bytes that there are at `at`; by default as many as are needed. */
   readonly capacity?: number | undefined
-  /** Whether the 128 bytes below rsp are in use, as the System V ABI has it. Default true; Windows and kernels have none. */
+  /**
+   * Whether the 128 bytes below rsp are in use, as the System V ABI has it. Default true; Windows and kernels
+   * have none.
+   */
   readonly redZone?: boolean | undefined
   /** A register that is free at every indirect call and jump; needed for those without a red zone. */
   readonly scratch?: 'r11' | undefined

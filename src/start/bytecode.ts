@@ -1,17 +1,24 @@
 /**
- * Built code as one script with its bytecode. Reading and compiling the source takes half the time of what is done once with little code: of a small
- * command, or of the import and the first call of the library. So the build keeps what V8 made of it in a run; V8 takes that only if its own version and
- * flags are the same and the source is as long, and compiles as ever where they are not.
+ * Built code as one script with its bytecode. Reading and compiling the source takes half the time of what is
+ * done once with little code: of a small command, or of the import and the first call of the library. So the
+ * build keeps what V8 made of it in a run; V8 takes that only if its own version and flags are the same and
+ * the source is as long, and compiles as ever where they are not.
  */
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, dirname } from 'node:path'
 import { Script } from 'node:vm'
 
-/** Where the bytecode of the script in `file` is, for this V8. (That does not ask itself which processor it was made on.) */
+/**
+ * Where the bytecode of the script in `file` is, for this V8. (That does not ask itself which processor it
+ * was made on.)
+ */
 export const bytecodeOf = (file: string): string => `${file}.${process.versions.v8}.${process.arch}.bytecode`
 
-/** What stands around a CommonJS module in a script: put there when it is built, for to join half a million characters takes its time too. */
+/**
+ * What stands around a CommonJS module in a script: put there when it is built, for to join half a million
+ * characters takes its time too.
+ */
 export const BEFORE = '(function (exports, require, module, __filename, __dirname) {'
 export const BEHIND = '})'
 
@@ -21,7 +28,8 @@ type Wrapped = (exports: object, require: unknown, module: object, file: string,
 const readSource = (file: string): string => readFileSync(file, 'latin1')
 
 /**
- * The script in `file`, of ASCII; with `bytecode` or, if there is none, without. The bytecode holds the script's name: one that is the same wherever it was built.
+ * The script in `file`, of ASCII; with `bytecode` or, if there is none, without. The bytecode holds the
+ * script's name: one that is the same wherever it was built.
  */
 export const readScript = (file: string, bytecode: Buffer | undefined): Script =>
   new Script(readSource(file), { filename: `x64-reloc/${copyOf(basename(file))}`, cachedData: bytecode })
@@ -38,7 +46,10 @@ function runModule(wrapped: Wrapped, file: string): object {
   return module.exports
 }
 
-/** What the script in `file` exports. Scripts run among the globals of the process; where this file has others (test runners do that), it is evaluated. */
+/**
+ * What the script in `file` exports. Scripts run among the globals of the process; where this file has others
+ * (test runners do that), it is evaluated.
+ */
 export function loadScript(file: string): object {
   const isAtHome = new Script('Object').runInThisContext() === Object
   // biome-ignore lint/security/noGlobalEval: nothing else compiles for the globals that are here.

@@ -1,4 +1,7 @@
-/** Exceptions that nobody foresaw, as one message: Node would print the line of source that threw, and the built command is a single line. */
+/**
+ * Exceptions that nobody foresaw, as one message: Node would print the line of source that threw, and the
+ * built command is a single line.
+ */
 import { inspect } from 'node:util'
 
 /** The exit code. */
@@ -18,7 +21,10 @@ function describeDefect(error: unknown): string {
     .join('')
 }
 
-/** From now on such an exception, thrown anywhere and at any time, or a promise that nobody awaits, ends the process with exit code {@link DEFECT}. */
+/**
+ * From now on such an exception, thrown anywhere and at any time, or a promise that nobody awaits, ends the
+ * process with exit code {@link DEFECT}.
+ */
 export function catchDefects(): void {
   process.on('uncaughtException', (error: unknown) => {
     process.exitCode = DEFECT

@@ -1,4 +1,7 @@
-/** Reads the binary form of a table; its layout is drawn in binary.ts. Nothing in it is trusted but what the checks let through. */
+/**
+ * Reads the binary form of a table; its layout is drawn in binary.ts. Nothing in it is trusted but what the
+ * checks let through.
+ */
 import { hex, wrapAddress } from '../core/address.ts'
 import { hexBytes, isTypedArray, toBytes } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
@@ -182,7 +185,9 @@ function readEvidence(input: ByteReader, relative: boolean): number {
   return evidence
 }
 
-/** What targets are follows from the code in part, so this can be asked only of code that is known to be the right one. */
+/**
+ * What targets are follows from the code in part, so this can be asked only of code that is known to be the right one.
+ */
 function checkEnds({ parts: { blob, groups } }: RelocationTable): void {
   for (const { kind, target, anchor, targets, anchors } of groups) {
     for (const address of targets) checkEnd(blob, target, address, KIND_ROWS[kind].anchor === 'next')

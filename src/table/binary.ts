@@ -1,10 +1,11 @@
 /**
- * The binary form of a table: small enough to keep beside the code for ever. V8 spends one byte on most of its relocation
- * records, HotSpot a tenth of its code; this form one to two bytes a site.
+ * The binary form of a table: small enough to keep beside the code for ever. V8 spends one byte on most of
+ * its relocation records, HotSpot a tenth of its code; this form one to two bytes a site.
  *
- * Sites that share kind, ends, evidence and tail form a stream, and of each site only the distance from the field before it is
- * written. What the field points at is in the code, so targets are written only where they differ from what the bytes say: reading a
- * table takes the code that it describes, where it describes it, and checks that it is that.
+ * Sites that share kind, ends, evidence and tail form a stream, and of each site only the distance from the
+ * field before it is written. What the field points at is in the code, so targets are written only where they
+ * differ from what the bytes say: reading a table takes the code that it describes, where it describes it,
+ * and checks that it is that.
  *
  *     "X64T"  version: 2, or 3 with veneers
  *     length  span - length  base                        of the blob when the table was built
@@ -29,7 +30,8 @@
  *
  *     column: the constant, if the head says so; count of exceptions, then for each: sites skipped, value - expected (signed)
  *
- * In a replaced instruction a field's value is the one that it had. Numbers are LEB128 (varint.ts). Addresses are those of the time when the table was built.
+ * In a replaced instruction a field's value is the one that it had. Numbers are LEB128 (varint.ts). Addresses
+ * are those of the time when the table was built.
  */
 import { wrapAddress } from '../core/address.ts'
 import { viewOf } from '../core/bytes.ts'

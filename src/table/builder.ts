@@ -1,7 +1,7 @@
 /**
- * Collects sites and makes a table of them: decides what each end moves with, drops what no covered move could change, and
- * puts each into the columns of its group. Addresses come in as distances from the blob's base, exact as numbers below 2^53,
- * and are kept as two 32-bit halves: no bigint per site.
+ * Collects sites and makes a table of them: decides what each end moves with, drops what no covered move
+ * could change, and puts each into the columns of its group. Addresses come in as distances from the blob's
+ * base, exact as numbers below 2^53, and are kept as two 32-bit halves: no bigint per site.
  */
 import { ADDRESS_LIMIT, type AddressLike, hex, toOffset, wrapAddress } from '../core/address.ts'
 import { toBytes, viewOf } from '../core/bytes.ts'
@@ -135,7 +135,10 @@ export class TableBuilder {
     this.#add(offset, kind, low, high, evidence, 0, true)
   }
 
-  /** Adds a site of either sort for a target of any address; `endInside`: a target at a range's very end moves with that range. */
+  /**
+   * Adds a site of either sort for a target of any address; `endInside`: a target at a range's very end moves
+   * with that range.
+   */
   addTarget(
     offset: number,
     kind: number,
@@ -147,7 +150,10 @@ export class TableBuilder {
     this.#add(offset, kind, Number(target & 0xffff_ffffn), Number(target >> 32n), evidence, tail, endInside)
   }
 
-  /** Adds a site that is relative to the next instruction and whose target moves with nothing, wherever it points: an offset into a segment. */
+  /**
+   * Adds a site that is relative to the next instruction and whose target moves with nothing, wherever it
+   * points: an offset into a segment.
+   */
   addFixed(offset: number, kind: number, target: bigint, evidence: number, tail: number): void {
     const [low, high] = [Number(target & 0xffff_ffffn), Number(target >> 32n)]
     this.#group(kind, FIXED, this.blob.own)?.columns.add(offset, low, high, tail, evidence)

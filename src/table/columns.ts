@@ -1,6 +1,6 @@
 /**
- * The columns of one group of sites while it is built. Sites come nearly always in the order of their offsets; then a finished
- * column is one copy, and else one sort of numbers.
+ * The columns of one group of sites while it is built. Sites come nearly always in the order of their
+ * offsets; then a finished column is one copy, and else one sort of numbers.
  */
 
 /** Columns of the same length, by ascending offset, as `SiteGroup` has them. */
@@ -95,7 +95,10 @@ export function sortColumns({ offsets, targets, tails, evidence, anchors }: Colu
   }
 }
 
-/** Indexes by ascending offset. An offset with its index below it is one number, and numbers sort without a comparator: ten times as fast. */
+/**
+ * Indexes by ascending offset. An offset with its index below it is one number, and numbers sort without a
+ * comparator: ten times as fast.
+ */
 function orderOf(offsets: Uint32Array): Uint32Array {
   const keys = new BigUint64Array(offsets.length)
   const halves = new Uint32Array(keys.buffer)

@@ -7,9 +7,10 @@ import { RelocationTable } from './table.ts'
 import { heldOffsets, wholeSum, withReplaced } from './veneered.ts'
 
 /**
- * `table` without the absolute and difference sites whose address evidence is weaker than `weakest` (a number of table/site.ts).
- * Relative sites need no evidence and stay, and so do those whose instructions veneers stand in for: what they hold now fits no field.
- * `code` is the blob as it is now; where nothing is dropped the result is `table` itself.
+ * `table` without the absolute and difference sites whose address evidence is weaker than `weakest` (a number
+ * of table/site.ts). Relative sites need no evidence and stay, and so do those whose instructions veneers
+ * stand in for: what they hold now fits no field. `code` is the blob as it is now; where nothing is dropped
+ * the result is `table` itself.
  */
 export function keepEvidence(table: RelocationTable, code: Uint8Array, weakest: number): RelocationTable {
   const strong = (evidence: number): boolean =>

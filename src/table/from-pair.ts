@@ -1,12 +1,13 @@
 /**
  * An exact table from two dumps of the same code at two bases.
  *
- * With delta = baseB - baseA every changed field satisfies b = a + delta (absolute) or b = a - delta (relative to something
- * that stayed). The lowest byte that such an addition changes is the lowest non-zero byte of delta, so the first differing byte
- * fixes where its field starts: there is nothing to search for. What the difference cannot tell is whether four bytes that did not change
- * belong to the field before them; then the narrow reading is taken, because its range check refuses where the wide one would corrupt the
- * bytes behind, except where all eight bytes are an address in the blob. (A 64-bit difference so small is the price: it is
- * taken for a 32-bit one.)
+ * With delta = baseB - baseA every changed field satisfies b = a + delta (absolute) or b = a - delta
+ * (relative to something that stayed). The lowest byte that such an addition changes is the lowest non-zero
+ * byte of delta, so the first differing byte fixes where its field starts: there is nothing to search for.
+ * What the difference cannot tell is whether four bytes that did not change belong to the field before them;
+ * then the narrow reading is taken, because its range check refuses where the wide one would corrupt the
+ * bytes behind, except where all eight bytes are an address in the blob. (A 64-bit difference so small is the
+ * price: it is taken for a 32-bit one.)
  */
 import { type AddressLike, hex, signedDelta, toAddress } from '../core/address.ts'
 import { hexBytes, readField, toBytes, viewOf } from '../core/bytes.ts'
@@ -20,7 +21,10 @@ import { BLOB_RULES, RUNS_RULE } from './rules.ts'
 import { ADDRESS_EXACT, CODE_GIVEN, packEvidence } from './site.ts'
 import type { CodeRun, RelocationTable } from './table.ts'
 
-/** No `moved`: what two places of the blob differ in says nothing about other ranges, so the table serves moves of the blob alone. */
+/**
+ * No `moved`: what two places of the blob differ in says nothing about other ranges, so the table serves
+ * moves of the blob alone.
+ */
 export interface FromPairOptions extends Pick<BlobOptions, 'span'> {
   /** Where the code is, if that is known. */
   readonly runs?: readonly CodeRun[] | undefined
@@ -98,7 +102,8 @@ function pairKind(
   const pointsInside = (kind: number): boolean =>
     BigInt.asUintN(64, siteValue(before, kind, offset) - base) <= span
   const wide = [ABS64, DIFF64].find((kind) => explains(kind, kind === ABS64 ? delta : -delta))
-  // Sign-extended, whose range is the narrower one for addresses, unless only the other reading is an address in the blob.
+  // Sign-extended, whose range is the narrower one for addresses, unless only the other reading is an address
+  // in the blob.
   const narrow = [ABS32S, ABS32].filter((kind) => explains(kind, delta))
   const absolute = narrow.find(pointsInside) ?? narrow[0]
   if (wide !== undefined) {
@@ -112,8 +117,9 @@ function pairKind(
 }
 
 /**
- * Which relative field starts at `offset`, by the byte before it: a short branch's opcode (Jcc, LOOPcc, JrCXZ, JMP) is neither
- * the opcode of a near one nor a RIP-relative ModRM byte, so the two cannot be mixed up.
+ * Which relative field starts at `offset`, by the byte before it: a short branch's opcode (Jcc, LOOPcc,
+ * JrCXZ, JMP) is neither the opcode of a near one nor a RIP-relative ModRM byte, so the two cannot be mixed
+ * up.
  */
 function relativeKind(code: DataView, offset: number): number {
   const byte = (back: number): number => (offset < back ? 0 : code.getUint8(offset - back))
@@ -127,8 +133,8 @@ function addPairSite(builder: TableBuilder, view: DataView, offset: number, kind
   const row = KIND_ROWS[kind]
   const { base } = builder.blob
   const exact = packEvidence(CODE_GIVEN, ADDRESS_EXACT)
-  // Where the value names no address of the right side, the ends are named by what they move with: the blob's own base, or an
-  // address outside.
+  // Where the value names no address of the right side, the ends are named by what they move with: the blob's
+  // own base, or an address outside.
   const outside = base === 0n ? BigInt(builder.blob.span) : base - 1n
   if (kind === DIFF64) builder.addDifference(offset, kind, outside, base, exact)
   else if (row.anchor === 'none') {

@@ -26,11 +26,14 @@ export interface SiteInput {
   readonly offset?: number | undefined
   readonly kind: SiteKind
   /**
-   * The address that the value moves with; by default the address that the field's value stands for. With `xor` pieces it must be that
-   * address exactly. An absolute site's target at a range's very end moves with the range, a relative site's does not.
+   * The address that the value moves with; by default the address that the field's value stands for. With
+   * `xor` pieces it must be that address exactly. An absolute site's target at a range's very end moves with
+   * the range, a relative site's does not.
    */
   readonly target?: AddressLike | undefined
-  /** diff kinds: the address that the value moves against. pc kinds: the next instruction's address, in place of `end`. */
+  /**
+   * diff kinds: the address that the value moves against. pc kinds: the next instruction's address, in place of `end`.
+   */
   readonly anchor?: AddressLike | undefined
   /** pc kinds: offset of the next instruction, where an immediate follows the displacement. */
   readonly end?: number | undefined
@@ -42,7 +45,10 @@ export interface SiteInput {
 
 export interface FromSitesOptions extends BlobOptions {
   readonly code: Uint8Array
-  /** Where the code is, if that is known too: `verify` then proves that each relative site is an operand, and that none is missing. */
+  /**
+   * Where the code is, if that is known too: `verify` then proves that each relative site is an operand, and
+   * that none is missing.
+   */
   readonly runs?: readonly CodeRun[] | undefined
 }
 

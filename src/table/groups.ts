@@ -3,8 +3,9 @@
  * same amount in every move, so a move is one addition per site in a tight loop, and the interval of values that a
  * group holds (its bounds) tells in two comparisons whether any of them would leave its range.
  *
- * Invariants: `offsets` ascend strictly; all columns have the same length; no two fields overlap; target and anchor differ in what
- * they move with (a site that no move changes is not here), but for `eip32`, whose target is bounded even when nothing changes.
+ * Invariants: `offsets` ascend strictly; all columns have the same length; no two fields overlap; target and
+ * anchor differ in what they move with (a site that no move changes is not here), but for `eip32`, whose
+ * target is bounded even when nothing changes.
  */
 import { readField } from '../core/bytes.ts'
 import { type AddressRange, rangeOfTarget } from '../core/range.ts'
@@ -29,9 +30,15 @@ export interface SiteGroup {
   /** diff kinds: the address that each site moves against, as it was when the table was built. */
   readonly anchors: BigUint64Array | undefined
   readonly evidence: Uint8Array
-  /** Of what the kind's range rule judges, as it is now. Not known of a table that was read: then the bytes say it at the next move. */
+  /**
+   * Of what the kind's range rule judges, as it is now. Not known of a table that was read: then the bytes
+   * say it at the next move.
+   */
   readonly bounds: Bounds | undefined
-  /** Of the fields' values as they are now, modulo 2^64 (`eip32`: 2^32): says whether code is where the table describes it. */
+  /**
+   * Of the fields' values as they are now, modulo 2^64 (`eip32`: 2^32): says whether code is where the table
+   * describes it.
+   */
   readonly sum: bigint
 }
 
@@ -52,7 +59,10 @@ export interface SplitSite {
   readonly value: bigint
 }
 
-/** Least and greatest value (for `eip32`: target, which has moved by `shift` since the table was built) of a group's sites in `code`. */
+/**
+ * Least and greatest value (for `eip32`: target, which has moved by `shift` since the table was built) of a
+ * group's sites in `code`.
+ */
 export function groupBounds(
   view: DataView,
   kind: number,
@@ -100,10 +110,15 @@ export function measureGroup(
 export const movedSum = ({ kind, sum, offsets }: SiteGroup, change: bigint): bigint =>
   reduceSum(kind, sum + BigInt(offsets.length) * change)
 
-/** Values never leave their range, so their sum changes by exactly that; those of `eip32` are known modulo 2^32 only. */
+/**
+ * Values never leave their range, so their sum changes by exactly that; those of `eip32` are known modulo 2^32 only.
+ */
 const reduceSum = (kind: number, sum: bigint): bigint => BigInt.asUintN(kind === EIP32 ? 32 : 64, sum)
 
-/** Least and greatest of small fields, and the sums of their low 16 bits and of the bits above: exact, since fewer than 2^32 values stay below 2^53. */
+/**
+ * Least and greatest of small fields, and the sums of their low 16 bits and of the bits above: exact, since
+ * fewer than 2^32 values stay below 2^53.
+ */
 interface Measured {
   readonly min: number
   readonly max: number
@@ -146,8 +161,8 @@ export function readSmall(view: DataView, offset: number, width: number, signed:
 }
 
 /**
- * Whether an address, as it was when the table was built, can be one that moves with `place`: what a table that is read must say. A relative
- * target may be fixed wherever it lies (fs:, gs:).
+ * Whether an address, as it was when the table was built, can be one that moves with `place`: what a table
+ * that is read must say. A relative target may be fixed wherever it lies (fs:, gs:).
  */
 export const canMoveWith = (
   covered: readonly AddressRange[],

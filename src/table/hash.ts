@@ -1,7 +1,8 @@
 /**
- * The content hash of a blob's canonical form: where the site fields are and of what kind, and the bytes with those fields zeroed.
- * Those fields are the only bytes that moves change, so a blob and all its relocations share one hash, and a table can
- * tell whether bytes are its own. Without the fields' places a table that has lost a site whose bytes are zero would hash the same.
+ * The content hash of a blob's canonical form: where the site fields are and of what kind, and the bytes with
+ * those fields zeroed. Those fields are the only bytes that moves change, so a blob and all its relocations
+ * share one hash, and a table can tell whether bytes are its own. Without the fields' places a table that has
+ * lost a site whose bytes are zero would hash the same.
  */
 
 import { viewOf } from '../core/bytes.ts'
@@ -97,7 +98,10 @@ const mix = (value: number): number => {
   return (h ^ (h >>> 16)) >>> 0
 }
 
-/** 64 bits as 16 hex digits: two multiply-xor-rotate lanes (constants of MurmurHash3, Appleby, public domain), finalised together. */
+/**
+ * 64 bits as 16 hex digits: two multiply-xor-rotate lanes (constants of MurmurHash3, Appleby, public domain),
+ * finalised together.
+ */
 class Lanes {
   #a = 0x9747_b28c
   #b = 0x3c6e_f372

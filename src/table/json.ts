@@ -1,7 +1,7 @@
 /**
- * The JSON form of a table: for people, diffs and other programs. Addresses are `0x…` strings, as they were when the table was
- * built; `shifts` says how far each covered range has moved since. Reading it back checks everything that can be checked
- * without the code; `table.check(code)` does the rest.
+ * The JSON form of a table: for people, diffs and other programs. Addresses are `0x…` strings, as they were
+ * when the table was built; `shifts` says how far each covered range has moved since. Reading it back checks
+ * everything that can be checked without the code; `table.check(code)` does the rest.
  */
 import { hex, toAddress } from '../core/address.ts'
 import { hexBytes } from '../core/bytes.ts'

@@ -1,4 +1,7 @@
-/** Runs of bytes at offsets of a blob, in columns: a large blob has tens of thousands of instructions that a veneer stands in for. */
+/**
+ * Runs of bytes at offsets of a blob, in columns: a large blob has tens of thousands of instructions that a
+ * veneer stands in for.
+ */
 
 /** Bytes at an offset. */
 export interface Piece {

@@ -1,4 +1,7 @@
-/** What a blob's options are checked by. A file of its own: the files of this room import one another in a ring, and rules are needed when they load. */
+/**
+ * What a blob's options are checked by. A file of its own: the files of this room import one another in a
+ * ring, and rules are needed when they load.
+ */
 import { toAddress, toOffset } from '../core/address.ts'
 import { type OptionRules, optional, type Rule, recordsOf } from '../core/options.ts'
 import { checkRangeList } from '../core/range.ts'

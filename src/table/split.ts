@@ -3,10 +3,10 @@
  *
  *     value = sum of ext(p_i) << s_i        ext: zero-extension for `or`, sign-extension for `add`
  *
- * modulo 2^64, and `xor` pieces hold bits of `value ^ key` for a key that stays. A change of the value is handed out from the lowest
- * piece up: each takes the bits below the next piece's first, and what is carried or borrowed goes on to the next. So pieces that could
- * share a value in several ways share it as they did before, and moving back restores them. What no piece can take makes the
- * new value unwritable.
+ * modulo 2^64, and `xor` pieces hold bits of `value ^ key` for a key that stays. A change of the value is
+ * handed out from the lowest piece up: each takes the bits below the next piece's first, and what is carried
+ * or borrowed goes on to the next. So pieces that could share a value in several ways share it as they did
+ * before, and moving back restores them. What no piece can take makes the new value unwritable.
  */
 
 import { readField, writeField } from '../core/bytes.ts'
@@ -17,8 +17,9 @@ import type { SplitPiece } from './site.ts'
 const MOST_PIECES = 8
 
 /**
- * The pieces in ascending order of shift, narrow before wide. Throws `bad-argument` for what is no piece of a blob of `length` bytes, and where
- * pieces that are joined without carry share bits: their sum would not be what the program computes.
+ * The pieces in ascending order of shift, narrow before wide. Throws `bad-argument` for what is no piece of a
+ * blob of `length` bytes, and where pieces that are joined without carry share bits: their sum would not be
+ * what the program computes.
  */
 export function checkPieces(pieces: readonly SplitPiece[], length: number, what: string): SplitPiece[] {
   const wrong = (why: string): RelocError => new RelocError('bad-argument', `${what}: ${why}.`)
@@ -63,8 +64,9 @@ export function joinPieces(view: DataView, pieces: readonly SplitPiece[]): bigin
 }
 
 /**
- * What the pieces must hold together for an address that goes from `address` by `delta`. Of a sum only the difference matters, so an
- * addend beside the pieces does no harm; the key of `xor` pieces is known only from the old address.
+ * What the pieces must hold together for an address that goes from `address` by `delta`. Of a sum only the
+ * difference matters, so an addend beside the pieces does no harm; the key of `xor` pieces is known only from
+ * the old address.
  */
 export function movedValue(
   joined: bigint,
@@ -78,7 +80,10 @@ export function movedValue(
   return BigInt.asUintN(64, value)
 }
 
-/** The new bits of each piece for an address that moves by `delta` from `address`, or undefined where the pieces cannot hold it. */
+/**
+ * The new bits of each piece for an address that moves by `delta` from `address`, or undefined where the
+ * pieces cannot hold it.
+ */
 export function solvePieces(
   view: DataView,
   pieces: readonly SplitPiece[],

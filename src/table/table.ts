@@ -1,11 +1,13 @@
 /**
  * The relocation table: every site of a blob that moves of the covered ranges could change, with those ranges.
  *
- * Built once, never thrown away. A table is immutable; a move gives a new one that shares every column with the old and differs
- * in where the covered ranges are now and in the groups' value intervals, so keeping it up to date costs nothing per site.
+ * Built once, never thrown away. A table is immutable; a move gives a new one that shares every column with
+ * the old and differs in where the covered ranges are now and in the groups' value intervals, so keeping it
+ * up to date costs nothing per site.
  *
- * Invariant: for every site, the field in the blob's bytes = target + shift(target) - anchor - shift(anchor) + addend, where `targets`
- * and `anchors` are addresses at building time and `shift` is how far the range that each moves with has moved since.
+ * Invariant: for every site, the field in the blob's bytes = target + shift(target) - anchor - shift(anchor)
+ * + addend, where `targets` and `anchors` are addresses at building time and `shift` is how far the range
+ * that each moves with has moved since.
  */
 import { type AddressLike, hex, wrapAddress } from '../core/address.ts'
 import { toBytes, viewOf } from '../core/bytes.ts'
@@ -60,7 +62,10 @@ export class RelocationTable {
   readonly hash: string
   /** Number of sites. */
   readonly size: number
-  /** What the analysis that made the table found doubtful: warnings, at the addresses of then. Not part of the serial forms. */
+  /**
+   * What the analysis that made the table found doubtful: warnings, at the addresses of then. Not part of the
+   * serial forms.
+   */
   readonly problems: readonly Problem[]
   /** @internal */
   readonly parts: Required<TableParts>
@@ -87,8 +92,9 @@ export class RelocationTable {
   }
 
   /**
-   * An exact table from sites that are known (a compiler's or a linker's records). `target` and `anchor` say what the two ends move
-   * with; where they are left out they are what the field's value says. Throws `bad-argument`.
+   * An exact table from sites that are known (a compiler's or a linker's records). `target` and `anchor` say
+   * what the two ends move with; where they are left out they are what the field's value says. Throws
+   * `bad-argument`.
    */
   static fromSites(sites: Iterable<SiteInput>, options: FromSitesOptions): RelocationTable {
     return tableFromSites(sites, options)
@@ -119,14 +125,17 @@ export class RelocationTable {
   }
 
   /**
-   * Reads the binary form. `code` is the blob that the table describes, at its base: what the fields point at is in the code alone.
-   * Throws `bad-input` where the table is damaged, foreign or of another version, and `bad-table` where it belongs to other code, or to this code elsewhere.
+   * Reads the binary form. `code` is the blob that the table describes, at its base: what the fields point at
+   * is in the code alone. Throws `bad-input` where the table is damaged, foreign or of another version, and
+   * `bad-table` where it belongs to other code, or to this code elsewhere.
    */
   static fromBinary(bytes: Uint8Array, code: Uint8Array): RelocationTable {
     return readTable(bytes, code)
   }
 
-  /** The binary form, one to two bytes a site; `code` is the blob as it is now. Throws `bad-table` where it is another. */
+  /**
+   * The binary form, one to two bytes a site; `code` is the blob as it is now. Throws `bad-table` where it is another.
+   */
   toBinary(code: Uint8Array): Uint8Array {
     return writeTable(this, code)
   }

@@ -1,4 +1,7 @@
-/** Numbers of as many bytes as they need: LEB128, 7 bits a byte, the lowest first; signed ones folded (0, -1, 1, -2 ...). */
+/**
+ * Numbers of as many bytes as they need: LEB128, 7 bits a byte, the lowest first; signed ones folded (0, -1,
+ * 1, -2 ...).
+ */
 import { RelocError } from '../core/errors.ts'
 
 export const damagedTable = (what: string): RelocError =>

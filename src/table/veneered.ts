@@ -1,6 +1,7 @@
 /**
- * What a move out of reach leaves behind in a table: which instructions give their place to a veneer's branch or to another form, and what they were.
- * A veneered table describes the *original* bytes and how far everything has moved since; a later move starts from those.
+ * What a move out of reach leaves behind in a table: which instructions give their place to a veneer's branch
+ * or to another form, and what they were. A veneered table describes the *original* bytes and how far
+ * everything has moved since; a later move starts from those.
  */
 import { copyBytes, viewOf } from '../core/bytes.ts'
 import { FIXED, groupSum, movedSum, type SiteGroup } from './groups.ts'
@@ -17,7 +18,10 @@ export interface Veneered {
   readonly length: number
 }
 
-/** `code` with the replaced instructions as they were; their fields hold values of then. `code` itself where there are none. */
+/**
+ * `code` with the replaced instructions as they were; their fields hold values of then. `code` itself where
+ * there are none.
+ */
 export function withReplaced(code: Uint8Array, veneered: Veneered | undefined): Uint8Array {
   if (veneered === undefined) return code
   const original = copyBytes(code)

@@ -1,16 +1,18 @@
 /**
- * Instructions decoded ahead of verification, by another thread while the first one analyses and relocates: a word for each offset of the code.
+ * Instructions decoded ahead of verification, by another thread while the first one analyses and relocates: a
+ * word for each offset of the code.
  *
- * A word says what iced finds at its offset, whoever comes to it from wherever, so it holds in any claim; 0 says nothing, and verification
- * decodes there itself. So it does not matter what the other thread leaves out: whatever is rare. Where it is still at work, waiting for it takes less time
- * than loading iced here.
+ * A word says what iced finds at its offset, whoever comes to it from wherever, so it holds in any claim; 0
+ * says nothing, and verification decodes there itself. So it does not matter what the other thread leaves
+ * out: whatever is rare. Where it is still at work, waiting for it takes less time than loading iced here.
  */
 import { IcedCursor } from '../x86/iced.ts'
 import type { Cpu } from '../x86/instruction.ts'
 
 /**
- * A word: bits 0-3 the instruction's length; bits 4-7 its relative field, where that points out of the code: the offset in it of a field of four
- * bytes, `LEA` or `SHORT`; 0: it has no relative field, or one that points at the code.
+ * A word: bits 0-3 the instruction's length; bits 4-7 its relative field, where that points out of the code:
+ * the offset in it of a field of four bytes, `LEA` or `SHORT`; 0: it has no relative field, or one that
+ * points at the code.
  */
 export type AheadWords = Uint8Array
 

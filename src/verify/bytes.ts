@@ -1,9 +1,9 @@
 /**
- * The part of verification that compares bytes: every claimed field of `after` holds its moved value, and everything else is as it was
- * before.
+ * The part of verification that compares bytes: every claimed field of `after` holds its moved value, and
+ * everything else is as it was before.
  *
- * The fields of a copy of `after` get their old values back, and the instructions that veneers stand in for their old bytes; what still differs from
- * `before` was not claimed.
+ * The fields of a copy of `after` get their old values back, and the instructions that veneers stand in for
+ * their old bytes; what still differs from `before` was not claimed.
  */
 import { hex } from '../core/address.ts'
 import { hexBytes, readField, viewOf, writeField } from '../core/bytes.ts'
@@ -169,8 +169,8 @@ class FieldRestorer {
 }
 
 /**
- * Tells whether a field of 4 bytes, signed as they were and are now, can hold the moved value and does. Most fields do, and that takes no bigint;
- * undefined where it would.
+ * Tells whether a field of 4 bytes, signed as they were and are now, can hold the moved value and does. Most
+ * fields do, and that takes no bigint; undefined where it would.
  */
 function wordCheck(row: KindRow, change: bigint): ((was: number, is: number) => boolean) | undefined {
   if (row.width !== 4 || row.rule !== 'value') return undefined

@@ -22,8 +22,8 @@ export interface ClaimedField {
 /**
  * How far each covered range goes, and which of them an address moves with.
  *
- * Addresses are looked up as they were when the table was built: a range that has moved since may touch another now, so that an
- * address between them could mean either.
+ * Addresses are looked up as they were when the table was built: a range that has moved since may touch
+ * another now, so that an address between them could mean either.
  */
 export class CoverageShifts {
   /** Signed delta of each covered range: of the move that holds it, 0 where none does. */
@@ -52,7 +52,10 @@ export class CoverageShifts {
     return this.canBelong(wrapAddress(address - this.#table.shiftOf(place)), place, isLea)
   }
 
-  /** The same of an address of building time. An end pointer (of a `lea`) may be meant either way: whoever says so has decided. */
+  /**
+   * The same of an address of building time. An end pointer (of a `lea`) may be meant either way: whoever
+   * says so has decided.
+   */
   canBelong(built: bigint, place: Place, isLea: boolean): boolean {
     const { covered } = this.#table.parts.blob
     return (
@@ -141,7 +144,10 @@ export class ClaimedFields {
     return this.#indices[n]
   }
 
-  /** Its target: signed bytes from the blob's start, exact within 2^53. The same as `get` says, without a bigint: it is asked of every relative site. */
+  /**
+   * Its target: signed bytes from the blob's start, exact within 2^53. The same as `get` says, without a
+   * bigint: it is asked of every relative site.
+   */
   distance(n: number): number {
     const { targets, low, high } = this.#distances[this.#groups[n]]
     const i = 2 * this.#indices[n]

@@ -1,4 +1,6 @@
-/** The part of verification that decodes: claimed fields are operands, and no operand that must be claimed is missing. */
+/**
+ * The part of verification that decodes: claimed fields are operands, and no operand that must be claimed is missing.
+ */
 import { hex, wrapAddress } from '../core/address.ts'
 import { readSigned, viewOf } from '../core/bytes.ts'
 import { PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
@@ -149,7 +151,10 @@ class CodeChecker {
     return ahead.words[at]
   }
 
-  /** Goes over instructions that hold no field, pointing out of the code or claimed: the first claimed one is behind `stop`, and so is the end. */
+  /**
+   * Goes over instructions that hold no field, pointing out of the code or claimed: the first claimed one is
+   * behind `stop`, and so is the end.
+   */
   #skip(start: number, stop: number): number {
     const words = this.#options.ahead?.words
     if (words === undefined) return start
@@ -170,7 +175,10 @@ class CodeChecker {
     if (this.#cursor.isBranch || this.#cursor.isIpRelative) this.#missing(first, end)
   }
 
-  /** Whether the word of the instruction at `at` shows that they hold. If it does not, only the cursor can tell what is wrong. */
+  /**
+   * Whether the word of the instruction at `at` shows that they hold. If it does not, only the cursor can
+   * tell what is wrong.
+   */
   #isRight(word: number, at: number, first: number, end: number): boolean {
     const offset = at + aheadField(word)
     if (offset === at) return first === end
@@ -210,7 +218,9 @@ class CodeChecker {
     else this.#absolute(field, isDisplacement)
   }
 
-  /** What the CPU makes of an absolute operand is what its kind says. That it is an address at all is the claim's word. */
+  /**
+   * What the CPU makes of an absolute operand is what its kind says. That it is an address at all is the claim's word.
+   */
   #absolute(field: ClaimedField, isDisplacement: boolean): void {
     const cursor = this.#cursor
     const signed = isDisplacement ? cursor.displacementIsSignExtended : cursor.immediateIsSignExtended
@@ -237,7 +247,8 @@ class CodeChecker {
     const isEip = !isBranch && cursor.isEipRelative
     const kind = isEip ? EIP32 : field.width === 1 ? PC8 : field.width === 2 ? PC16 : PC32
     if (field.kind !== kind) return `a ${KIND_ROWS[kind].name} operand is claimed as ${row.name}.`
-    // That the target moves with something else than what it points at is the maker's word; then the field's change is all that counts.
+    // That the target moves with something else than what it points at is the maker's word; then the field's
+    // change is all that counts.
     if (addressLevel(field.evidence) === ADDRESS_EXACT) return undefined
     const [next, claimed] = [cursor.offset + cursor.length, field.offset + field.width + field.tail]
     if (claimed !== next) return `the instruction ends at ${hex(next)}, the claim says ${hex(claimed)}.`
@@ -260,7 +271,10 @@ class CodeChecker {
     this.#findings.error('wrong-claim', field.offset, field.width, message, ANALYSE)
   }
 
-  /** Condition 3: the relative operand under the cursor is claimed, or its ends move alike. Fields [first, end) lie in the instruction. */
+  /**
+   * Condition 3: the relative operand under the cursor is claimed, or its ends move alike. Fields [first,
+   * end) lie in the instruction.
+   */
   #missing(first: number, end: number): void {
     const cursor = this.#cursor
     const target = cursor.target ?? 0n

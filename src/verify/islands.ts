@@ -1,6 +1,7 @@
 /**
- * Jumps among spare bytes, to which branches too short for a veneer lead: what was there must have been int3 or nops, and nothing may come to it. Where what
- * stands before runs into the row, a jump at its start leads over it.
+ * Jumps among spare bytes, to which branches too short for a veneer lead: what was there must have been int3
+ * or nops, and nothing may come to it. Where what stands before runs into the row, a jump at its start leads
+ * over it.
  */
 import { hex } from '../core/address.ts'
 import { lowerBound } from '../core/search.ts'
@@ -17,7 +18,10 @@ interface Row extends CodeRun {
   readonly traps: boolean
 }
 
-/** Checks the jumps that begin at the offsets in `islands` and returns the ranges that they, and the jumps over them, take up. */
+/**
+ * Checks the jumps that begin at the offsets in `islands` and returns the ranges that they, and the jumps
+ * over them, take up.
+ */
 export function checkIslands(
   before: Uint8Array,
   after: Uint8Array,

@@ -1,6 +1,7 @@
 /**
- * Whether a veneer may leave something else in a register: where every way on writes all of it before anything reads it. By iced alone; calls, returns and
- * indirect jumps end the search, as what lies behind them is not known.
+ * Whether a veneer may leave something else in a register: where every way on writes all of it before
+ * anything reads it. By iced alone; calls, returns and indirect jumps end the search, as what lies behind
+ * them is not known.
  */
 import type { IcedCursor } from '../x86/iced.ts'
 import { loadIced } from '../x86/iced.ts'
@@ -12,7 +13,9 @@ const FORKS = 4
 /** What one instruction does with a register. */
 type Use = 'reads' | 'writes' | 'leaves'
 
-/** Whether register `number` (rax is 0) is dead at offset `start` of the code, of `length` bytes, that `cursor` reads. */
+/**
+ * Whether register `number` (rax is 0) is dead at offset `start` of the code, of `length` bytes, that `cursor` reads.
+ */
 export function isDeadAt(
   cursor: IcedCursor,
   length: number,

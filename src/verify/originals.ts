@@ -1,4 +1,7 @@
-/** A claim about code with veneers says what the replaced instructions were: the blob and the claim as they were before that move. */
+/**
+ * A claim about code with veneers says what the replaced instructions were: the blob and the claim as they
+ * were before that move.
+ */
 import { readField, viewOf, writeField } from '../core/bytes.ts'
 import type { CheckedMove, Move } from '../core/range.ts'
 import { FIXED, movedSum, type Place } from '../table/groups.ts'

@@ -1,5 +1,6 @@
 /**
- * The part of verification that follows veneers: what the code in a replaced instruction's place does, down to its way out, is what the instruction did.
+ * The part of verification that follows veneers: what the code in a replaced instruction's place does, down
+ * to its way out, is what the instruction did.
  */
 import { hex, toAddress, wrapAddress } from '../core/address.ts'
 import { copyBytes, readField, toBytes, viewOf, writeField } from '../core/bytes.ts'
@@ -56,8 +57,9 @@ export function farTarget(
 }
 
 /**
- * Checks the instructions that hold `far` fields: their bytes in `after` are proved by what they do. Returns how many they are, and the ranges that may differ: they, and
- * spare bytes with jumps for the short ones of them.
+ * Checks the instructions that hold `far` fields: their bytes in `after` are proved by what they do. Returns
+ * how many they are, and the ranges that may differ: they, and spare bytes with jumps for the short ones of
+ * them.
  */
 export function checkVeneers(
   before: Uint8Array,

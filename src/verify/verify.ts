@@ -1,14 +1,17 @@
 /**
- * Checks a claim: a table says which fields of `before` are addresses and where its code is; is `after` what the moves make of it?
+ * Checks a claim: a table says which fields of `before` are addresses and where its code is; is `after` what
+ * the moves make of it?
  *
- * 1. Every claimed field can hold its shifted old value and does, and the bytes outside claimed fields are equal.
- * 2. Each claimed field is exactly the displacement or immediate of one instruction, as iced decodes it from the claimed runs, or lies outside
+ * 1. Every claimed field can hold its shifted old value and does, and the bytes outside claimed fields are
+ * equal. 2. Each claimed field is exactly the displacement or immediate of one instruction, as iced decodes
+ * it from the claimed runs, or lies outside
  *    them, in data.
  * 3. Every relative operand in claimed code whose two ends move apart is claimed.
  *
- * By 1 and 2 `after` decodes as `before` does, so one decode is enough. Relative fields and the bytes kept are proved by this; that an absolute value is
- * an address, and that the claimed code is code, rests on the claim's evidence, which the verdict counts. Nothing is imported from the scanner, the analysis,
- * the plan or the apply: only the table's columns and iced.
+ * By 1 and 2 `after` decodes as `before` does, so one decode is enough. Relative fields and the bytes kept
+ * are proved by this; that an absolute value is an address, and that the claimed code is code, rests on the
+ * claim's evidence, which the verdict counts. Nothing is imported from the scanner, the analysis, the plan or
+ * the apply: only the table's columns and iced.
  */
 import { toBytes } from '../core/bytes.ts'
 import { type Problem, RelocError } from '../core/errors.ts'
@@ -70,8 +73,8 @@ export interface Verdict {
 }
 
 /**
- * Checks that `after` is `before` after `moves`, as far as `claim` says what is an address. What is wrong is in the verdict's problems.
- * Throws `bad-argument` for moves or lengths that make no sense, `stopped`.
+ * Checks that `after` is `before` after `moves`, as far as `claim` says what is an address. What is wrong is
+ * in the verdict's problems. Throws `bad-argument` for moves or lengths that make no sense, `stopped`.
  */
 export const verify = (before: Uint8Array, after: Uint8Array, options: VerifyOptions): Verdict =>
   verifyAhead(before, after, checkOptions(options), undefined)
@@ -117,7 +120,10 @@ export function verifyAhead(
   return verdictOf(claim, findings, { bytes, ...code, veneers })
 }
 
-/** Each move takes whole covered ranges and nothing else: of what only partly moves, or was never looked at, nothing can be said. */
+/**
+ * Each move takes whole covered ranges and nothing else: of what only partly moves, or was never looked at,
+ * nothing can be said.
+ */
 function checkCoverage(claim: RelocationTable, moves: readonly CheckedMove[], findings: Findings): void {
   for (const move of moves) {
     let rest = move.end - move.start

@@ -1,7 +1,8 @@
 /**
- * Which general registers and flags an instruction reads and writes, from generated tables. A bit in a mask is a register by its number, rax 0 to r15 15; writing a part of it (al, ax) counts as
- * writing it. What is read or written under some condition counts too, so `xor eax, eax` reads eax. The
- * convention of a call (which registers it preserves) is not the instruction's: only rsp counts.
+ * Which general registers and flags an instruction reads and writes, from generated tables. A bit in a mask
+ * is a register by its number, rax 0 to r15 15; writing a part of it (al, ax) counts as writing it. What is
+ * read or written under some condition counts too, so `xor eax, eax` reads eax. The convention of a call
+ * (which registers it preserves) is not the instruction's: only rsp counts.
  */
 import { EFFECTS, PAGES, PAGES_BY_NUMBER, ROWS } from './generated/effects.ts'
 import { Encoding, type Instruction, Memory, Prefix } from './instruction.ts'
@@ -91,7 +92,10 @@ export function writtenRegisters(instruction: Instruction): number {
   return scratch.writes
 }
 
-/** The masks, read | written << 16, of an operand with 3 bits of access. Without REX, byte registers 4 to 7 are ah to bh. */
+/**
+ * The masks, read | written << 16, of an operand with 3 bits of access. Without REX, byte registers 4 to 7
+ * are ah to bh.
+ */
 function use(access: number, register: number, rex: boolean): number {
   const bit = 1 << ((access & 4) !== 0 && !rex && register >= 4 ? register - 4 : register)
   return ((access & 1) === 0 ? 0 : bit) | ((access & 2) === 0 ? 0 : bit << 16)

@@ -1,4 +1,7 @@
-/** Memory operands out of reach: the same access through a scratch register, and pushes and pops, whose stack is not where the veneer has it. */
+/**
+ * Memory operands out of reach: the same access through a scratch register, and pushes and pops, whose stack
+ * is not where the veneer has it.
+ */
 import { fillEffects, RegisterEffects } from './effects.ts'
 import { adjustStack, loadStack, moveImmediate, pop, push, RSP, stackAddress, storeStack } from './emit.ts'
 import { detour, type FarContext, type NoFarForm, refuse, saving, scratchRegisters } from './emit-detour.ts'
@@ -24,7 +27,10 @@ export interface OtherAccess {
   readonly behind?: () => void
 }
 
-/** The general case: the same instruction with a scratch register as its base. `operand` is undefined where the memory operand stays as it is. */
+/**
+ * The general case: the same instruction with a scratch register as its base. `operand` is undefined where
+ * the memory operand stays as it is.
+ */
 export function farAccess(
   context: FarContext,
   instruction: Instruction,

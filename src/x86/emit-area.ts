@@ -34,8 +34,9 @@ class Fixups {
 const STUB = [0x3e, 0xff, 0x25]
 
 /**
- * Where veneers are put: code first, then literals, each value once. Offsets count from the area's start, so that nothing here needs an address. Code
- * outside the area (a patch) may refer into it. Displacements are filled in at once, those of literals by {@link VeneerArea.finish}.
+ * Where veneers are put: code first, then literals, each value once. Offsets count from the area's start, so
+ * that nothing here needs an address. Code outside the area (a patch) may refer into it. Displacements are
+ * filled in at once, those of literals by {@link VeneerArea.finish}.
  */
 export class VeneerArea {
   readonly parts: AreaParts = new AreaParts()
@@ -100,7 +101,10 @@ export class VeneerArea {
     return stubs[literal] - 1
   }
 
-  /** The displacement at `at` of `bytes` shall reach the literal that holds `value`; `next` is where the instruction behind it begins. */
+  /**
+   * The displacement at `at` of `bytes` shall reach the literal that holds `value`; `next` is where the
+   * instruction behind it begins.
+   */
   referToLiteral(bytes: Uint8Array, at: number, next: number, value: bigint): void {
     this.#loose.push({ bytes, at, next, literal: this.#literal(value) })
   }
@@ -110,14 +114,19 @@ export class VeneerArea {
     this.#refer(bytes, at, next, start)
   }
 
-  /** `bytes`, in which displacements may wait for their literals, are from now on those at `start` of what `finish` is given. */
+  /**
+   * `bytes`, in which displacements may wait for their literals, are from now on those at `start` of what
+   * `finish` is given.
+   */
   settle(bytes: Uint8Array, start: number): void {
     for (const fixup of this.#loose)
       if (fixup.bytes === bytes) this.#inPatches.add(fixup.at + start, fixup.next, fixup.literal)
     this.#loose = []
   }
 
-  /** Places the literals and fills in their displacements, in `patches` too; `undefined` where anything does not reach. */
+  /**
+   * Places the literals and fills in their displacements, in `patches` too; `undefined` where anything does not reach.
+   */
   finish(patches: Uint8Array): Uint8Array | undefined {
     const first = (this.#length + 7) & ~7
     const count = this.#literals.length

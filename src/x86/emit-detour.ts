@@ -65,7 +65,10 @@ export function detour(context: FarContext, emit: () => void): Uint8Array {
   return branchTo(context, 0xe9, start)
 }
 
-/** Registers that a veneer may work with, in order of preference: those that need no REX bit and no displacement to be a base; then rbp. */
+/**
+ * Registers that a veneer may work with, in order of preference: those that need no REX bit and no
+ * displacement to be a base; then rbp.
+ */
 const SCRATCH_REGISTERS: readonly number[] = [0, 1, 2, 3, 6, 7, 5]
 /** Those that may serve as a base where the instruction has a REX prefix: r12 would need a SIB byte. */
 const EXTENDED_REGISTERS: readonly number[] = [8, 9, 10, 11, 14, 15, 13]
@@ -76,7 +79,10 @@ export interface Scratch {
   readonly saved: readonly number[]
 }
 
-/** `count` registers that are not in the mask `used`, dead ones first; the first may be extended if the instruction allows that. Undefined where there are not as many. */
+/**
+ * `count` registers that are not in the mask `used`, dead ones first; the first may be extended if the
+ * instruction allows that. Undefined where there are not as many.
+ */
 export function scratchRegisters(
   count: number,
   used: number,
@@ -97,8 +103,9 @@ export function scratchRegisters(
 }
 
 /**
- * Does `body` while `registers` are saved below the red zone, if there are any. `body` is told by how much rsp is below its first value; `change` is what the instruction as
- * a whole does to rsp: what it pushes is above what is saved.
+ * Does `body` while `registers` are saved below the red zone, if there are any. `body` is told by how much
+ * rsp is below its first value; `change` is what the instruction as a whole does to rsp: what it pushes is
+ * above what is saved.
  */
 export function saving(
   { area, rules: { redZone } }: FarContext,

@@ -1,14 +1,16 @@
 /**
- * What an instruction becomes when its address fields can no longer hold the addresses: another instruction of the same length in its place, and as a
- * rule a veneer that does in 64 bits what it did.
+ * What an instruction becomes when its address fields can no longer hold the addresses: another instruction
+ * of the same length in its place, and as a rule a veneer that does in 64 bits what it did.
  *
- * Invariants. No veneer changes a flag, a register that its instruction does not change, or the red zone (the 128 bytes below rsp that signals leave alone): what it
- * saves lies below that, with rsp moved there, so that a signal at any point harms nothing. The memory operand is accessed once, by the same instruction: size, lock,
- * masks and broadcast are its own. Shadow stacks see a call where there was a call and nothing else. What the ABI says about a transfer of control makes the one
- * exception: see `farIndirect`.
+ * Invariants. No veneer changes a flag, a register that its instruction does not change, or the red zone (the
+ * 128 bytes below rsp that signals leave alone): what it saves lies below that, with rsp moved there, so that
+ * a signal at any point harms nothing. The memory operand is accessed once, by the same instruction: size,
+ * lock, masks and broadcast are its own. Shadow stacks see a call where there was a call and nothing else.
+ * What the ABI says about a transfer of control makes the one exception: see `farIndirect`.
  *
- * EIP-relative operands (67h) reach below 2^32 only, and are out of reach when what they point at moves higher. An access goes to where that is now, by
- * 64 bits: cut to 32 it would hit something else. A `lea` gives what 32 bits hold of the address, as it does wherever it runs (and as a `lea r32` without 67h does).
+ * EIP-relative operands (67h) reach below 2^32 only, and are out of reach when what they point at moves
+ * higher. An access goes to where that is now, by 64 bits: cut to 32 it would hit something else. A `lea`
+ * gives what 32 bits hold of the address, as it does wherever it runs (and as a `lea r32` without 67h does).
  */
 import { moveImmediate } from './emit.ts'
 import { farAccess, farPop, farPush } from './emit-access.ts'
@@ -28,8 +30,8 @@ import { prefixLength, withoutAddressSize } from './emit-operand.ts'
 import { Encoding, Flow, type Instruction, Memory, Prefix } from './instruction.ts'
 
 /**
- * The bytes in the place of `bytes` (one instruction, decoded as `instruction`), as long as it is, perhaps themselves; what they need goes into `area`. Their displacements are filled in by
- * `area.finish`.
+ * The bytes in the place of `bytes` (one instruction, decoded as `instruction`), as long as it is, perhaps
+ * themselves; what they need goes into `area`. Their displacements are filled in by `area.finish`.
  */
 export function farForm(
   bytes: Uint8Array,
@@ -83,7 +85,10 @@ function farOperand(context: FarContext, instruction: Instruction, operand: bigi
   return farAccess(context, instruction, operand)
 }
 
-/** nop, prefetch and the hints among them: what they name is not accessed, no more than by ud1. (bndldx, 0F 1A and 0F 1B, do access it.) */
+/**
+ * nop, prefetch and the hints among them: what they name is not accessed, no more than by ud1. (bndldx, 0F 1A
+ * and 0F 1B, do access it.)
+ */
 const ignoresAddress = (opcode: number): boolean =>
   opcode === 0x0d || opcode === 0x18 || (opcode >= 0x1c && opcode <= 0x1f)
 
@@ -93,7 +98,10 @@ const hasVectorIndex = ({ encoding, map, opcode }: Instruction): boolean =>
   map === 2 &&
   ((opcode & 0xfc) === 0x90 || (opcode & 0xfc) === 0xa0 || opcode === 0xc6 || opcode === 0xc7)
 
-/** `lea r, [rip + x]` is a load of the address from a literal, of any width; but a load looks at fs: and gs:, and 67h would cut where the literal is. */
+/**
+ * `lea r, [rip + x]` is a load of the address from a literal, of any width; but a load looks at fs: and gs:,
+ * and 67h would cut where the literal is.
+ */
 function farLea(context: FarContext, instruction: Instruction, operand: bigint): Uint8Array | NoFarForm {
   const { memory, prefixes, modrmOffset } = instruction
   const isCut = (prefixes & Prefix.p67) !== 0

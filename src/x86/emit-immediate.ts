@@ -1,6 +1,7 @@
 /**
- * Immediates that are addresses and no longer fit into 32 bits: most become the memory operand of the same operation, a literal of 8 bytes. Where the program itself keeps
- * only 32 bits (`cmp eax, imm32`, `mov dword [m], imm32`) nothing can be done.
+ * Immediates that are addresses and no longer fit into 32 bits: most become the memory operand of the same
+ * operation, a literal of 8 bytes. Where the program itself keeps only 32 bits (`cmp eax, imm32`, `mov dword
+ * [m], imm32`) nothing can be done.
  */
 import { moveImmediate, RSP } from './emit.ts'
 import { farAccess } from './emit-access.ts'
@@ -42,7 +43,10 @@ export function farImmediate(
   return patch
 }
 
-/** The register of a `mov r32, imm32`, which becomes a `mov` of 64 bits as what it wrote was zero-extended; -1 for other instructions. */
+/**
+ * The register of a `mov r32, imm32`, which becomes a `mov` of 64 bits as what it wrote was zero-extended; -1
+ * for other instructions.
+ */
 export function widenedRegister({ encoding, map, opcode, modrm, memory, prefixes }: Instruction): number {
   const isMove = (opcode & 0xf8) === 0xb8 || (opcode === 0xc7 && memory === Memory.none)
   if (encoding !== Encoding.legacy || map !== 0 || !isMove) return -1
@@ -50,7 +54,10 @@ export function widenedRegister({ encoding, map, opcode, modrm, memory, prefixes
   return ((opcode === 0xc7 ? modrm : opcode) & 7) | ((prefixes & Prefix.rexB) === 0 ? 0 : 8)
 }
 
-/** Opcodes that do the same with a register and a memory operand: `load` reads memory (operation r, m), `store` has it first (operation m, r). */
+/**
+ * Opcodes that do the same with a register and a memory operand: `load` reads memory (operation r, m),
+ * `store` has it first (operation m, r).
+ */
 interface Operation {
   readonly load: number
   readonly store: number

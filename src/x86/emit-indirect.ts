@@ -1,14 +1,17 @@
 /**
  * `call [m]` and `jmp [m]` out of reach, near and far.
  *
- * A veneer copies the pointer below the stack pointer and goes on through the copy, all registers being what they were: [rsp-24, rsp) below the return address,
- * of which no callee may expect anything, belongs to the transfer. A near call calls the veneer, so return address and shadow stack are what they
- * were. A far call happens in the veneer, which jumps back: a far return looks for its frame on the shadow stack, and only a far
- * call puts it there; so its return address lies in the veneer.
+ * A veneer copies the pointer below the stack pointer and goes on through the copy, all registers being what
+ * they were: [rsp-24, rsp) below the return address, of which no callee may expect anything, belongs to the
+ * transfer. A near call calls the veneer, so return address and shadow stack are what they were. A far call
+ * happens in the veneer, which jumps back: a far return looks for its frame on the shadow stack, and only a
+ * far call puts it there; so its return address lies in the veneer.
  *
- * Indirect branch tracking: the original indirect branch is tracked, unless it says `notrack`, and what it leads to begins with an endbr64 if the
- * process has tracking on. The veneer's last branch keeps the original's choice: tracked, it proves what the original proved; `notrack` there would let pass
- * what the original did not. (Direct branches were never tracked, and their targets need no endbr64: their stubs say `notrack`.)
+ * Indirect branch tracking: the original indirect branch is tracked, unless it says `notrack`, and what it
+ * leads to begins with an endbr64 if the process has tracking on. The veneer's last branch keeps the
+ * original's choice: tracked, it proves what the original proved; `notrack` there would let pass what the
+ * original did not. (Direct branches were never tracked, and their targets need no endbr64: their stubs say
+ * `notrack`.)
  */
 import { wrapAddress } from '../core/address.ts'
 import { baseRegister, indexRegister } from './effects.ts'

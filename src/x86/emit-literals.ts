@@ -1,4 +1,7 @@
-/** Values of 64 bits, each once, numbered as they come. A hash of their halves: a `Map` takes several times as long for a bigint. */
+/**
+ * Values of 64 bits, each once, numbered as they come. A hash of their halves: a `Map` takes several times as
+ * long for a bigint.
+ */
 export class Literals {
   #count = 0
   /** By number. */

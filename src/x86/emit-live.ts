@@ -1,9 +1,10 @@
 /**
- * What becomes of a register behind an instruction: whether it is dead there, and whether it is used at 32 bits. Both follow the code that execution goes
- * on with, a few instructions far, and what they cannot see is taken for the worse (dead) or the better (32 bits, which only warns).
+ * What becomes of a register behind an instruction: whether it is dead there, and whether it is used at 32
+ * bits. Both follow the code that execution goes on with, a few instructions far, and what they cannot see is
+ * taken for the worse (dead) or the better (32 bits, which only warns).
  *
- * A register is dead where every way on writes all of it before anything reads it. Calls, returns and indirect jumps end that: what lies behind them
- * is convention, which hand-written code need not keep.
+ * A register is dead where every way on writes all of it before anything reads it. Calls, returns and
+ * indirect jumps end that: what lies behind them is convention, which hand-written code need not keep.
  */
 import { readSigned, viewOf } from '../core/bytes.ts'
 import { baseRegister, fillEffects, indexRegister, RegisterEffects } from './effects.ts'
@@ -27,7 +28,10 @@ export class Liveness {
     this.#decoder = createTableDecoder(code)
   }
 
-  /** Mask of the registers that `instruction` does not read and whose old values nothing will: it or what follows overwrites them. */
+  /**
+   * Mask of the registers that `instruction` does not read and whose old values nothing will: it or what
+   * follows overwrites them.
+   */
   deadAt(instruction: Instruction): number {
     fillEffects(instruction, effects)
     const { reads, writes } = effects
@@ -62,7 +66,10 @@ export class Liveness {
     return dead
   }
 
-  /** Offset of an instruction behind the one at `start` that uses 32 bits (or fewer) of `register` before it is written; -1: none is seen. */
+  /**
+   * Offset of an instruction behind the one at `start` that uses 32 bits (or fewer) of `register` before it
+   * is written; -1: none is seen.
+   */
   narrowUse(start: number, register: number): number {
     const next = this.#instruction
     const bit = 1 << register
@@ -78,7 +85,10 @@ export class Liveness {
   }
 }
 
-/** 1 by map << 8 | opcode of those that write all of their destination, whatever it held: mov, lea, movzx, movsx, imul by an immediate, pop. */
+/**
+ * 1 by map << 8 | opcode of those that write all of their destination, whatever it held: mov, lea, movzx,
+ * movsx, imul by an immediate, pop.
+ */
 const OVERWRITES = new Uint8Array(0x200)
 for (const opcode of [0x63, 0x69, 0x6b, 0x89, 0x8b, 0x8d, 0xc7, 0x1b6, 0x1b7, 0x1be, 0x1bf])
   OVERWRITES[opcode] = 1
@@ -100,7 +110,10 @@ function overwritten(instruction: Instruction, reads: number, writes: number): n
   return map === 0 && isSame && CLEARS.includes(opcode) ? writes : 0
 }
 
-/** Whether an instruction that reads `register` reads it as an operand of at most 32 bits: not, or not only, as a part of an address. */
+/**
+ * Whether an instruction that reads `register` reads it as an operand of at most 32 bits: not, or not only,
+ * as a part of an address.
+ */
 function usesNarrow(instruction: Instruction, register: number): boolean {
   const { encoding, map, opcode, prefixes, flow, memory } = instruction
   const isAddress = baseRegister(instruction) === register || indexRegister(instruction) === register

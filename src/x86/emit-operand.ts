@@ -1,8 +1,9 @@
 /**
  * An instruction with another memory operand: the same bytes but for what addresses memory.
  *
- * Where the operand was RIP-relative, the CPU ignored REX.X and REX.B (VEX, EVEX, XOP alike); with a base register they would count, so they are
- * cleared. The new operand has no displacement but 0, hence EVEX's disp8*N plays no part. Source: Intel SDM vol. 2, 2.2.1.6, 2.3.5.2, 2.7.1.
+ * Where the operand was RIP-relative, the CPU ignored REX.X and REX.B (VEX, EVEX, XOP alike); with a base
+ * register they would count, so they are cleared. The new operand has no displacement but 0, hence EVEX's
+ * disp8*N plays no part. Source: Intel SDM vol. 2, 2.2.1.6, 2.3.5.2, 2.7.1.
  */
 import { readSigned, viewOf } from '../core/bytes.ts'
 import { baseRegister, indexRegister } from './effects.ts'
@@ -21,7 +22,10 @@ export function prefixLength(bytes: Uint8Array): number {
   return at
 }
 
-/** Prefixes without 67h, which would cut a 64-bit address; and without a REX before others, which means nothing there and would where they end. */
+/**
+ * Prefixes without 67h, which would cut a 64-bit address; and without a REX before others, which means
+ * nothing there and would where they end.
+ */
 export const withoutAddressSize = (prefixes: readonly number[]): number[] =>
   prefixes.filter((byte, i) => byte !== 0x67 && (i === prefixes.length - 1 || (byte & 0xf0) !== 0x40))
 
@@ -29,13 +33,18 @@ export const withoutAddressSize = (prefixes: readonly number[]): number[] =>
 const segmentPrefix = ({ prefixes }: Instruction): number[] =>
   (prefixes & Prefix.fs) !== 0 ? [0x64] : (prefixes & Prefix.gs) !== 0 ? [0x65] : []
 
-/** With 67h the CPU cuts what base and index come to as well: then they are a part of the address that a register holds. */
+/**
+ * With 67h the CPU cuts what base and index come to as well: then they are a part of the address that a register holds.
+ */
 const isCut = ({ prefixes }: Instruction): boolean => (prefixes & Prefix.p67) !== 0
 
 /** The index stays a part of the operand. */
 const keepsIndex = (instruction: Instruction): boolean => (instruction.modrm & 7) === 4 && !isCut(instruction)
 
-/** ModRM, SIB and displacement of `[base]` or `[base + index * scale]`, with the index of `instruction`; `base` is not rsp or r12. */
+/**
+ * ModRM, SIB and displacement of `[base]` or `[base + index * scale]`, with the index of `instruction`;
+ * `base` is not rsp or r12.
+ */
 function operandAt(instruction: Instruction, reg: number, base: number): number[] {
   const low = base & 7
   // mod 0 with rbp or r13 would be a displacement without base.
@@ -71,8 +80,9 @@ export const needsHelper = (instruction: Instruction): boolean =>
   isCut(instruction) && (baseRegister(instruction) >= 0 || indexRegister(instruction) >= 0)
 
 /**
- * Puts the address into `register` as far as it stays no index: the far displacement and the base; rsp is `depth` lower than it was. Where 67h cuts base and
- * index, what they come to is a signed distance from the displacement.
+ * Puts the address into `register` as far as it stays no index: the far displacement and the base; rsp is
+ * `depth` lower than it was. Where 67h cuts base and index, what they come to is a signed distance from the
+ * displacement.
  */
 export function farAddress(
   instruction: Instruction,
@@ -105,9 +115,9 @@ const endOfOperand = ({ displacementOffset, displacementSize }: Instruction): nu
   displacementOffset + displacementSize
 
 /**
- * `bytes`, whose memory operand is RIP-relative or has a 4-byte displacement, with `[base]` or `[base + index * scale]` in its place: `base`, a scratch
- * register, takes the place of displacement and base. Where `stand` is one, register operands rsp become it. An extended base needs an
- * instruction that `canExtend`.
+ * `bytes`, whose memory operand is RIP-relative or has a 4-byte displacement, with `[base]` or `[base + index
+ * * scale]` in its place: `base`, a scratch register, takes the place of displacement and base. Where `stand`
+ * is one, register operands rsp become it. An extended base needs an instruction that `canExtend`.
  */
 export function withBase(
   bytes: Uint8Array,

@@ -1,6 +1,6 @@
 /**
- * The few instructions that veneers are made of. Registers are numbers of machine code. None of these instructions touches a flag. Source of the
- * encodings: Intel SDM vol. 2.
+ * The few instructions that veneers are made of. Registers are numbers of machine code. None of these
+ * instructions touches a flag. Source of the encodings: Intel SDM vol. 2.
  */
 
 export const RSP = 4

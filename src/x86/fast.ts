@@ -38,7 +38,10 @@ const [ONE, TWO, ONE_66, TWO_66, TWO_F3, TWO_F2, ONE_W, ASK] = [0, 1, 2, 3, 4, 5
 /** Indices of entries are below this. */
 export const FAST_INDICES: number = HEADS
 
-/** A number below `FAST_INDICES` for what the first four bytes of an instruction, big-endian, say of it: the index of its entry, another with REX.W. */
+/**
+ * A number below `FAST_INDICES` for what the first four bytes of an instruction, big-endian, say of it: the
+ * index of its entry, another with REX.W.
+ */
 export function fastIndex(tables: FastTables, word: number): number {
   const head = tables[HEADS | (word >>> 16)]
   const skip = head & 0x18
@@ -98,9 +101,9 @@ function buildHeads(heads: Uint8Array): void {
 }
 
 /**
- * Fills `into` by page, opcode and ModRM. `patternOf` gives the numbers of a layout by ModRM, 0 where the decoder is to be
- * asked. Rows are put together from pieces of such patterns and copied where they come again: half a million
- * numbers one by one would take ten times as long when the code is cold.
+ * Fills `into` by page, opcode and ModRM. `patternOf` gives the numbers of a layout by ModRM, 0 where the
+ * decoder is to be asked. Rows are put together from pieces of such patterns and copied where they come
+ * again: half a million numbers one by one would take ten times as long when the code is cold.
  */
 function fillPages<List extends Uint8Array | Uint16Array>(
   tables: Tables,
@@ -236,7 +239,10 @@ for (const opcode of JOINING) IS_JOINING[opcode] = 1
 /** Whether it is one of them. */
 export const isJoining = (opcode: number): boolean => IS_JOINING[opcode] !== 0
 
-/** Whether there may be more to an instruction, decoded by any decoder, than that it is known: what LOOK says in an entry. */
+/**
+ * Whether there may be more to an instruction, decoded by any decoder, than that it is known: what LOOK says
+ * in an entry.
+ */
 export const isNotable = (instruction: Instruction): boolean =>
   instruction.flow !== Flow.next ||
   instruction.memory >= Memory.rip ||
@@ -245,8 +251,8 @@ export const isNotable = (instruction: Instruction): boolean =>
   (IS_JOINING[instruction.opcode] !== 0 && instruction.map === 0)
 
 /**
- * Whether a joining opcode joins addresses with this byte behind it: arithmetic does with 64-bit registers, lea with REX.W or as a label,
- * a call where it may be one of the next instruction.
+ * Whether a joining opcode joins addresses with this byte behind it: arithmetic does with 64-bit registers,
+ * lea with REX.W or as a label, a call where it may be one of the next instruction.
  */
 export function joinsWith(opcode: number, next: number, isWide: boolean): boolean {
   if (opcode === 0x8d) return isWide || (next & 0xc7) === 5

@@ -41,7 +41,9 @@ export function loadIcedBy(loader: () => object): void {
   load = () => loader() as typeof Iced
 }
 
-/** What the instructions of each code of iced (`Code`) have for a branch, filled as they are met: 0 is not known yet. */
+/**
+ * What the instructions of each code of iced (`Code`) have for a branch, filled as they are met: 0 is not known yet.
+ */
 const branchForms = new Uint8Array(1 << 13)
 const NO_BRANCH = 1
 const BRANCH = 2

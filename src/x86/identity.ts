@@ -34,7 +34,10 @@ const PP = [0, Prefix.p66, Prefix.f3, Prefix.f2]
 const rexBits = (byte: number): number =>
   ((byte & 1) << 8) | ((byte & 2) << 8) | ((byte & 4) << 8) | ((byte & 8) << 8)
 
-/** Fills `encoding`, `map`, `opcode`, `prefixes`, `modrmOffset`, `modrm`, `sib` and `vvvv`; offset, length and memory form are set. */
+/**
+ * Fills `encoding`, `map`, `opcode`, `prefixes`, `modrmOffset`, `modrm`, `sib` and `vvvv`; offset, length and
+ * memory form are set.
+ */
 export function fillIdentity(code: Uint8Array, out: Instruction): void {
   let at = out.offset
   let prefixes = 0

@@ -38,7 +38,9 @@ export const evexContext = (ll: number, b: number, z: number, masked: number): n
 
 /** Fields of a leaf's layout word. */
 export const Layout = {
-  /** Bytes after ModRM, SIB and displacement, 0 to 8: immediates, a branch field, moffs, or a byte that is no operand. */
+  /**
+   * Bytes after ModRM, SIB and displacement, 0 to 8: immediates, a branch field, moffs, or a byte that is no operand.
+   */
   tailMask: 0xf,
   /** Bytes of the immediate operand at the tail's start, 4 bits. */
   immediateShift: 4,
@@ -70,5 +72,8 @@ export const Layout = {
   rare: -0x800000,
 } as const
 
-/** Which register operands must differ. `all`: reg, vvvv (where used) and the index or rm; `destination`: reg from the others. */
+/**
+ * Which register operands must differ. `all`: reg, vvvv (where used) and the index or rm; `destination`: reg
+ * from the others.
+ */
 export const Unique = { none: 0, all: 1, destination: 2 } as const

@@ -5,8 +5,8 @@ import type { CodeRun } from '../table/table.ts'
 import { formatInstruction, IcedCursor } from './iced.ts'
 
 /**
- * The instruction that holds each of `offsets` (bytes from the start of `code`), as `[start, end)`; offsets outside `runs` are
- * not in the result. Where runs overlap, the instruction of the first one counts.
+ * The instruction that holds each of `offsets` (bytes from the start of `code`), as `[start, end)`; offsets
+ * outside `runs` are not in the result. Where runs overlap, the instruction of the first one counts.
  * @param fits whether the instruction under the cursor counts for an offset; by default any that holds it
  */
 export function findInstructions(
@@ -46,7 +46,10 @@ export const isOperand = (cursor: IcedCursor, offset: number): boolean => {
   )
 }
 
-/** `problems` with the text of the instruction that each is about, where `runs` hold one. `base` is the address of byte 0. */
+/**
+ * `problems` with the text of the instruction that each is about, where `runs` hold one. `base` is the
+ * address of byte 0.
+ */
 export function withText(
   problems: readonly Problem[],
   code: Uint8Array,

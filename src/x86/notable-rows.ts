@@ -80,9 +80,14 @@ export class Rows {
   }
 }
 
-/** Instructions that divert the flow or have a RIP- or EIP-relative operand; of a code map, the last of each run too. */
+/**
+ * Instructions that divert the flow or have a RIP- or EIP-relative operand; of a code map, the last of each run too.
+ */
 export class Ends extends Rows {
-  /** Bits of `kinds`: the low four are one of `Flow`; whether the relative operand is a RIP operand, and of a lea; whether a run ends here. */
+  /**
+   * Bits of `kinds`: the low four are one of `Flow`; whether the relative operand is a RIP operand, and of a
+   * lea; whether a run ends here.
+   */
   static readonly flow = 0x0f
   static readonly rip = 0x10
   static readonly lea = 0x20
@@ -173,7 +178,10 @@ export class Outside extends Rows {
   }
 }
 
-/** Instructions that may join constants (of the one-byte map, a `JOINING` opcode that `joinsWith` what follows), or have 4 bytes beside a base. */
+/**
+ * Instructions that may join constants (of the one-byte map, a `JOINING` opcode that `joinsWith` what
+ * follows), or have 4 bytes beside a base.
+ */
 export class Joins extends Rows {
   static readonly opcode = 0x0f
   static readonly joins = 0x10

@@ -1,7 +1,8 @@
 /**
- * What an analysis has to know of many instructions, in columns: where control leaves the line and where it goes, which relative operands
- * leave the blob, which constants lie in a window of addresses, which instructions may join constants. Most of compiled code is none of these: the
- * sweep has left it out, and what it has left in is told apart here by a few loads each. As the starts are known, none waits for
+ * What an analysis has to know of many instructions, in columns: where control leaves the line and where it
+ * goes, which relative operands leave the blob, which constants lie in a window of addresses, which
+ * instructions may join constants. Most of compiled code is none of these: the sweep has left it out, and
+ * what it has left in is told apart here by a few loads each. As the starts are known, none waits for
  * another's length.
  */
 import { viewOf } from '../core/bytes.ts'
@@ -25,11 +26,17 @@ import { relativeTarget } from './target.ts'
 import { ValueWindow } from './value-window.ts'
 
 export interface NotableOptions extends DecoderOptions {
-  /** Immediates and displacements of 4 and 8 bytes whose 64-bit value lies here or at its end make an instruction notable. */
+  /**
+   * Immediates and displacements of 4 and 8 bytes whose 64-bit value lies here or at its end make an
+   * instruction notable.
+   */
   readonly window: AddressRange
   /** Bytes of the moved range: relative operands that leave it are outside. */
   readonly span: number
-  /** Bytes behind an instruction that gives a register a label within which displacements beside a base are of interest; default: everywhere. */
+  /**
+   * Bytes behind an instruction that gives a register a label within which displacements beside a base are of
+   * interest; default: everywhere.
+   */
   readonly labelReach?: number | undefined
   /** Asked in place of the tables. */
   readonly decoder?: InstructionDecoder | undefined
@@ -37,7 +44,10 @@ export interface NotableOptions extends DecoderOptions {
 
 /** Rows ascend by start. */
 export interface Notable {
-  /** Instructions with operands to be decoded: with a constant in the window; prefixed branches, EIP operands and others that are rare. */
+  /**
+   * Instructions with operands to be decoded: with a constant in the window; prefixed branches, EIP operands
+   * and others that are rare.
+   */
   readonly operands: Rows
   /** Instructions that divert the flow or have a RIP- or EIP-relative operand. */
   readonly ends: Ends
@@ -165,9 +175,9 @@ export class NotableFinder {
   }
 
   /**
-   * Takes the instructions from index `from` on that the tables know; returns the index of the first that they do not know, or `to`. All in
-   * one loop over local arrays, and as few branches as may be: which way they go depends on the code at hand, and a wrong guess costs as much
-   * as all the rest.
+   * Takes the instructions from index `from` on that the tables know; returns the index of the first that
+   * they do not know, or `to`. All in one loop over local arrays, and as few branches as may be: which way
+   * they go depends on the code at hand, and a wrong guess costs as much as all the rest.
    */
   #findKnown(starts: Uint32Array, from: number, to: number): number {
     const view = this.#view

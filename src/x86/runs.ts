@@ -19,8 +19,9 @@ export function expandRuns(runs: readonly number[], into: Uint16Array, shift = 0
 }
 
 /**
- * Pages of 256 cells by page number. Most code uses few of them, so that each is expanded when the first of its cells is asked for: until then its cells are
- * 0, as those are that stand for nothing. Who finds a 0 opens the page, and looks again if it was not open.
+ * Pages of 256 cells by page number. Most code uses few of them, so that each is expanded when the first of
+ * its cells is asked for: until then its cells are 0, as those are that stand for nothing. Who finds a 0
+ * opens the page, and looks again if it was not open.
  */
 export class CellPages {
   /** The row of each opcode, 256 a page number. */

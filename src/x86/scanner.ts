@@ -142,8 +142,9 @@ export const createTableDecoder = (code: Uint8Array, options: DecoderOptions = {
   new TableDecoder(code, tablesFor(options.cpu ?? 'intel'))
 
 /**
- * A decoder that believes every encoding whose opcode some valid one has, whatever the other bits: lock where it is not allowed, reserved fields
- * of VEX and EVEX, registers that must differ. Lengths and fields are what such an encoding would have.
+ * A decoder that believes every encoding whose opcode some valid one has, whatever the other bits: lock where
+ * it is not allowed, reserved fields of VEX and EVEX, registers that must differ. Lengths and fields are what
+ * such an encoding would have.
  */
 export function createLayoutDecoder(code: Uint8Array, { cpu }: DecoderOptions = {}): InstructionDecoder {
   let decoder: InstructionDecoder | undefined

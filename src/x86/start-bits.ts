@@ -48,7 +48,10 @@ export class StartBits {
     return starts
   }
 
-  /** The first start at or behind `offset`; -1 where there is none before `end`, or before the next multiple of 32 behind it. */
+  /**
+   * The first start at or behind `offset`; -1 where there is none before `end`, or before the next multiple
+   * of 32 behind it.
+   */
   next(offset: number, end: number = 32 * this.words.length): number {
     const words = this.words
     const last = Math.min(words.length, (end + 31) >>> 5)

@@ -6,8 +6,9 @@ import type { StartBits } from './start-bits.ts'
 /** Takes what a sweep comes upon, block by block, while that is in the cache. */
 export interface LookTaker {
   /**
-   * Starts, ascending, of the instructions that have more than registers, short displacements and short immediates, or do not go on to the
-   * next. The list is used again. Of what is not behind `upTo` all is known.
+   * Starts, ascending, of the instructions that have more than registers, short displacements and short
+   * immediates, or do not go on to the next. The list is used again. Of what is not behind `upTo` all is
+   * known.
    */
   take(looks: Uint32Array, upTo: number): void
   /** The next of them, from a sweep that has decoded it anyway; it is used again. */
@@ -97,8 +98,9 @@ export class FoundLooks implements Taker {
 }
 
 /**
- * Sets the bits of starts, and lists those to look at in `blockLooks`: returns how many. A loop of its own, with nothing to look up behind it: the
- * compiler replaces it on the stack before what follows was ever reached.
+ * Sets the bits of starts, and lists those to look at in `blockLooks`: returns how many. A loop of its own,
+ * with nothing to look up behind it: the compiler replaces it on the stack before what follows was ever
+ * reached.
  */
 function listLooks(starts: Uint32Array, bits: Uint32Array): number {
   let count = 0

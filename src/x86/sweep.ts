@@ -75,7 +75,10 @@ export function sweep(code: Uint8Array, options: SweepOptions = {}): SweepResult
   return { count, starts: found.starts.subarray(0, count), sites: found.sites.subarray(0, siteCount) }
 }
 
-/** The same for who wants to see everything: gives the starts of all instructions to `bits`, and those to look at to `taker`. */
+/**
+ * The same for who wants to see everything: gives the starts of all instructions to `bits`, and those to look
+ * at to `taker`.
+ */
 export function sweepForLooks(
   code: Uint8Array,
   bits: StartBits,
@@ -265,8 +268,9 @@ class TableSweeper {
   }
 
   /**
-   * The same up to an instruction that the tables do not know: returns whether it is the first stream's. The body of `#runKnown` twice, to have both chains in
-   * flight, and nothing else: while the code is cold, each part of a loop that was not met before it is compiled has it compiled again.
+   * The same up to an instruction that the tables do not know: returns whether it is the first stream's. The
+   * body of `#runKnown` twice, to have both chains in flight, and nothing else: while the code is cold, each
+   * part of a loop that was not met before it is compiled has it compiled again.
    */
   #runBothKnown(fast: FastTables, endA: number, endB: number): boolean {
     const view = this.#view
@@ -318,7 +322,10 @@ class TableSweeper {
     for (const offset of all) this.#rejected.push(offset)
   }
 
-  /** Goes on with the first stream until it comes upon a start of the second, and takes over the rest of that. Returns where they met. */
+  /**
+   * Goes on with the first stream until it comes upon a start of the second, and takes over the rest of that.
+   * Returns where they met.
+   */
   #join(found: Taker): number {
     let start = second.firstStart
     while (first.position < second.position) {

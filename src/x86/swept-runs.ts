@@ -1,4 +1,7 @@
-/** Where the instructions of code runs start, and their relative fields: all runs in one sweep, as far as that reads them as they are to be read. */
+/**
+ * Where the instructions of code runs start, and their relative fields: all runs in one sweep, as far as that
+ * reads them as they are to be read.
+ */
 import { lowerBound } from '../core/search.ts'
 import { Instruction, type InstructionDecoder } from './instruction.ts'
 import { createTableDecoder } from './scanner.ts'

@@ -1,4 +1,7 @@
-/** One decoded instruction as symbolic execution wants it: its operands by number, one of its fields standing for another value. iced tells all of it. */
+/**
+ * One decoded instruction as symbolic execution wants it: its operands by number, one of its fields standing
+ * for another value. iced tells all of it.
+ */
 import type * as Iced from 'iced-x86'
 import type { IcedCursor } from './iced.ts'
 

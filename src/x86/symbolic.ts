@@ -1,10 +1,12 @@
 /**
- * What an instruction, or the few instructions that stand in for it, does, as symbols: by iced's decoding alone, so that it can judge an emitter.
+ * What an instruction, or the few instructions that stand in for it, does, as symbols: by iced's decoding
+ * alone, so that it can judge an emitter.
  *
- * A value is a symbol plus a constant: `r0` is what rax held at first, `c` nothing (a plain number), `s-8` what the stack held 8 bytes below the first rsp, and
- * the result of an instruction that is not known better is that instruction with the values of its operands. Moves, pushes, pops, `lea` and jumps are
- * followed; everything else is an event, named by what it does with which values. So two pieces of code do the same exactly if they end with the same
- * registers, flags, events, stack and way out.
+ * A value is a symbol plus a constant: `r0` is what rax held at first, `c` nothing (a plain number), `s-8`
+ * what the stack held 8 bytes below the first rsp, and the result of an instruction that is not known better
+ * is that instruction with the values of its operands. Moves, pushes, pops, `lea` and jumps are followed;
+ * everything else is an event, named by what it does with which values. So two pieces of code do the same
+ * exactly if they end with the same registers, flags, events, stack and way out.
  */
 import { IcedCursor, loadIced } from './iced.ts'
 import { MAX_LENGTH } from './instruction.ts'
@@ -44,8 +46,8 @@ function cursorAt({ at: start, bytes }: CodePiece, at: bigint): IcedCursor {
 }
 
 /**
- * Follows the code from `start` until it comes to `next` or leaves `pieces`. `fields` override those of the first instruction.
- * Throws `NotFollowed`.
+ * Follows the code from `start` until it comes to `next` or leaves `pieces`. `fields` override those of the
+ * first instruction. Throws `NotFollowed`.
  */
 export function followCode(
   pieces: readonly CodePiece[],
@@ -200,7 +202,9 @@ class Machine {
     return 0n
   }
 
-  /** A far call comes back, wherever it was made: what it leaves in registers and below rsp is not known, but the same. */
+  /**
+   * A far call comes back, wherever it was made: what it leaves in registers and below rsp is not known, but the same.
+   */
   #callFar(step: Step, after: bigint): bigint {
     const event = `call ${this.#farPointer(step)} with ${this.#registers.map(text).join()} ${this.#flags}`
     this.#events.push(event)

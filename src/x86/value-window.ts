@@ -9,7 +9,10 @@ export class ValueWindow {
   readonly #low: number
   readonly #high: number
   readonly #span: number
-  /** The signed 32-bit values that lie in it, sign-extended: the least and the greatest that are not negative, and those that are. */
+  /**
+   * The signed 32-bit values that lie in it, sign-extended: the least and the greatest that are not negative,
+   * and those that are.
+   */
   readonly #least: number
   readonly #greatest: number
   readonly #leastNegative: number

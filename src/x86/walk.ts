@@ -4,8 +4,8 @@ import { Instruction } from './instruction.ts'
 import { createTableDecoder } from './scanner.ts'
 
 /**
- * Calls `visit` with every instruction of `runs` (pairs of offsets), in their order; the record is filled anew for each. A run ends
- * where its bytes are no instruction. `begin` is called at the start of each run.
+ * Calls `visit` with every instruction of `runs` (pairs of offsets), in their order; the record is filled
+ * anew for each. A run ends where its bytes are no instruction. `begin` is called at the start of each run.
  */
 export function walkRuns(
   code: Uint8Array,

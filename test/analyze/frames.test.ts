@@ -12,7 +12,10 @@ const CIE = 0x800
 const FDE = CIE + 28
 const LSDA = 0x840
 
-/** A blob with an .eh_frame whose code pointers are relative (1b), its personality and language data pointers encoded as said. */
+/**
+ * A blob with an .eh_frame whose code pointers are relative (1b), its personality and language data pointers
+ * encoded as said.
+ */
 function blob(encoding: number, types: number): Uint8Array {
   const bytes = new Uint8Array(SIZE)
   const view = new DataView(bytes.buffer)

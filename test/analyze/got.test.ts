@@ -8,7 +8,10 @@ const GOT = 0x1000n
 const imm64 = (value: bigint): number[] =>
   Array.from({ length: 8 }, (_, i) => Number((BigInt.asUintN(64, value) >> BigInt(8 * i)) & 0xffn))
 
-/** Offsets of the 64-bit constants that the analysis takes for differences, in functions that load the table's address and run `bodies`. */
+/**
+ * Offsets of the 64-bit constants that the analysis takes for differences, in functions that load the table's
+ * address and run `bodies`.
+ */
 function differences(bodies: readonly (readonly number[])[]): number[] {
   const code: number[] = []
   for (const body of bodies) {

@@ -1,4 +1,6 @@
-/** Single-threaded code leaves out a lock prefix by a branch behind it: both are instructions, in code of any length. */
+/**
+ * Single-threaded code leaves out a lock prefix by a branch behind it: both are instructions, in code of any length.
+ */
 import { expect, it } from 'vitest'
 import { withAnalysis } from '../../src/analyze/analyze.ts'
 import { loadFixture } from '../support/fixtures.ts'

@@ -70,7 +70,8 @@ describe('flow into the middle of instructions', () => {
   })
 
   it('two readings that share an operand: the straight one moves, the other is reported', () => {
-    // mov eax, imm32; the branch leads into its immediate: `call outside`, whose field covers the end of the immediate and the next instruction.
+    // mov eax, imm32; the branch leads into its immediate: `call outside`, whose field covers the end of the
+    // immediate and the next instruction.
     const bytes = [
       ...hex('7404'),
       ...hex('48b8'),

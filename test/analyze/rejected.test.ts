@@ -1,4 +1,7 @@
-/** Given code that runs into encodings which no known processor accepts: the code goes on behind them, their operand is told. */
+/**
+ * Given code that runs into encodings which no known processor accepts: the code goes on behind them, their
+ * operand is told.
+ */
 import { describe, expect, it } from 'vitest'
 import { analyze, withAnalysis } from '../../src/analyze/analyze.ts'
 import { move } from '../../src/move.ts'

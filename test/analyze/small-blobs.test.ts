@@ -1,4 +1,7 @@
-/** Small blobs are read without the fast tables as long as nothing large has built them: what is found does not hang on that. */
+/**
+ * Small blobs are read without the fast tables as long as nothing large has built them: what is found does
+ * not hang on that.
+ */
 import { expect, it } from 'vitest'
 import { analyze } from '../../src/analyze/analyze.ts'
 import { isWorthFastTables } from '../../src/x86/fast.ts'

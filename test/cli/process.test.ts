@@ -1,4 +1,7 @@
-/** What only a process shows: pipes that close, standard input, exit codes. Run from source, as what is built may be old. */
+/**
+ * What only a process shows: pipes that close, standard input, exit codes. Run from source, as what is built
+ * may be old.
+ */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

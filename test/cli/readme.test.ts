@@ -1,7 +1,8 @@
 /**
- * README.md is generated as far as it shows output: every command of a `console` block and every example in a `js` block is
- * run in a directory of its own, and the text with what they say must be the text that is there. After a change that is meant,
- * `npx vitest run test/cli/readme.test.ts -u` writes it anew. A line `...` stands for the lines between as many first and last ones.
+ * README.md is generated as far as it shows output: every command of a `console` block and every example in a
+ * `js` block is run in a directory of its own, and the text with what they say must be the text that is
+ * there. After a change that is meant, `npx vitest run test/cli/readme.test.ts -u` writes it anew. A line
+ * `...` stands for the lines between as many first and last ones.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -58,7 +59,10 @@ const MODULES: Readonly<Record<string, unknown>> = {
   'node:fs': { readFileSync, writeFileSync },
 }
 
-/** A `js` block with what its `console.log` lines say now; one that executes code runs in a process of its own, where that is possible. */
+/**
+ * A `js` block with what its `console.log` lines say now; one that executes code runs in a process of its
+ * own, where that is possible.
+ */
 async function runScript(body: string): Promise<string> {
   const isNative = body.includes('nativeMemory(')
   if (isNative && nativeUnavailable() !== undefined) return body

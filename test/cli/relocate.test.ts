@@ -1,4 +1,7 @@
-/** The command relocate on a small blob, run as functions: exit codes, what is said, what is written and, above all, what is not. */
+/**
+ * The command relocate on a small blob, run as functions: exit codes, what is said, what is written and,
+ * above all, what is not.
+ */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { statSync, symlinkSync, writeFileSync } from 'node:fs'

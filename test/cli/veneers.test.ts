@@ -1,4 +1,6 @@
-/** The command out of reach: veneers in a file of their own, the table that leads back, and what is asked for in vain. */
+/**
+ * The command out of reach: veneers in a file of their own, the table that leads back, and what is asked for in vain.
+ */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,6 @@
-/** Runs copied one by one must be what analyze and relocate make of each of them alone, and refused where those refuse. */
+/**
+ * Runs copied one by one must be what analyze and relocate make of each of them alone, and refused where those refuse.
+ */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { functionsOf } from '../../scripts/bench/functions.ts'

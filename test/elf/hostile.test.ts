@@ -21,7 +21,8 @@ describe('damaged input', () => {
   it('that is large costs at most four times its size in memory, and no long time', () => {
     const [mebibytes, shapes] = [8, ['names', 'sections', 'records', 'segments', 'gap', 'objectRecords']]
     const script = join(import.meta.dirname, '../support/hostile-large.ts')
-    // A small heap keeps garbage that the collector would else leave lying out of the figure; who needs more than that crashes.
+    // A small heap keeps garbage that the collector would else leave lying out of the figure; who needs more
+    // than that crashes.
     const heap = [
       `--max-old-space-size=${4 * mebibytes + 16}`,
       '--max-semi-space-size=1',

@@ -1,6 +1,7 @@
 /**
- * Hard cases 9 to 18, run: each instruction where it was and at every distance, in the same random full state, its operand out of reach or just within it.
- * What this CPU lacks is followed by verification instead. `npm run fuzz:reach` does the same with every encoding.
+ * Hard cases 9 to 18, run: each instruction where it was and at every distance, in the same random full
+ * state, its operand out of reach or just within it. What this CPU lacks is followed by verification instead.
+ * `npm run fuzz:reach` does the same with every encoding.
  */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { randomNumbers } from '../../scripts/fuzz/encodings.ts'

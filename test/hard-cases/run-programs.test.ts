@@ -1,6 +1,7 @@
 /**
- * Hard cases 1 to 8, 17, 19 to 23, 28 and 29, run: small programs where they were, near, and out of reach of what they refer to, in several states. What no process can
- * do is argued in the test's name, and shown byte for byte in branches.test.ts.
+ * Hard cases 1 to 8, 17, 19 to 23, 28 and 29, run: small programs where they were, near, and out of reach of
+ * what they refer to, in several states. What no process can do is argued in the test's name, and shown byte
+ * for byte in branches.test.ts.
  */
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { randomNumbers } from '../../scripts/fuzz/encodings.ts'

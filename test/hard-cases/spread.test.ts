@@ -1,4 +1,7 @@
-/** Hard case 25: addresses that no instruction holds alone. Each case is a function that returns its own address; moved, it must return the new one. */
+/**
+ * Hard case 25: addresses that no instruction holds alone. Each case is a function that returns its own
+ * address; moved, it must return the new one.
+ */
 import { afterAll, describe, expect, it } from 'vitest'
 import { analyze } from '../../src/analyze/analyze.ts'
 import { move } from '../../src/move.ts'

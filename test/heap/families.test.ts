@@ -24,7 +24,8 @@ describe('families over simulated memory', () => {
   )
 
   it('the small heaps are all there are', () => {
-    // Of n objects and n + 1 gaps that make 8: C(8 + n, 2 n) ways, or fewer cells and a rest; each with 2^n sets of pins.
+    // Of n objects and n + 1 gaps that make 8: C(8 + n, 2 n) ways, or fewer cells and a rest; each with 2^n
+    // sets of pins.
     let count = 0
     for (const _ of smallHeaps()) count++
     expect(count).toBe(36 * 2 + 210 * 4 + 462 * 8 + 495 * 16)

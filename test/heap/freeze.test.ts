@@ -9,7 +9,9 @@ const BASE = 0x1000n
 const HEAP = 0x4000_0000n
 const MANAGED = { start: 0x5000_0000n, length: 0x1000 }
 
-/** A filler, a callee, and an object that holds: its own address, the callee's twice, a distance to what stays, a root. */
+/**
+ * A filler, a callee, and an object that holds: its own address, the callee's twice, a distance to what stays, a root.
+ */
 function heapOfThree() {
   const memory = simulatedMemory<Block>({ base: HEAP, size: 1 << 16 })
   const heap = new CodeHeap(memory, { managed: [MANAGED] })

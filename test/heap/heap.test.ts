@@ -171,7 +171,8 @@ describe('CodeHeap over simulated memory', () => {
     const { heap, memory } = world
     const release = heap.hold()
     expect(thrown(() => heap.compact({ mode: 'slide' }))).toBe('refused')
-    // Where code stands is not known: what others build the address of from pieces stays; what builds its own goes on in its old copy.
+    // Where code stands is not known: what others build the address of from pieces stays; what builds its own
+    // goes on in its old copy.
     const referred = (kinds: readonly string[]): Set<Thing> =>
       new Set(
         world.things.flatMap((some) =>
@@ -189,7 +190,8 @@ describe('CodeHeap over simulated memory', () => {
     const old = heap.entry(thing.handle!)
     heap.move(thing.handle!, { mode: 'drain' })
     expect(heap.translate(old)).toMatchObject({ handle: thing.handle, offset: 0, retired: true })
-    // What it refers to moves on, where that can be told by one store: the old copy must follow, since it may still run.
+    // What it refers to moves on, where that can be told by one store: the old copy must follow, since it may
+    // still run.
     const moved = world.things.filter(
       (other) => other !== thing && thrown(() => heap.move(other.handle!, { mode: 'drain' })) === 'nothing',
     )

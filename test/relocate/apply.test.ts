@@ -1,4 +1,6 @@
-/** Applying a move: blocks and what straddles them, overlapping memory, carries; against one bigint addition per field. */
+/**
+ * Applying a move: blocks and what straddles them, overlapping memory, carries; against one bigint addition per field.
+ */
 import { describe, expect, it } from 'vitest'
 import { readField, viewOf, writeField } from '../../src/core/bytes.ts'
 import { relocate } from '../../src/relocate/relocate.ts'

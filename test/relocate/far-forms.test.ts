@@ -1,4 +1,7 @@
-/** Far forms that the fuzzer does not meet: two fields of one instruction, far calls that return, addresses beside rsp, EIP, no register left. */
+/**
+ * Far forms that the fuzzer does not meet: two fields of one instruction, far calls that return, addresses
+ * beside rsp, EIP, no register left.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { hexBytes } from '../../src/core/bytes.ts'
 import { move } from '../../src/move.ts'

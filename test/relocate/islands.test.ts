@@ -1,4 +1,7 @@
-/** Branches of 8 and 16 bits to the outside, out of reach: served by jumps among spare bytes, and only by such as nothing else uses. */
+/**
+ * Branches of 8 and 16 bits to the outside, out of reach: served by jumps among spare bytes, and only by such
+ * as nothing else uses.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { randomNumbers } from '../../scripts/fuzz/encodings.ts'
 import { hexBytes } from '../../src/core/bytes.ts'

@@ -62,7 +62,9 @@ it('leaves as few sites out of reach as any place does, as near as any such plac
 const EDGE = 1n << 31n
 const LOW = { start: 0x7000_0000n, length: 0x1000 }
 
-/** Loads, calls and addresses whose reach ends somewhere in the free ranges; some of them to a range that moves along. */
+/**
+ * Loads, calls and addresses whose reach ends somewhere in the free ranges; some of them to a range that moves along.
+ */
 function farReferences(fields: readonly { readonly form: number; readonly off: number }[]): {
   code: Uint8Array
   table: RelocationTable

@@ -1,4 +1,7 @@
-/** Several ranges that move: what an address at an end moves with, then and after they have moved; ranges larger than numbers are exact. */
+/**
+ * Several ranges that move: what an address at an end moves with, then and after they have moved; ranges
+ * larger than numbers are exact.
+ */
 import { describe, expect, it } from 'vitest'
 import { analyze } from '../../src/analyze/analyze.ts'
 import type { Move } from '../../src/core/range.ts'

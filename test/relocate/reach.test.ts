@@ -1,4 +1,7 @@
-/** Instructions out of reach, run where they were and where they went: nothing else may differ. `npm run fuzz:reach` runs more. */
+/**
+ * Instructions out of reach, run where they were and where they went: nothing else may differ. `npm run
+ * fuzz:reach` runs more.
+ */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CLASSES } from '../../scripts/fuzz/reach-cases.ts'
 import { DISTANCES } from '../../scripts/fuzz/reach-places.ts'

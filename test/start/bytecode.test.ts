@@ -10,7 +10,10 @@ afterAll(() => rmSync(directory, { recursive: true }))
 
 let files = 0
 
-/** Runs `source` with `bytecode` from a file that V8 has not seen yet, or it would take what it has compiled before. Returns what it did. */
+/**
+ * Runs `source` with `bytecode` from a file that V8 has not seen yet, or it would take what it has compiled
+ * before. Returns what it did.
+ */
 function run(source: string, bytecode: Buffer | undefined): { ran: unknown; script: Script } {
   const file = join(directory, `${files++}.cjs`)
   writeFileSync(file, BEFORE + source + BEHIND)

@@ -1,6 +1,7 @@
 /**
- * Call frame information as an oracle: for each function that .eh_frame describes, where the caller's frame is at an address, as the compiler says.
- * Reads ELF64 files of known good origin; formats: DWARF 5, 6.4 and LSB 5.0, 10.6.
+ * Call frame information as an oracle: for each function that .eh_frame describes, where the caller's frame
+ * is at an address, as the compiler says. Reads ELF64 files of known good origin; formats: DWARF 5, 6.4 and
+ * LSB 5.0, 10.6.
  */
 
 /** Where the canonical frame address (the caller's rsp) is. */
@@ -132,7 +133,9 @@ function readCommon(reader: Reader, end: number): Common {
   return { codeFactor, dataFactor, encoding, program: [data + length, end] }
 }
 
-/** What the programs of an entry and its common part say at an offset; undefined where they use what this does not know. */
+/**
+ * What the programs of an entry and its common part say at an offset; undefined where they use what this does not know.
+ */
 function rowAt(
   view: DataView,
   common: Common,

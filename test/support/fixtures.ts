@@ -1,5 +1,6 @@
 /**
- * The fixtures as tests use them: bytes before and after, and the linker's truth. run-fixture.ts runs them. The files are described in fixtures/README.md.
+ * The fixtures as tests use them: bytes before and after, and the linker's truth. run-fixture.ts runs them.
+ * The files are described in fixtures/README.md.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

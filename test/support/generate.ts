@@ -1,6 +1,7 @@
 /**
- * Generated code whose addresses are known: random instructions and data words from templates, at bases anywhere in 64 bits, with targets inside,
- * outside, at the ends and in other ranges that move. The truth is what the templates say, by a few lines of arithmetic of their own.
+ * Generated code whose addresses are known: random instructions and data words from templates, at bases
+ * anywhere in 64 bits, with targets inside, outside, at the ends and in other ranges that move. The truth is
+ * what the templates say, by a few lines of arithmetic of their own.
  */
 import fc from 'fast-check'
 import type { RangeHint } from '../../src/analyze/hints.ts'

@@ -1,8 +1,10 @@
 /**
  * The machine code that breaks relocators, one line a case: bytes before, bytes after. The cases are in test/hard-cases. Lines are `hex  text`; the text is held against iced at its
- * address, so an annotation cannot lie. The expected bytes are worked out by hand: a relative field to the outside loses delta, an absolute one into
- * the blob gains it, nothing else changes. Numbers in the names are those of the list of hard cases (branches 1-8, RIP-relative
- * 9-19, calls 20-23, absolute 24-26, shape 27-29). run-programs.test.ts and run-operands.test.ts run 1 to 23, 28 and 29 where they were and out of reach.
+ * address, so an annotation cannot lie. The expected bytes are worked out by hand: a relative field to the
+ * outside loses delta, an absolute one into the blob gains it, nothing else changes. Numbers in the names are
+ * those of the list of hard cases (branches 1-8, RIP-relative 9-19, calls 20-23, absolute 24-26, shape
+ * 27-29). run-programs.test.ts and run-operands.test.ts run 1 to 23, 28 and 29 where they were and out of
+ * reach.
  */
 import { expect, it } from 'vitest'
 import { RelocError } from '../../src/core/errors.ts'

@@ -1,6 +1,7 @@
 /**
- * Large files made to cost memory or time: node --import tsx hostile-large.ts MIB [SHAPE]... Prints for each a line of JSON: how much
- * memory reading it took beyond the most that the program had before (bytes), the milliseconds, and what came of it.
+ * Large files made to cost memory or time: node --import tsx hostile-large.ts MIB [SHAPE]... Prints for each
+ * a line of JSON: how much memory reading it took beyond the most that the program had before (bytes), the
+ * milliseconds, and what came of it.
  */
 import { RelocError } from '../../src/core/errors.ts'
 import { type BlobChoice, blobFromElf, tableFromElf } from '../../src/elf/blob.ts'

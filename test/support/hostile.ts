@@ -1,6 +1,7 @@
 /**
- * Damaged inputs: ELF files, object files, tables in both forms and hints, changed at random from ones that are whole, and what must hold of each:
- * it is read, or it is refused with a sentence (RelocError), soon; nothing else may be thrown.
+ * Damaged inputs: ELF files, object files, tables in both forms and hints, changed at random from ones that
+ * are whole, and what must hold of each: it is read, or it is refused with a sentence (RelocError), soon;
+ * nothing else may be thrown.
  */
 import { readFileSync } from 'node:fs'
 import { analyze } from '../../src/analyze/analyze.ts'
@@ -28,7 +29,10 @@ export interface Outcome {
   readonly milliseconds: number
 }
 
-/** Makes the damaged input number `index` of `seed`, reads it, and says what came of it. Throws what a reader must not throw. */
+/**
+ * Makes the damaged input number `index` of `seed`, reads it, and says what came of it. Throws what a reader
+ * must not throw.
+ */
 export function tryDamaged(seed: number, index: number): Outcome {
   const next = numbers(seed + 0x9e37_79b9 * index)
   const kind = INPUT_KINDS[index % INPUT_KINDS.length]

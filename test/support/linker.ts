@@ -29,8 +29,8 @@ const EH_FRAME = '.eh_frame'
 const PLAIN_FRAME = '.eh_framE'
 
 /**
- * The object without what tells ld to rewrite sections as it lays them out: strings that it may merge, unwind entries that it may leave out.
- * Only its headers change.
+ * The object without what tells ld to rewrite sections as it lays them out: strings that it may merge, unwind
+ * entries that it may leave out. Only its headers change.
  */
 function withoutEditing(object: Uint8Array): Uint8Array {
   const bytes = Buffer.from(object)
@@ -99,8 +99,8 @@ const countsFromGot = (object: Uint8Array): boolean => {
 }
 
 /**
- * Bytes that differ from what ld wrote, as sentences. The order of the slots in a GOT is free: a field that leads to one must lead to a slot with
- * the same content.
+ * Bytes that differ from what ld wrote, as sentences. The order of the slots in a GOT is free: a field that
+ * leads to one must lead to a slot with the same content.
  */
 export function compareLinked(placed: PlacedObject, linked: ElfFile): string[] {
   return partsOf(placed).flatMap((part) => {
@@ -123,7 +123,10 @@ export function compareLinked(placed: PlacedObject, linked: ElfFile): string[] {
   })
 }
 
-/** ld writes `mov $0`, `cmp $0`, `test $0` for a weak symbol that nobody defines, where the object has its slot: REX, opcode, ModRM, immediate. */
+/**
+ * ld writes `mov $0`, `cmp $0`, `test $0` for a weak symbol that nobody defines, where the object has its
+ * slot: REX, opcode, ModRM, immediate.
+ */
 const isZeroInstead = (bytes: Uint8Array): boolean =>
   [0xc7, 0x81, 0xf7].includes(bytes[1]) && bytes.subarray(3).every((byte) => byte === 0)
 

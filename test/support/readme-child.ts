@@ -1,4 +1,7 @@
-/** Runs a `js` example of the README, given on stdin, in a process of its own; prints what it logs, a JSON list of lines. */
+/**
+ * Runs a `js` example of the README, given on stdin, in a process of its own; prints what it logs, a JSON
+ * list of lines.
+ */
 import { readFileSync } from 'node:fs'
 import { format } from 'node:util'
 import * as library from '../../src/index.ts'

@@ -48,8 +48,9 @@ export async function closeFixtureHarness(): Promise<void> {
 }
 
 /**
- * Runs every call of a fixture with `bytes` at `base` (and its veneers), alone in the address space but for the outside, which points to
- * where the blob is. All writable memory is as loaded before each call, and in `result.memory` after it.
+ * Runs every call of a fixture with `bytes` at `base` (and its veneers), alone in the address space but for
+ * the outside, which points to where the blob is. All writable memory is as loaded before each call, and in
+ * `result.memory` after it.
  */
 export function runFixture(
   bytes: Uint8Array,
@@ -104,7 +105,10 @@ async function runAlone(
   }
 }
 
-/** Maps a fixture and what it reads and calls outside: again in the child that replaces one in whose way that was, for its functions lie elsewhere. */
+/**
+ * Maps a fixture and what it reads and calls outside: again in the child that replaces one in whose way that
+ * was, for its functions lie elsewhere.
+ */
 async function mapPieces(
   harness: NativeHarness,
   bytes: Uint8Array,

@@ -1,7 +1,8 @@
 /**
- * Small programs in hex with names for addresses, run where they were and where they were moved to, near and out of reach. A line is an optional label, bytes, and fields in
- * braces: `{name}` is a 32-bit distance from the line's end, `{name:8}` an 8-bit one, `{name:abs64}`, `{name:abs32s}` an address. Outside names: `out1` to `out3` leave by that exit, `data`
- * is memory that stays, `end` is the first byte behind the blob.
+ * Small programs in hex with names for addresses, run where they were and where they were moved to, near and
+ * out of reach. A line is an optional label, bytes, and fields in braces: `{name}` is a 32-bit distance from
+ * the line's end, `{name:8}` an 8-bit one, `{name:abs64}`, `{name:abs32s}` an address. Outside names: `out1`
+ * to `out3` leave by that exit, `data` is memory that stays, `end` is the first byte behind the blob.
  */
 import { hexBytes } from '../../src/core/bytes.ts'
 import { move } from '../../src/move.ts'
@@ -86,7 +87,10 @@ export interface Program {
   readonly table: RelocationTable
 }
 
-/** The bytes of a program at HOME, and the table of what a move changes in it. `claimed`: what is code, if that is not all. */
+/**
+ * The bytes of a program at HOME, and the table of what a move changes in it. `claimed`: what is code, if
+ * that is not all.
+ */
 export function assemble(lines: readonly string[], claimed?: readonly CodeRun[]): Program {
   const parsed = lines.map(parseLine)
   const labels = new Map<string, number>()

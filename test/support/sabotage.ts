@@ -1,6 +1,7 @@
 /**
- * Tables made wrong on purpose, one site at a time, and moved with all the same: what does verify say? And results made wrong, one byte at
- * a time. The table of a fixture is the linker's truth, so what is accepted and differs from the linker's output got past verify.
+ * Tables made wrong on purpose, one site at a time, and moved with all the same: what does verify say? And
+ * results made wrong, one byte at a time. The table of a fixture is the linker's truth, so what is accepted
+ * and differs from the linker's output got past verify.
  */
 import { inspect, isDeepStrictEqual } from 'node:util'
 import { RelocError } from '../../src/core/errors.ts'
@@ -244,7 +245,10 @@ export class Saboteur {
 const width = ({ kind }: SiteInput): number => KIND_ROWS[kindCode(kind)].width
 const isRelative = ({ kind }: SiteInput): boolean => KIND_ROWS[kindCode(kind)].anchor === 'next'
 
-/** Whether a kind asks for the same operand as the site; the piece of a split address in one piece is a constant like another. */
+/**
+ * Whether a kind asks for the same operand as the site; the piece of a split address in one piece is a
+ * constant like another.
+ */
 function isAlike(kind: SiteKind, { kind: own, pieces }: SiteInput): boolean {
   const [x, y] = [KIND_ROWS[kindCode(kind)], KIND_ROWS[kindCode(own)]]
   if (own === 'split') return pieces?.length === 1 && x.anchor !== 'next' && x.width === pieces[0].width
@@ -264,7 +268,9 @@ export function tally(attempts: Iterable<Attempt>): Map<string, Map<Outcome, num
   return counts
 }
 
-/** Whether an attempt got through that verify promises to stop: wrong bytes where the claim is one about instructions. */
+/**
+ * Whether an attempt got through that verify promises to stop: wrong bytes where the claim is one about instructions.
+ */
 export function gotThrough({ deed, victim, outcome }: Attempt): boolean {
   if (outcome !== 'accepted' && outcome !== 'harmless') return false
   // A relative operand is claimed as what it is, or not at all; a changed byte is always found.

@@ -1,4 +1,7 @@
-/** Random tables with everything in them: all kinds, several ranges, biased targets, evidence of every sort, split sites, code runs. */
+/**
+ * Random tables with everything in them: all kinds, several ranges, biased targets, evidence of every sort,
+ * split sites, code runs.
+ */
 import fc from 'fast-check'
 import type { SiteInput } from '../../src/table/from-sites.ts'
 import { SITE_KINDS, type SiteKind } from '../../src/table/kinds.ts'

@@ -1,4 +1,6 @@
-/** Instructions and data words with the places of their address fields: every class of branch, of operand, of encoding. */
+/**
+ * Instructions and data words with the places of their address fields: every class of branch, of operand, of encoding.
+ */
 import type { SiteKind } from '../../src/table/kinds.ts'
 
 /** `<kind>` stands for a field; `lea`, `fs`: what the target's end, what the target itself moves with. */

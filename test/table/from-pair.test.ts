@@ -9,7 +9,10 @@ describe.each(loadFixtures().map((fixture) => [fixture.name, fixture] as const))
   const [a, b] = fixture.links
   const isInside = (address: bigint): boolean => address >= a.base && address <= a.base + BigInt(fixture.span)
 
-  /** What the dumps show of a site: short branches as such; else whether it goes with the base or against it, and how many bytes go with it. */
+  /**
+   * What the dumps show of a site: short branches as such; else whether it goes with the base or against it,
+   * and how many bytes go with it.
+   */
   function seen({ offset, kind, target }: Pick<Site, 'offset' | 'kind' | 'target'>): string {
     if (kind === 'pc8' || kind === 'pc16') return `${offset} ${kind}`
     if (!kind.startsWith('abs') && !(kind.startsWith('diff') && isInside(target))) return `${offset} down`

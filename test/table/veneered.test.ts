@@ -1,4 +1,7 @@
-/** Tables of code with veneers, in their binary form and with the weak sites left out: as good as the table they came from. */
+/**
+ * Tables of code with veneers, in their binary form and with the weak sites left out: as good as the table
+ * they came from.
+ */
 import { describe, expect, it } from 'vitest'
 import { RelocError } from '../../src/core/errors.ts'
 import { relocate } from '../../src/relocate/relocate.ts'

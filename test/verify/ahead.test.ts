@@ -1,4 +1,7 @@
-/** Decoded ahead or when its turn comes: verification sees the same. (The sabotage tests compare the verdicts of every attempt.) */
+/**
+ * Decoded ahead or when its turn comes: verification sees the same. (The sabotage tests compare the verdicts
+ * of every attempt.)
+ */
 import fc from 'fast-check'
 import { expect, it, vi } from 'vitest'
 import { analyze } from '../../src/analyze/analyze.ts'
@@ -10,7 +13,10 @@ import { IcedCursor } from '../../src/x86/iced.ts'
 import { decodedAhead } from '../support/ahead.ts'
 import { loadFixtures } from '../support/fixtures.ts'
 
-/** The relative field that points out of the code: its offset in the instruction under the cursor, whose addresses are offsets; 0 where there is none. */
+/**
+ * The relative field that points out of the code: its offset in the instruction under the cursor, whose
+ * addresses are offsets; 0 where there is none.
+ */
 function fieldOf(cursor: IcedCursor, end: number): number {
   if (cursor.target === undefined || cursor.target < end) return 0
   return cursor.isBranch ? cursor.immediateOffset : cursor.displacementOffset

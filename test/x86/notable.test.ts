@@ -152,7 +152,9 @@ function wordsOf({
 /** Fewer than of the others. */
 const LEAST: Partial<Record<keyof Notable, number>> = { jumps: 5, labels: -1, own: -1 }
 
-/** What is found among what the sweep leaves in, by the tables and by a decoder, beside what should be found among all. */
+/**
+ * What is found among what the sweep leaves in, by the tables and by a decoder, beside what should be found among all.
+ */
 function compare(
   code: Uint8Array,
   options: { readonly cpu?: Cpu; readonly window: AddressRange },

@@ -1,10 +1,14 @@
 /**
- * The machine as native memory sees it: its name, koffi (an optional dependency, loaded on first use), and the system calls as a table,
- * so that a test can be on another platform, or on one where any of them is refused.
+ * The machine as native memory sees it: its name, koffi (an optional dependency, loaded on first use), and
+ * the system calls as a table, so that a test can be on another platform, or on one where any of them is
+ * refused.
  */
 import { loadPackage } from '../../core/package.ts'
 
-/** The few functions of libc in use. Each returns a negative number where it fails, `mmap` one whose top bit is set; then `errno` says why. */
+/**
+ * The few functions of libc in use. Each returns a negative number where it fails, `mmap` one whose top bit
+ * is set; then `errno` says why.
+ */
 export interface Libc {
   mmap(
     address: bigint,

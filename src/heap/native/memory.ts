@@ -89,9 +89,10 @@ export class NativeMemory {
   }
 
   /**
-   * Maps zeroed private memory of `length` bytes (rounded up to pages) at exactly `address` (a page's start), or where the
-   * system likes it with `undefined`; nothing that is mapped there is replaced. Returns the address. Throws `bad-argument` where
-   * the address is taken or not allowed, `unsupported` where the system refuses.
+   * Maps zeroed private memory of `length` bytes (rounded up to pages) at exactly `address` (a page's start),
+   * or where the system likes it with `undefined`; nothing that is mapped there is replaced. Returns the
+   * address. Throws `bad-argument` where the address is taken or not allowed, `unsupported` where the system
+   * refuses.
    */
   map(address: AddressLike | undefined, length: number, access: Access = 'rw'): bigint {
     return this.#map(address, length, access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
@@ -127,8 +128,8 @@ export class NativeMemory {
   }
 
   /**
-   * Maps a file's pages in place of pages that are mapped here. A system that lets no page become executable (PR_SET_MDWE, SELinux) lets it
-   * be mapped so.
+   * Maps a file's pages in place of pages that are mapped here. A system that lets no page become executable
+   * (PR_SET_MDWE, SELinux) lets it be mapped so.
    */
   replaceShared(file: number, offset: number, address: AddressLike, length: number, access: Access): void {
     const { start, end } = this.#pages(address, length)
@@ -209,8 +210,9 @@ export class NativeMemory {
   }
 
   /**
-   * Every thread of this process executes a serialising instruction before it runs on in user space: what was written through another
-   * address is what it then executes. Throws `unsupported` where the kernel (before 4.16) cannot.
+   * Every thread of this process executes a serialising instruction before it runs on in user space: what was
+   * written through another address is what it then executes. Throws `unsupported` where the kernel (before
+   * 4.16) cannot.
    */
   serializeThreads(): void {
     if (!this.#registered) {
@@ -249,8 +251,9 @@ export class NativeMemory {
   }
 
   /**
-   * A copy of words of this process that were not mapped here (a stack). A copy, since a view is memory that koffi gives back only when the event
-   * loop turns. Whoever names an address that is not there ends the process.
+   * A copy of words of this process that were not mapped here (a stack). A copy, since a view is memory that
+   * koffi gives back only when the event loop turns. Whoever names an address that is not there ends the
+   * process.
    */
   words(address: bigint, count: number): BigUint64Array {
     const words = new BigUint64Array(count)

@@ -1,13 +1,13 @@
 /**
  * Names for Linux perf, kept right while code moves.
  *
- * `JitDump` writes the jitdump format (the kernel's tools/perf/Documentation/jitdump-specification.txt): a LOAD record for each object and a
- * MOVE for each move, each with its time, so that a sample is resolved by where the object was then. For `perf record -k 1` and
- * `perf inject --jit`.
+ * `JitDump` writes the jitdump format (the kernel's tools/perf/Documentation/jitdump-specification.txt): a
+ * LOAD record for each object and a MOVE for each move, each with its time, so that a sample is resolved by
+ * where the object was then. For `perf record -k 1` and `perf inject --jit`.
  *
- * `PerfMap` writes /tmp/perf-PID.map: text lines without times, where the last line for an address counts. It names what does not move;
- * samples of before a move may get the name of what came after. perf (6.1) looks there for code in private pages, not for code in files: it
- * is of use with `nativeMemory({ views: 1 })`.
+ * `PerfMap` writes /tmp/perf-PID.map: text lines without times, where the last line for an address counts. It
+ * names what does not move; samples of before a move may get the name of what came after. perf (6.1) looks
+ * there for code in private pages, not for code in files: it is of use with `nativeMemory({ views: 1 })`.
  */
 
 import { checkText } from '../../core/options.ts'

@@ -31,11 +31,13 @@ export interface NativeOptions {
   readonly size?: number | undefined
   /** Place the reservation at exactly this address. */
   readonly base?: AddressLike | undefined
-  /** Addresses that every byte of the reservation is to reach with 32 bits (C functions that the code calls directly). */
+  /**
+   * Addresses that every byte of the reservation is to reach with 32 bits (C functions that the code calls directly).
+   */
   readonly near?: readonly AddressLike[] | undefined
   /**
-   * 2, the default: one file mapped twice; where the system refuses that, 1: private pages that are written and executed in turn, in this thread
-   * alone. perf reads perf maps for private pages only.
+   * 2, the default: one file mapped twice; where the system refuses that, 1: private pages that are written
+   * and executed in turn, in this thread alone. perf reads perf maps for private pages only.
    */
   readonly views?: 1 | 2 | undefined
 }
@@ -57,8 +59,8 @@ const LOWEST = 0x10000n
 const HIGHEST = 0x7fff_0000_0000n
 
 /**
- * A reservation in this process. Throws `unsupported` where the platform or the system refuses, `bad-argument` where the place is taken; then
- * nothing is mapped. `machine` is for tests.
+ * A reservation in this process. Throws `unsupported` where the platform or the system refuses,
+ * `bad-argument` where the place is taken; then nothing is mapped. `machine` is for tests.
  */
 export function nativeMemory<T extends Extent>(
   options: NativeOptions = {},

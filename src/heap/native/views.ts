@@ -1,8 +1,9 @@
 /**
  * Pages of code that are written and executed, and never both at once.
  *
- * Two views: one anonymous file mapped twice. The view that is executed is never writable; the other is never executable, and allows nothing
- * outside `open` and `close`. Where the system refuses that, one view: private pages that are executed or written in turn.
+ * Two views: one anonymous file mapped twice. The view that is executed is never writable; the other is never
+ * executable, and allows nothing outside `open` and `close`. Where the system refuses that, one view: private
+ * pages that are executed or written in turn.
  *
  * Both begin with nothing allowed; `commit` fills pages with `int3` and lets them run.
  */
@@ -99,8 +100,9 @@ class OneView implements Views {
 }
 
 /**
- * Views of `size` bytes, `most` of them or fewer, at a place that `place` chooses, with a page behind them that holds `serialize`. What was written runs there: it was tried.
- * Throws `unsupported`, with every refusal, where the system lets no memory be code; nothing is mapped then.
+ * Views of `size` bytes, `most` of them or fewer, at a place that `place` chooses, with a page behind them
+ * that holds `serialize`. What was written runs there: it was tried. Throws `unsupported`, with every
+ * refusal, where the system lets no memory be code; nothing is mapped then.
  */
 export function mapViews(machine: Machine, size: number, most: 1 | 2, place: (map: MapAt) => bigint): Views {
   const refusals: string[] = []
@@ -126,7 +128,10 @@ export function mapViews(machine: Machine, size: number, most: 1 | 2, place: (ma
 const serializer = (value: number): Uint8Array =>
   Uint8Array.of(0x53, 0x31, 0xc0, 0x31, 0xc9, 0x0f, 0xa2, 0xb8, value, 0, 0, 0, 0x5b, 0xc3)
 
-/** Writes, runs, writes again, runs again: an emulator may keep what it translated before it was written through another view. */
+/**
+ * Writes, runs, writes again, runs again: an emulator may keep what it translated before it was written
+ * through another view.
+ */
 function proveViews(views: Views, at: number): void {
   views.commit(at, at + PAGE)
   for (const value of [1, 2]) {

@@ -12,7 +12,10 @@ export interface FamilyRun {
   readonly seed: number
   /** Random numbers below. */
   readonly next: (below: number) => number
-  /** Makes memory; `base` is where simulated memory is, and native memory too where it `must` be. It is closed after the run. */
+  /**
+   * Makes memory; `base` is where simulated memory is, and native memory too where it `must` be. It is closed
+   * after the run.
+   */
   memory(size?: number, base?: bigint, must?: boolean): HeapMemory<Block>
   /** Adds to a count of the report. */
   count(name: string, by?: number): void

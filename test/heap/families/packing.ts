@@ -112,7 +112,10 @@ const VICTIMS = {
   second: (count: number, { next }: FamilyRun) => Math.min(2 * next(Math.ceil(count / 2)) + 1, count - 1),
 } as const
 
-/** Objects come and go until the heap is in pieces; then what compaction leaves is compared with the best that pins allow. */
+/**
+ * Objects come and go until the heap is in pieces; then what compaction leaves is compared with the best that
+ * pins allow.
+ */
 const fragmentation: Family = {
   name: 'fragmentation',
   title:

@@ -1,4 +1,7 @@
-/** Programs on a system that refuses: by seccomp, by limits, by an injected table of calls. Each runs in a process of its own, see `run.ts`. */
+/**
+ * Programs on a system that refuses: by seccomp, by limits, by an injected table of calls. Each runs in a
+ * process of its own, see `run.ts`.
+ */
 import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { RelocError } from '../../../src/core/errors.ts'
@@ -149,7 +152,9 @@ export function survivesWithoutBarrier(): Survival {
   return survive()
 }
 
-/** PR_SET_MDWE: no page is ever writable and executable, and none becomes executable. Node has to run with --jitless. */
+/**
+ * PR_SET_MDWE: no page is ever writable and executable, and none becomes executable. Node has to run with --jitless.
+ */
 export function survivesWithoutGain(): Survival & { readonly without: string } {
   if (prctl(65, 1, 0, 0, 0) !== 0) throw new Error('this kernel has no PR_SET_MDWE')
   const survived = survive()
@@ -310,7 +315,8 @@ export function everyCallFails(): {
 export function forked(): { readonly signal: number; readonly same: boolean } {
   const memory = nativeMemory<Block>({ size: 1 << 20 })
   const heap = new CodeHeap(memory)
-  // push rbx; mov rbx, rdi; mov eax, 57 (fork); syscall; test eax, eax; jnz 1f; mov byte [rbx], 0x90; mov eax, 60 (exit); syscall; 1: pop rbx; ret
+  // push rbx; mov rbx, rdi; mov eax, 57 (fork); syscall; test eax, eax; jnz 1f; mov byte [rbx], 0x90; mov
+  // eax, 60 (exit); syscall; 1: pop rbx; ret
   const fork = heap.add({
     bytes: Uint8Array.of(
       ...[0x53, 0x48, 0x89, 0xfb, 0xb8, 57, 0, 0, 0, 0x0f, 0x05, 0x85, 0xc0, 0x75, 0x0a],

@@ -1,4 +1,7 @@
-/** Programs with something of their own on the stack when the heap moves under them. Each runs in a process of its own, see `run.ts`. */
+/**
+ * Programs with something of their own on the stack when the heap moves under them. Each runs in a process of
+ * its own, see `run.ts`.
+ */
 import { CodeHeap } from '../../../src/heap/heap.ts'
 import { THIS_MACHINE } from '../../../src/heap/native/machine.ts'
 import { NativeMemory } from '../../../src/heap/native/memory.ts'
@@ -25,7 +28,10 @@ function heapWithHole(managed?: { readonly start: bigint; readonly length: numbe
   return { heap, punch: () => heap.free(filler) }
 }
 
-/** `push rbx; mov ebx, low; call callee; mov ecx, high; shl rcx, 32; or rbx, rcx`, then `last`; `pop rbx; ret`: the address `of` in two pieces. */
+/**
+ * `push rbx; mov ebx, low; call callee; mov ecx, high; shl rcx, 32; or rbx, rcx`, then `last`; `pop rbx;
+ * ret`: the address `of` in two pieces.
+ */
 function inPieces(
   heap: CodeHeap,
   of: bigint,
@@ -57,7 +63,9 @@ export interface Torn {
   readonly drain: { readonly kept: string[]; readonly result: string }
 }
 
-/** Code that builds the address of other code from two pieces and calls back between them, where the heap is compacted. */
+/**
+ * Code that builds the address of other code from two pieces and calls back between them, where the heap is compacted.
+ */
 export function tornCallee(): Torn {
   const run = (mode: 'slide' | 'drain'): Torn['slide'] => {
     const { heap, punch } = heapWithHole()
@@ -78,7 +86,10 @@ export function tornCallee(): Torn {
   return { slide: run('slide'), drain: run('drain') }
 }
 
-/** Code that holds a managed address in two pieces, and another in one, and calls back between the pieces, where the managed memory moves. */
+/**
+ * Code that holds a managed address in two pieces, and another in one, and calls back between the pieces,
+ * where the managed memory moves.
+ */
 export function tornRoot(): {
   readonly inside: {
     readonly all: string

@@ -9,7 +9,10 @@ import type * as scenarios from './scenarios.ts'
 
 type Programs = typeof scenarios & typeof denials & typeof frames
 
-/** What a scenario returned in a child process of its own. Rejects where the process died, or took longer than `timeout` ms. */
+/**
+ * What a scenario returned in a child process of its own. Rejects where the process died, or took longer than
+ * `timeout` ms.
+ */
 export async function runScenario<N extends keyof Programs>(
   name: N,
   { timeout = 30_000, flags = [] as readonly string[] } = {},
@@ -25,8 +28,8 @@ export async function runScenario<N extends keyof Programs>(
 }
 
 /**
- * What a script of `scripts/` prints as JSON, run in a child process of its own with `--inner`; `found` is the signal that it died of, if it did.
- * Rejects where it took longer than `timeout` ms.
+ * What a script of `scripts/` prints as JSON, run in a child process of its own with `--inner`; `found` is
+ * the signal that it died of, if it did. Rejects where it took longer than `timeout` ms.
  */
 export function runScript<R>(
   name: string,

@@ -109,7 +109,9 @@ const rel32 = (bytes: number[], at: number, from: bigint, to: bigint): Uint8Arra
   return code
 }
 
-/** outer(a, b) = inner() + a + b, with a frame by push and sub; inner calls `callee` from a frame that only rbp finds. */
+/**
+ * outer(a, b) = inner() + a + b, with a frame by push and sub; inner calls `callee` from a frame that only rbp finds.
+ */
 function outerInner(heap: CodeHeap, callee: bigint): ReturnType<CodeHeap['addAll']> {
   const outer = [
     ...[0x53, 0x48, 0x83, 0xec, 0x10], // push rbx; sub rsp, 16
@@ -207,8 +209,9 @@ export function deepSlide(): {
 }
 
 /**
- * What pins: a frame that cannot be walked, and a code pointer in a saved register. `outer` keeps the address of `data` in rbx and lowers rsp by a
- * register, so that nobody knows where its caller's return address is; `inner` calls back.
+ * What pins: a frame that cannot be walked, and a code pointer in a saved register. `outer` keeps the address
+ * of `data` in rbx and lowers rsp by a register, so that nobody knows where its caller's return address is;
+ * `inner` calls back.
  */
 export function pinnedFrames(): {
   readonly result: string
@@ -263,7 +266,10 @@ export function pinnedFrames(): {
   return { result, ...seen }
 }
 
-/** Spins at one place, moves, spins at another, all the while a jitdump is written into the directory given as the next argument. */
+/**
+ * Spins at one place, moves, spins at another, all the while a jitdump is written into the directory given as
+ * the next argument.
+ */
 export function profiled(): { readonly from: string; readonly to: string; readonly path: string } {
   const dump = new JitDump(process.argv[3])
   const heap = new CodeHeap(nativeMemory<Block>({ size: 1 << 20 }), { sideTables: [dump] })

@@ -1,4 +1,7 @@
-/** Managed memory of cells of 8 bytes, in two halves: a collection copies all cells to the other half and leaves the old ones useless. */
+/**
+ * Managed memory of cells of 8 bytes, in two halves: a collection copies all cells to the other half and
+ * leaves the old ones useless.
+ */
 export const CELLS = 16
 
 /** Bytes of managed memory that are needed. */

@@ -59,7 +59,10 @@ export class Watch {
   }
 }
 
-/** What a process is started with that watches itself: a small young generation, so that what grows is not V8's, and `gc`. */
+/**
+ * What a process is started with that watches itself: a small young generation, so that what grows is not
+ * V8's, and `gc`.
+ */
 export const CHILD_FLAGS: readonly string[] = ['--expose-gc', '--max-semi-space-size=1']
 
 /** The arguments of node for the same script once more, to be watched. */

@@ -1,6 +1,6 @@
 /**
- * Random objects whose every field is known: what it must hold can be computed at any time from where things are, without the heap's own
- * bookkeeping.
+ * Random objects whose every field is known: what it must hold can be computed at any time from where things
+ * are, without the heap's own bookkeeping.
  */
 
 import type { CodeInput } from '../../../src/heap/admit.ts'
@@ -182,7 +182,10 @@ function aim(
 const isSite = (thing: Thing, { kind, to }: Field): boolean =>
   kind === 'eip32' || kind !== 'pc32' || !('thing' in to) || to.thing !== thing
 
-/** What to add: bytes as they are at `thing.base`, with an exact table, or to be `analysed`. `moved` are all other ranges that move. */
+/**
+ * What to add: bytes as they are at `thing.base`, with an exact table, or to be `analysed`. `moved` are all
+ * other ranges that move.
+ */
 export function inputOf(
   heap: CodeHeap,
   thing: Thing,

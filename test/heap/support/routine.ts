@@ -1,4 +1,6 @@
-/** Functions of one integer, as steps: what each must return can be computed, and what its code must be at any place. */
+/**
+ * Functions of one integer, as steps: what each must return can be computed, and what its code must be at any place.
+ */
 import type { CodeHandle } from '../../../src/heap/object.ts'
 import type { SiteInput } from '../../../src/table/from-sites.ts'
 

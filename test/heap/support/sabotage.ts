@@ -19,8 +19,8 @@ export function sabotaged(memory: HeapMemory<Block>, sabotage: Sabotage | undefi
           if (sabotage !== 'inbound') writer.patch(position, bytes)
         },
         write: (position, bytes) => {
-          // A block that stays and is written all the same: its roots changed (code alone), or its referents moved (whole granules, of its
-          // neighbours too).
+          // A block that stays and is written all the same: its roots changed (code alone), or its referents
+          // moved (whole granules, of its neighbours too).
           const block = memory.registry.find(position)
           const stays = block !== undefined && before.get(block) === position
           if (stays && (sabotage === 'root') === (bytes.length === block.object.length)) return

@@ -1,6 +1,7 @@
 /**
- * Programs that run while everything moves: objects call one another, read managed data, call back into JavaScript, which moves, frees, adds and
- * collects under them. What each call must return is computed here without the heap.
+ * Programs that run while everything moves: objects call one another, read managed data, call back into
+ * JavaScript, which moves, frees, adds and collects under them. What each call must return is computed here
+ * without the heap.
  */
 
 import type { CodeInput } from '../../../src/heap/admit.ts'

@@ -159,7 +159,10 @@ export class NativeHarness {
       if (address !== CALL_STACK_BASE) await this.unmap(address)
   }
 
-  /** Addresses of functions of the child's C library; throws where it has no such function. They are those of this child: not of one that follows it. */
+  /**
+   * Addresses of functions of the child's C library; throws where it has no such function. They are those of
+   * this child: not of one that follows it.
+   */
   async resolve(names: readonly string[]): Promise<bigint[]> {
     const { addresses = [] } = await this.#ask({ what: 'resolve', names })
     return names.map((name, i) => {

@@ -1,6 +1,7 @@
 /**
- * LLVM's code in a heap that moves it: as an object file that we place, with its exact table, or as bytes that LLVM's own JIT has placed and fixed,
- * of which only the bytes are known. Runs in a process of its own: `node llvm-heap.ts VERSION MODEL object|jit`, prints what came of it as JSON.
+ * LLVM's code in a heap that moves it: as an object file that we place, with its exact table, or as bytes
+ * that LLVM's own JIT has placed and fixed, of which only the bytes are known. Runs in a process of its own:
+ * `node llvm-heap.ts VERSION MODEL object|jit`, prints what came of it as JSON.
  */
 import { pathToFileURL } from 'node:url'
 import { analyze } from '../../../src/analyze/analyze.ts'
@@ -72,7 +73,9 @@ class Variables implements SideTable {
   }
 }
 
-/** A program and where it is made for: what `heap.add` takes, its functions' offsets, and the table of its variables. */
+/**
+ * A program and where it is made for: what `heap.add` takes, its functions' offsets, and the table of its variables.
+ */
 interface Made {
   readonly bytes: Uint8Array
   readonly base: bigint
@@ -84,7 +87,9 @@ interface Made {
   readonly variables: RelocationTable
 }
 
-/** Addresses: far up, but for what LLVM makes in its JIT with the small code model, which holds addresses of 31 bits. */
+/**
+ * Addresses: far up, but for what LLVM makes in its JIT with the small code model, which holds addresses of 31 bits.
+ */
 const bases = (
   model: CodeModel,
   how: string,

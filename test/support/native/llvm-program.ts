@@ -1,4 +1,7 @@
-/** A program in LLVM's own language, for whatever version reads it: functions, calls, a jump table, strings, numbers, variables, code pointers. */
+/**
+ * A program in LLVM's own language, for whatever version reads it: functions, calls, a jump table, strings,
+ * numbers, variables, code pointers.
+ */
 
 /** Every function takes one number and gives one. */
 export const FUNCTIONS = [

@@ -1,6 +1,7 @@
 /**
- * LLVM's C API, as far as the tests need it, through koffi: text to an object file in memory, and text to code that LLVM's own JIT has placed and
- * fixed in memory that is given to it. Declarations: llvm-c/Core.h, IRReader.h, Target.h, TargetMachine.h, ExecutionEngine.h.
+ * LLVM's C API, as far as the tests need it, through koffi: text to an object file in memory, and text to
+ * code that LLVM's own JIT has placed and fixed in memory that is given to it. Declarations: llvm-c/Core.h,
+ * IRReader.h, Target.h, TargetMachine.h, ExecutionEngine.h.
  */
 import { execFileSync } from 'node:child_process'
 import { createRequire } from 'node:module'
@@ -87,7 +88,9 @@ export class Llvm {
     this.#call('int LLVMLoadLibraryPermanently(const char *)')(null)
   }
 
-  /** Calls a function whose last arguments are places for an error message and for what it makes; throws the message. */
+  /**
+   * Calls a function whose last arguments are places for an error message and for what it makes; throws the message.
+   */
   #make(what: string, call: (message: Uint8Array, made: Uint8Array) => number | bigint): bigint {
     const [message, made] = [new Uint8Array(8), new Uint8Array(8)]
     if (Number(call(message, made)) !== 0) throw new Error(`${what}: ${this.#text(word(message))}`)

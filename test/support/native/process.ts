@@ -60,8 +60,8 @@ export function answerOf(child: ChildProcess | undefined, timeout: number): Prom
 const GROWTH = 1n << 25n
 
 /**
- * Whether something of the process lies in [start, start + length), or its heap grows into it: Linux begins that anywhere in the GiB behind a program, and
- * V8 takes places at random.
+ * Whether something of the process lies in [start, start + length), or its heap grows into it: Linux begins
+ * that anywhere in the GiB behind a program, and V8 takes places at random.
  */
 export function isTaken(pid: number, start: bigint, length: number): boolean {
   const maps = readFileSync(`/proc/${pid}/maps`, 'utf8')
