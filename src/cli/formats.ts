@@ -1,5 +1,5 @@
 /** Files of other formats, by how they begin. What they hold beside code would be moved as if it were code. */
-import { viewOf } from '../core/bytes.ts'
+import { hexBytes, viewOf } from '../core/bytes.ts'
 
 const CUT_OUT = 'Give its code alone (objcopy -O binary -j .text).'
 
@@ -20,19 +20,16 @@ const FORMATS: readonly Format[] = [
   },
 ]
 
-const hexOf = (bytes: Uint8Array): string =>
-  Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
-
 /** `MZ`, and at the offset that it names `PE\0\0`. */
 function isPe(bytes: Uint8Array): boolean {
-  if (bytes.length < 64 || hexOf(bytes.subarray(0, 2)) !== '4d5a') return false
+  if (bytes.length < 64 || hexBytes(bytes, 0, 2) !== '4d5a') return false
   const header = viewOf(bytes).getUint32(60, true)
-  return hexOf(bytes.subarray(header, header + 4)) === '50450000'
+  return hexBytes(bytes, header, header + 4) === '50450000'
 }
 
 /** What the file is and what to do instead, as two sentences; undefined where it may be raw bytes. */
 export function otherFormat(bytes: Uint8Array): string | undefined {
-  const start = hexOf(bytes.subarray(0, 8))
+  const start = hexBytes(bytes, 0, 8)
   const found = FORMATS.find(({ magic }) => start.startsWith(magic))
   const pe = isPe(bytes) ? { name: 'a PE file (Windows)', remedy: CUT_OUT } : undefined
   const format = found ?? pe
