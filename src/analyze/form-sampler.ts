@@ -1,9 +1,9 @@
 /** Which blocks of a linear reading are not of the forms that code has: their first instructions tell. */
 import { viewOf } from '../core/bytes.ts'
-import { FAST_INDICES, fastIndex, fastTablesFor, hasFastEntry, isWorthFastTables } from '../x86/fast.ts'
+import { FAST_INDICES, type FastTables, fastTablesFor } from '../x86/fast.ts'
 import { Instruction, type InstructionDecoder } from '../x86/instruction.ts'
 import type { StartBits } from '../x86/start-bits.ts'
-import { opcodeScore } from './opcode-stats.ts'
+import { knownScores, opcodeScore, SCORE_BIAS } from './opcode-stats.ts'
 
 export const BLOCK_BITS = 8
 /** Instructions looked at in each block, and what they must score together, in sixteenths. */
@@ -66,8 +66,6 @@ export class FormSampler {
   }
 }
 
-/** No score. */
-const UNKNOWN = -128
 /** Bytes from an instruction's start that its index is made of. */
 const HEAD = 4
 
@@ -76,27 +74,27 @@ class FormScores {
   readonly #view: DataView
   readonly #decoder: InstructionDecoder
   readonly #instruction = new Instruction()
-  /** By index: a form's score depends on nothing else. */
-  readonly #known: Int8Array | undefined
-  readonly #fast: Uint8Array
+  readonly #known: Uint8Array
+  readonly #fast: FastTables = fastTablesFor('intel')
 
   constructor(code: Uint8Array, decoder: InstructionDecoder) {
     this.#view = viewOf(code)
     this.#decoder = decoder
-    const isFast = isWorthFastTables('intel', code.length)
-    this.#fast = isFast ? fastTablesFor('intel') : new Uint8Array(0)
-    this.#known = isFast ? new Int8Array(FAST_INDICES).fill(UNKNOWN) : undefined
+    this.#known = knownScores()
   }
 
   /** Of the instruction at `start`, in sixteenths of a natural logarithm. */
   at(start: number): number {
-    if (this.#known === undefined || start + HEAD > this.#view.byteLength) return this.#decode(start)
+    if (start + HEAD > this.#view.byteLength) return this.#decode(start)
     const word = this.#view.getInt32(start, false)
-    const index = fastIndex(this.#fast, word)
-    const known = this.#known[index]
-    if (known !== UNKNOWN) return known
+    const index = this.#fast.indexOf(word)
+    if (index < 0) return this.#decode(start)
+    // An entry of 0F is the same with REX.W, its score is not.
+    const key = index | (isWide(word) ? FAST_INDICES : 0)
+    const known = this.#known[key]
+    if (known !== 0) return known - SCORE_BIAS - 1
     const score = this.#decode(start)
-    if (hasFastEntry(this.#fast, word)) this.#known[index] = score
+    this.#known[key] = score + SCORE_BIAS + 1
     return score
   }
 
@@ -105,3 +103,6 @@ class FormScores {
     return opcodeScore(this.#instruction)
   }
 }
+
+/** Whether the first of four bytes, big-endian, is a REX prefix with W. */
+const isWide = (word: number): boolean => word >>> 27 === 0x48 >> 3

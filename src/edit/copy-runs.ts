@@ -62,9 +62,7 @@ export function copyRuns(code: Uint8Array, options: CopyRunsOptions): CopiedRuns
   checkArguments(code, checkOptions(options))
   const { runs, places } = options
   const copier = new RunCopier(code, options)
-  let total = 0
-  for (let i = 0; i < places.length; i++) total += runs[2 * i + 1] - runs[2 * i]
-  const decoder = new LaneDecoder(code, options.cpu ?? 'intel', total)
+  const decoder = new LaneDecoder(code, options.cpu ?? 'intel')
   const [first, second] = [new Lane(), new Lane()]
   const finish = (lane: Lane, place: number): number => copier.copy(lane, decoder.decodeRest(lane), place)
   const ends = new Uint32Array(places.length)

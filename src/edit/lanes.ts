@@ -4,7 +4,7 @@
  * (x86/sweep.ts), whose steps these are.
  */
 import { viewOf } from '../core/bytes.ts'
-import { type FastTables, fastTablesFor, HEADS, isWorthFastTables, NO_BASE } from '../x86/fast.ts'
+import { type FastTables, fastTablesFor, HEADS, NO_BASE } from '../x86/fast.ts'
 import { type Cpu, Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
 import { createTableDecoder } from '../x86/scanner.ts'
 
@@ -45,20 +45,19 @@ export class Lane {
 
 export class LaneDecoder {
   readonly #view: DataView
-  readonly #fast: FastTables | undefined
+  readonly #fast: FastTables
   readonly #decoder: InstructionDecoder
   readonly #instruction = new Instruction()
 
-  /** For runs of `total` bytes. */
-  constructor(code: Uint8Array, cpu: Cpu, total: number) {
+  constructor(code: Uint8Array, cpu: Cpu) {
     this.#view = viewOf(code)
     this.#decoder = createTableDecoder(code, { cpu })
-    this.#fast = isWorthFastTables(cpu, total) ? fastTablesFor(cpu) : undefined
+    this.#fast = fastTablesFor(cpu)
   }
 
   /** Gives a lane a run: from `start` to `least` or behind. */
   begin(lane: Lane, start: number, least: number): void {
-    lane.begin(start, least, this.#fast === undefined ? 0 : this.#view.byteLength - MARGIN)
+    lane.begin(start, least, this.#view.byteLength - MARGIN)
   }
 
   /**
@@ -67,14 +66,14 @@ export class LaneDecoder {
   decodeBoth(first: Lane, second: Lane): void {
     while (first.position < first.fastEnd && second.position < second.fastEnd) {
       const stuck = this.#runBoth(first, second)
-      if (stuck !== undefined && !this.#step(stuck)) return
+      if (stuck !== undefined && !this.#learns(stuck) && !this.#step(stuck)) return
     }
   }
 
   /** Returns the lane that has to ask the decoder. */
   #runBoth(first: Lane, second: Lane): Lane | undefined {
     const view = this.#view
-    const fast = this.#fast!
+    const fast = this.#fast.entries
     const offsetsA = first.offsets
     const endsA = first.ends
     const fastEndA = first.fastEnd
@@ -129,7 +128,7 @@ export class LaneDecoder {
   decodeRest(lane: Lane): boolean {
     while (lane.position < lane.least) {
       if (lane.position < lane.fastEnd) this.#run(lane)
-      if (lane.position < lane.least && !this.#step(lane)) return false
+      if (lane.position < lane.least && !this.#learns(lane) && !this.#step(lane)) return false
     }
     return true
   }
@@ -137,7 +136,7 @@ export class LaneDecoder {
   /** Decodes one lane until it has to ask the decoder. */
   #run(lane: Lane): void {
     const view = this.#view
-    const fast = this.#fast!
+    const fast = this.#fast.entries
     const { offsets, ends, fastEnd } = lane
     let { position, count } = lane
     while (position < fastEnd) {
@@ -155,6 +154,11 @@ export class LaneDecoder {
     }
     lane.position = position
     lane.count = count
+  }
+
+  /** Whether the tables know the next instruction from now on. */
+  #learns({ position, fastEnd }: Lane): boolean {
+    return position < fastEnd && this.#fast.learn(this.#view.getInt32(position, false))
   }
 
   /** Decodes one instruction by the decoder; false where there is none. */

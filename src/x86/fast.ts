@@ -5,81 +5,131 @@
  *
  * The first two bytes select how many of them are prefixes and escapes (0 to 2), and a page; the next two,
  * opcode and ModRM, an entry in it. An entry holds whatever REX.R, X and B are; with any other prefix there is none.
+ *
+ * Entries are filled in as code is met that they stand for: a little code is read by a few hundred of the half
+ * million, and a cold process has no time for the others. What is not looked up in a hurry (notes, scores) stands in
+ * rows, one for each opcode that was met, one behind the other: memory that is touched for the first time costs
+ * more than the decoding.
  */
 import { type Cpu, Flow, type Instruction, Memory } from './instruction.ts'
 import { Layout, legacyContext, legacyPage, ROW_KEYS, rowKey } from './layout.ts'
 import { type Tables, tablesFor } from './tables.ts'
 
 /**
- * One array, because each array that the loop touches costs a register:
- *   0        entries, by page, opcode and ModRM. 0: ask the decoder. Else bits 0-3 the length from the opcode on;
- *            bits 4-5 where the relative field is, from the opcode (0: none); bit 6: a SIB byte without base adds 4;
- *            bit 7 (LOOK): its note has more than that it is known
+ * Where what is in `FastTables.entries`; one array, because each array that a loop touches costs a register:
+ *   0        entries, by page, opcode and ModRM. 0: ask {@link FastTables.learn}, then the decoder. Else bits 0-3 the length from
+ *            the opcode on; bits 4-5 where the relative field is, from the opcode (0: none); bit 6: a SIB byte without
+ *            base adds 4; bit 7 (LOOK): its note has more than that it is known
  *   HEADS    by the first two bytes, big-endian: bits of prefixes and escapes (0, 8, 16) | page << 5
  *   NO_BASE  by SIB byte: 4 where it has no base (with mod = 0), else 0
  */
-export type FastTables = Uint8Array
 export const HEADS = 0x80000
 export const NO_BASE = 0x90000
 export const LOOK = 0x80
 
-/** Pages of entries: map, W, bits p66, f3, f2. The second is for W and no W; one more is empty. */
-const PAGES = [
-  [0, 0, 0],
-  [1, 0, 0],
-  [0, 0, 1],
-  [1, 0, 1],
-  [1, 0, 2],
-  [1, 0, 4],
-  [0, 1, 0],
-] as const
+/** Pages of entries: [ONE, TWO, ...]. The second is for W and no W; of the last there are no entries. */
 const [ONE, TWO, ONE_66, TWO_66, TWO_F3, TWO_F2, ONE_W, ASK] = [0, 1, 2, 3, 4, 5, 6, 7] as const
+/** The page of the decoding tables of each: map, W, bits p66, f3, f2. */
+const PAGES = Uint8Array.of(
+  legacyPage(0, 0, 0),
+  legacyPage(1, 0, 0),
+  legacyPage(0, 0, 1),
+  legacyPage(1, 0, 1),
+  legacyPage(1, 0, 2),
+  legacyPage(1, 0, 4),
+  legacyPage(0, 1, 0),
+)
+const TWO_W = legacyPage(1, 1, 0)
+/** Pages of the one-byte map. */
+const IS_ONE = (1 << ONE) | (1 << ONE_66) | (1 << ONE_W)
 
-/** Indices of entries are below this. */
 export const FAST_INDICES: number = HEADS
 
-/**
- * A number below `FAST_INDICES` for what the first four bytes of an instruction, big-endian, say of it: the
- * index of its entry, another with REX.W.
- */
-export function fastIndex(tables: FastTables, word: number): number {
-  const head = tables[HEADS | (word >>> 16)]
-  const skip = head & 0x18
-  const isWide = head >> 5 === TWO && word >>> 27 === 0x48 >> 3
-  return ((isWide ? ASK : head >> 5) << 16) | ((word << skip) >>> 16)
-}
+/** The contexts without lock and 67h, whatever R, X, B. */
+const PLAIN = [0, 1, 2, 3, 4, 5, 6, 7].reduce(
+  (mask, rxb) => mask | (1 << legacyContext(0, rxb & 1, (rxb >> 1) & 1, rxb >> 2, 0)),
+  0,
+)
 
-/** Whether the instruction has an entry: then its index tells it from all others, but for registers. */
-export function hasFastEntry(tables: FastTables, word: number): boolean {
-  const head = tables[HEADS | (word >>> 16)]
-  return tables[((head >> 5) << 16) | ((word << (head & 0x18)) >>> 16)] !== 0
+export class FastTables {
+  readonly entries: Uint8Array = new Uint8Array(NO_BASE + 256)
+  /** By page and opcode: where its row is; 0: there is none yet. */
+  readonly rows: Int32Array = new Int32Array(0x800)
+  /** By row and ModRM: bits of {@link Note}; 0 where nothing was learnt. */
+  readonly notes: Uint16Array = new Uint16Array(HEADS)
+  /** Where the last row is. */
+  #last = 0
+  readonly #tables: Tables
+
+  constructor(tables: Tables) {
+    this.#tables = tables
+    fillHeads(this.entries.subarray(HEADS, NO_BASE))
+    for (let sib = 5; sib < 256; sib += 8) this.entries[NO_BASE + sib] = 4
+  }
+
+  /**
+   * A number below {@link FAST_INDICES} that tells what begins with these four bytes, big-endian, from all
+   * else but for registers; -1 without an entry.
+   */
+  indexOf(word: number): number {
+    const cell = this.#cellOf(word)
+    return this.entries[cell] === 0 ? -1 : this.rows[cell >> 8] | (cell & 0xff)
+  }
+
+  /**
+   * Fills in the entry and the note of what begins with these four bytes, big-endian. False if there are
+   * none, or they were there.
+   */
+  learn(word: number): boolean {
+    const cell = this.#cellOf(word)
+    const page = cell >> 16
+    if (page === ASK) return false
+    const row = (this.rows[cell >> 8] ||= this.#last += 256)
+    const next = cell & 0xff
+    if (this.notes[row | next] !== 0) return false
+    const opcode = (cell >> 8) & 0xff
+    const layout = this.#layoutOf(PAGES[page], opcode, next)
+    const mayJoin = ((IS_ONE >> page) & 1) !== 0 && isJoining(opcode)
+    let note = noteOf(layout, next)
+    if (page === TWO && !areAlike(layout, this.#layoutOf(TWO_W, opcode, next), next)) note = Note.unknown
+    if (mayJoin && note !== Note.unknown && joinsWith(opcode, next, page === ONE_W)) note |= Note.joins
+    const entry = note === Note.unknown ? 0 : entryOf(layout, next) | (note === Note.known ? 0 : LOOK)
+    if (mayJoin || entry === 0 || (layout & Layout.hasModrm) !== 0) {
+      this.entries[cell] = entry
+      this.notes[row | next] = note
+    } else {
+      // Without ModRM it is the same whatever comes next.
+      this.entries.fill(entry, cell ^ next, (cell ^ next) + 256)
+      this.notes.fill(note, row, row + 256)
+    }
+    return entry !== 0
+  }
+
+  /** Page, opcode, and the byte behind it. */
+  #cellOf(word: number): number {
+    const head = this.entries[HEADS | (word >>> 16)]
+    return ((head >> 5) << 16) | ((word << (head & 0x18)) >>> 16)
+  }
+
+  /** The layout of an instruction that is valid whatever R, X, B are; else `Layout.rare`: a layout of no note. */
+  #layoutOf(page: number, opcode: number, modrm: number): number {
+    const { pages, cells, rows, leaves } = this.#tables
+    pages.open(page)
+    const leaf = rows[cells[(page << 8) | opcode] * ROW_KEYS + rowKey(modrm)]
+    return (leaves[leaf + 1] & PLAIN) === PLAIN ? leaves[leaf] : Layout.rare
+  }
 }
 
 const cache = new Map<Cpu, FastTables>()
 
-/** From this many bytes of code on the tables save more than the milliseconds that a cold process builds them in. */
-const WORTH_BUILDING = 1 << 17
-
-/** Whether to use the tables for `bytes` of code: they are there already, or worth building. */
-export const isWorthFastTables = (cpu: Cpu, bytes: number): boolean =>
-  bytes >= WORTH_BUILDING || cache.has(cpu)
-
 /** The fast tables of `cpu`. */
 export function fastTablesFor(cpu: Cpu): FastTables {
-  const known = cache.get(cpu)
-  if (known !== undefined) return known
-  const tables = new Uint8Array(NO_BASE + 256)
-  fillPages(tablesFor(cpu), tables, entryPatterns())
-  forJoining((at) => {
-    if (tables[at] !== 0) tables[at] |= LOOK
-  })
-  buildHeads(tables.subarray(HEADS, NO_BASE))
-  for (let sib = 5; sib < 256; sib += 8) tables[NO_BASE + sib] = 4
-  cache.set(cpu, tables)
+  let tables = cache.get(cpu)
+  if (tables === undefined) cache.set(cpu, (tables = new FastTables(tablesFor(cpu))))
   return tables
 }
 
-function buildHeads(heads: Uint8Array): void {
+function fillHeads(heads: Uint8Array): void {
   const set = (first: number, second: number, page: number, skip: number): void => {
     heads[(first << 8) | second] = (page << 5) | (skip << 3)
   }
@@ -100,110 +150,17 @@ function buildHeads(heads: Uint8Array): void {
   for (let rex = 0x40; rex < 0x50; rex++) set(0x66, rex, rex < 0x48 ? ONE_66 : ASK, rex < 0x48 ? 2 : 0)
 }
 
-/**
- * Fills `into` by page, opcode and ModRM. `patternOf` gives the numbers of a layout by ModRM, 0 where the
- * decoder is to be asked. Rows are put together from pieces of such patterns and copied where they come
- * again: half a million numbers one by one would take ten times as long when the code is cold.
- */
-function fillPages<List extends Uint8Array | Uint16Array>(
-  tables: Tables,
-  into: List,
-  patternOf: (layout: number) => List,
-): void {
-  const nothing = into.slice(0, 256)
-  const leafPattern = (at: number): List => {
-    const leaf = tables.rows[at]
-    return (tables.leaves[leaf + 1] & PLAIN) === PLAIN ? patternOf(tables.leaves[leaf]) : (nothing as List)
-  }
-  const putRow = (row: number, at: number): void => {
-    const keys = row * ROW_KEYS
-    if (tables.rows.subarray(keys, keys + 8).every((leaf) => leaf === tables.rows[keys]))
-      into.set(leafPattern(keys).subarray(0, 0xc0), at)
-    else
-      for (let reg = 0; reg < 8; reg++) {
-        const pattern = leafPattern(keys + reg)
-        for (let i = reg << 3; i < 0xc0; i += 64) into.set(pattern.subarray(i, i + 8), at + i)
-      }
-    for (let i = 0xc0, end = i; i < 256; i = end) {
-      const key = keys + rowKey(i)
-      while (end < 256 && tables.rows[key + end - i] === tables.rows[key]) end++
-      into.set(leafPattern(key).subarray(i, end), at + i)
-    }
-  }
-  const rowOf = (map: number, w: number, prefixes: number, opcode: number): number => {
-    const page = legacyPage(map, w, prefixes)
-    tables.pages.open(page)
-    return tables.cells[(page << 8) | opcode]
-  }
-  const places = new Map<number, number>()
-  const put = (map: number, w: number, prefixes: number, opcode: number, at: number): void => {
-    const row = rowOf(map, w, prefixes, opcode)
-    const place = places.get(row)
-    if (place !== undefined) into.copyWithin(at, place, place + 256)
-    else if (row !== 0) putRow(row, at)
-    places.set(row, at)
-  }
-  PAGES.forEach(([map, w, prefixes], page) => {
-    for (let opcode = 0; opcode < 256; opcode++) put(map, w, prefixes, opcode, (page << 16) | (opcode << 8))
-  })
-  // REX.W and 0F share a page: what the two say alike.
-  for (let opcode = 0; opcode < 256; opcode++) {
-    if (rowOf(1, 0, 0, opcode) === rowOf(1, 1, 0, opcode)) continue
-    const at = (TWO << 16) | (opcode << 8)
-    const wide = ASK << 16
-    put(1, 1, 0, opcode, wide)
-    for (let i = 0; i < 256; i++) if (into[at + i] !== into[wide + i]) into[at + i] = 0
-  }
-  into.fill(0, ASK << 16, (ASK << 16) + 256)
-}
-
-/** The contexts without lock and 67h, whatever R, X, B. */
-const PLAIN = [0, 1, 2, 3, 4, 5, 6, 7].reduce(
-  (mask, rxb) => mask | (1 << legacyContext(0, rxb & 1, (rxb >> 1) & 1, rxb >> 2, 0)),
-  0,
-)
-
-/** Patterns of 256 numbers, by something that they depend on. */
-function remember<List>(make: (key: number) => List): (key: number) => List {
-  const known = new Map<number, List>()
-  return (key) => {
-    let list = known.get(key)
-    if (list === undefined) {
-      list = make(key)
-      known.set(key, list)
-    }
-    return list
-  }
-}
-
-/** The entries of an instruction with ModRM and nothing behind it but SIB and displacement. */
-const modrmEntry = (modrm: number): number => {
-  if (modrm >= 0xc0) return 2
-  if ((modrm & 0xc7) === 5) return LOOK | 6 | (2 << 4)
+/** The entry of a layout with this ModRM byte, without LOOK. */
+function entryOf(layout: number, modrm: number): number {
+  const tail = layout & Layout.tailMask
+  const opcode = (layout & Layout.hasModrm) === 0 ? 1 : 2
+  if (((layout >> Layout.branchShift) & 7) !== 0) return (opcode + tail) | (opcode << 4)
+  if ((layout & Layout.memory) === 0 || modrm >= 0xc0) return opcode + tail
+  if ((modrm & 0xc7) === 5) return (6 + tail) | (2 << 4)
   const sib = (modrm & 7) === 4 ? 1 : 0
-  if (modrm >= 0x80) return LOOK | (6 + sib)
-  if (modrm >= 0x40) return 3 + sib
-  return sib === 0 ? 2 : LOOK | 3 | 0x40
-}
-
-/** The entries of layouts. */
-function entryPatterns(): (layout: number) => Uint8Array {
-  const withModrm = remember((more) => {
-    const list = new Uint8Array(256)
-    const look = more & LOOK
-    const tail = more ^ look
-    for (let modrm = 0; modrm < 256; modrm++) list[modrm] = (modrmEntry(modrm) + tail) | look
-    return list
-  })
-  const alike = remember((entry) => new Uint8Array(256).fill(entry))
-  return (layout) => {
-    const tail = layout & Layout.tailMask
-    const opcode = (layout & Layout.hasModrm) === 0 ? 1 : 2
-    if ((layout & Layout.suffix) !== 0) return alike(0)
-    if (((layout >> Layout.branchShift) & 7) !== 0) return alike(LOOK | (opcode + tail) | (opcode << 4))
-    const look = noteOf(layout) === Note.known ? 0 : LOOK
-    return (layout & Layout.memory) === 0 ? alike(opcode + tail + look) : withModrm(tail + look)
-  }
+  if (modrm >= 0x80) return 6 + sib + tail
+  if (modrm >= 0x40) return 3 + sib + tail
+  return sib === 0 ? 2 + tail : (3 + tail) | 0x40
 }
 
 /** Bits of a note: what there is to look at in an instruction. */
@@ -223,6 +180,8 @@ export const Note = {
   immediate64: 0x400,
   /** There is a note; where this bit is not set, the decoder is asked. */
   known: 0x800,
+  /** There is no note, and never will be. */
+  unknown: 0x2000,
   /** Of the one-byte map, one of {@link JOINING}, and `joinsWith` what follows. */
   joins: 0x1000,
 } as const
@@ -248,7 +207,7 @@ export const isNotable = (instruction: Instruction): boolean =>
   instruction.memory >= Memory.rip ||
   instruction.displacementSize >= 4 ||
   instruction.immediateSize >= 4 ||
-  (IS_JOINING[instruction.opcode] !== 0 && instruction.map === 0)
+  (isJoining(instruction.opcode) && instruction.map === 0)
 
 /**
  * Whether a joining opcode joins addresses with this byte behind it: arithmetic does with 64-bit registers,
@@ -261,31 +220,20 @@ export function joinsWith(opcode: number, next: number, isWide: boolean): boolea
   return (opcode !== 0x81 && opcode !== 0x83 && opcode !== 0xc1) || (isWide && next >= 0xc0)
 }
 
-/** Calls `use` with the index of every entry of an instruction that joins addresses. */
-function forJoining(use: (at: number) => void): void {
-  for (const page of [ONE, ONE_66, ONE_W])
-    for (const opcode of JOINING)
-      for (let next = 0; next < 256; next++)
-        if (joinsWith(opcode, next, page === ONE_W)) use((page << 16) | (opcode << 8) | next)
-}
-
-const noteCache = new Map<Cpu, Uint16Array>()
-
-/** By page, opcode and ModRM like the entries: bits of {@link Note}. */
-export function notesFor(cpu: Cpu): Uint16Array {
-  const known = noteCache.get(cpu)
-  if (known !== undefined) return known
-  const notes = new Uint16Array(HEADS)
-  fillPages(tablesFor(cpu), notes, notePatterns())
-  forJoining((at) => {
-    if (notes[at] !== 0) notes[at] |= Note.joins
-  })
-  noteCache.set(cpu, notes)
-  return notes
+/** The note of a layout with this ModRM byte. */
+function noteOf(layout: number, modrm: number): number {
+  if ((layout & Layout.rare) !== 0) return Note.unknown
+  const size = (layout >> Layout.immediateShift) & 15
+  const signed = ((layout >> Layout.widthShift) & 7) === 4
+  const flow = (layout >> Layout.flowShift) & Note.flowMask
+  const immediate =
+    size === 8 ? Note.immediate64 : size < 4 ? 0 : signed ? Note.immediate32s : Note.immediate32
+  const memory = (layout & Layout.memory) === 0 ? 0 : memoryNote(modrm)
+  return Note.known | flow | immediate | memory
 }
 
 /** The bits of a note that a memory operand gives. */
-const modrmNote = (modrm: number): number => {
+function memoryNote(modrm: number): number {
   if (modrm >= 0xc0) return 0
   const sib = (modrm & 7) === 4
   if ((modrm & 0xc7) === 5) return Note.ip
@@ -293,27 +241,7 @@ const modrmNote = (modrm: number): number => {
   return modrm < 0x40 && sib ? Note.noBase : 0
 }
 
-/** The notes of layouts. */
-function notePatterns(): (layout: number) => Uint16Array {
-  const withMemory = remember((bits) => {
-    const list = new Uint16Array(256)
-    for (let modrm = 0; modrm < 256; modrm++) list[modrm] = modrmNote(modrm) | bits
-    return list
-  })
-  const alike = remember((note) => new Uint16Array(256).fill(note))
-  return (layout) => {
-    const bits = noteOf(layout)
-    return bits === 0 || (layout & Layout.memory) === 0 ? alike(bits) : withMemory(bits)
-  }
-}
-
-/** The note of a layout, without what its ModRM byte says. */
-function noteOf(layout: number): number {
-  if ((layout & Layout.rare) !== 0) return 0
-  const size = (layout >> Layout.immediateShift) & 15
-  const signed = ((layout >> Layout.widthShift) & 7) === 4
-  const flow = (layout >> Layout.flowShift) & Note.flowMask
-  const immediate =
-    size === 8 ? Note.immediate64 : size < 4 ? 0 : signed ? Note.immediate32s : Note.immediate32
-  return Note.known | flow | immediate
-}
+/** Whether two layouts have the same entry and note. */
+const areAlike = (one: number, other: number, modrm: number): boolean =>
+  one === other ||
+  (entryOf(one, modrm) === entryOf(other, modrm) && noteOf(one, modrm) === noteOf(other, modrm))

@@ -7,17 +7,7 @@
  */
 import { viewOf } from '../core/bytes.ts'
 import type { AddressRange } from '../core/range.ts'
-import {
-  type FastTables,
-  fastTablesFor,
-  HEADS,
-  isJoining,
-  isWorthFastTables,
-  joinsWith,
-  NO_BASE,
-  Note,
-  notesFor,
-} from './fast.ts'
+import { type FastTables, fastTablesFor, HEADS, isJoining, joinsWith, NO_BASE, Note } from './fast.ts'
 import type { DecoderOptions } from './iced.ts'
 import { Encoding, Flow, Instruction, type InstructionDecoder, Memory, Prefix } from './instruction.ts'
 import { Ends, Joins, joinShape, Outside, outsideShape, Rows } from './notable-rows.ts'
@@ -76,9 +66,6 @@ const {
 } = Note
 const CONSTANTS = DISPLACEMENT | NO_BASE_NOTE | IMMEDIATE_32S | IMMEDIATE_32 | IMMEDIATE_64
 const [LEA, CALL] = [0x8d, 0xe8]
-/** For code that the tables do not pay for: then the decoder is asked for every instruction. */
-const NO_TABLES = new Uint8Array(0)
-const NO_NOTES = new Uint16Array(0)
 /** Bytes before an instruction that are just before it. */
 const NEAR = 64
 /** Instructions between looks at whether there is room. */
@@ -98,8 +85,8 @@ export function findNotable(code: Uint8Array, starts: Uint32Array, options: Nota
 /** Takes instructions in ascending order. */
 export class NotableFinder {
   readonly #view: DataView
-  readonly #fast: FastTables
-  readonly #notes: Uint16Array
+  /** Without tables the decoder is asked for every instruction. */
+  readonly #fast: FastTables | undefined
   readonly #decoder: InstructionDecoder
   readonly #instruction = new Instruction()
   readonly #window: ValueWindow
@@ -120,11 +107,8 @@ export class NotableFinder {
 
   /** @param bytes of code, about, that it will be asked for */
   constructor(code: Uint8Array, bytes: number, options: NotableOptions) {
-    const cpu = options.cpu ?? 'intel'
-    const isFast = options.decoder === undefined && isWorthFastTables(cpu, bytes)
     this.#view = viewOf(code)
-    this.#fast = isFast ? fastTablesFor(cpu) : NO_TABLES
-    this.#notes = isFast ? notesFor(cpu) : NO_NOTES
+    this.#fast = options.decoder === undefined ? fastTablesFor(options.cpu ?? 'intel') : undefined
     this.#decoder = options.decoder ?? createTableDecoder(code, options)
     this.#window = new ValueWindow(options.window)
     this.#span = options.span
@@ -145,11 +129,17 @@ export class NotableFinder {
     for (let i = 0; i < starts.length; ) {
       const end = Math.min(starts.length, i + CHUNK)
       this.#reserve(end - i)
-      if (this.#fast === NO_TABLES) for (; i < end; i++) this.#ask(starts[i])
+      const fast = this.#fast
+      if (fast === undefined) for (; i < end; i++) this.#ask(starts[i])
       else
-        for (i = this.#findKnown(starts, i, end); i < end; i = this.#findKnown(starts, i + 1, end))
-          this.#ask(starts[i])
+        for (i = this.#findKnown(fast, starts, i, end); i < end; i = this.#findKnown(fast, starts, i, end))
+          if (!this.#learns(fast, starts[i])) this.#ask(starts[i++])
     }
+  }
+
+  /** Whether the tables know the instruction at `start` from now on. */
+  #learns(fast: FastTables, start: number): boolean {
+    return start < this.#view.byteLength - MARGIN && fast.learn(this.#view.getInt32(start, false))
   }
 
   finish(): Notable {
@@ -179,10 +169,9 @@ export class NotableFinder {
    * they do not know, or `to`. All in one loop over local arrays, and as few branches as may be: which way
    * they go depends on the code at hand, and a wrong guess costs as much as all the rest.
    */
-  #findKnown(starts: Uint32Array, from: number, to: number): number {
+  #findKnown(tables: FastTables, starts: Uint32Array, from: number, to: number): number {
     const view = this.#view
-    const fast = this.#fast
-    const notes = this.#notes
+    const { entries: fast, rows, notes } = tables
     const [length, span] = [view.byteLength, this.#span]
     const { starts: endStarts, kinds, targets } = this.#ends
     const { starts: outsideStarts, distances, fields, shapes } = this.#outside
@@ -200,10 +189,10 @@ export class NotableFinder {
       const word = view.getInt32(start, false)
       const head = fast[H | (word >>> 16)]
       const skip = head & 0x18
-      const index = ((head >> 5) << 16) | ((word << skip) >>> 16)
-      const note = notes[index]
+      const cell = ((head >> 5) << 16) | ((word << skip) >>> 16)
+      const note = notes[rows[cell >> 8] | (cell & 0xff)]
       if ((note & KNOWN) === 0) break
-      const entry = fast[index]
+      const entry = fast[cell]
       const opcode = start + (skip >> 3)
       let isRare = false
       if ((note & (FLOW | IP)) !== 0) {
@@ -230,7 +219,7 @@ export class NotableFinder {
         // A branch with prefix 66.
         isRare = skip !== 0 && !isRip && field !== 0 && view.getUint8(start) === 0x66
       }
-      if (isRare || ((note & constants) !== 0 && this.#hasValue(note, opcode, entry))) {
+      if (isRare || ((note & constants) !== 0 && this.#hasValue(fast, note, opcode, entry))) {
         this.#operands.push(start)
         if (outside > 0 && outsideStarts[outside - 1] === start) fields[outside - 1] = 0
       }
@@ -268,10 +257,10 @@ export class NotableFinder {
   }
 
   /** Whether a constant of a known instruction lies in the window; its entry tells where they are. */
-  #hasValue(note: number, opcode: number, entry: number): boolean {
+  #hasValue(fast: Uint8Array, note: number, opcode: number, entry: number): boolean {
     const view = this.#view
     const window = this.#window
-    const more = (entry >> 4) & this.#fast[N | view.getUint8(opcode + 2)]
+    const more = (entry >> 4) & fast[N | view.getUint8(opcode + 2)]
     if ((note & DISPLACEMENT) !== 0) {
       if (window.hasSigned(view.getInt32(opcode + ((note & SIB) === 0 ? 2 : 3), true))) return true
     } else if (more !== 0 && window.hasSigned(view.getInt32(opcode + 3, true))) return true

@@ -165,61 +165,78 @@ const NONE = -1
  * branch that depends on the code at hand is mispredicted.
  */
 function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Tables, out: Instruction): number {
-  let opcode = bytes[start]
+  const first = bytes[start]
   // A REX prefix alone: half of all instructions.
-  const rex = (((opcode & 0xf0) ^ 0x40) - 1) >>> 31
-  let prefixes = (0x80 | ((opcode & 15) << 8)) & -rex
+  const rex = (((first & 0xf0) ^ 0x40) - 1) >>> 31
+  let prefixes = (0x80 | ((first & 15) << 8)) & -rex
   let at = start + rex
-  opcode = bytes[at]
-  let kind = BYTE_CLASS[opcode]
-  let map = 0
-  let layout = -1
-  if (kind !== 0) {
-    if (kind === PREFIX) {
-      prefixes = 0
-      at = start
-      for (opcode = bytes[at]; PREFIX_SETS[opcode] !== 0; opcode = bytes[++at]) {
-        if (at - start === MAX_LENGTH) return 0
-        prefixes = (prefixes & PREFIX_KEEPS[opcode]) | PREFIX_SETS[opcode]
-      }
-      prefixes &= ~SOME_PREFIX
-      kind = BYTE_CLASS[opcode]
+  let kind = BYTE_CLASS[bytes[at]]
+  if (kind === 0) return decodeOpcode(bytes, start, at, prefixes, 0, limit, tables, out)
+  if (kind === PREFIX) {
+    prefixes = 0
+    at = start
+    for (let byte = first; PREFIX_SETS[byte] !== 0; byte = bytes[++at]) {
+      if (at - start === MAX_LENGTH) return 0
+      prefixes = (prefixes & PREFIX_KEEPS[byte]) | PREFIX_SETS[byte]
     }
-    if (kind === ESCAPE) {
-      map = 1
-      opcode = bytes[++at]
-      if (opcode === 0x38 || opcode === 0x3a) {
-        map = opcode === 0x38 ? 2 : 3
-        opcode = bytes[++at]
-      }
-    } else if (kind === VECTOR && (opcode !== 0x8f || (bytes[at + 1] & 0x1f) >= 8)) {
-      layout = vectorLayout(bytes, at, prefixes, tables, out)
-      if (layout === NONE) return 0
-      prefixes = out.prefixes
-      at += out.modrmOffset
-    }
+    prefixes &= ~SOME_PREFIX
+    kind = BYTE_CLASS[bytes[at]]
   }
-  if (layout === NONE) {
-    // As legacyPage and rowKey have it: a call each would be a tenth of the time while the code is cold.
-    const page = (map << 4) | ((prefixes >> 8) & 8) | (prefixes & 7)
-    const leaf = tables.rows[tables.cells[(page << 8) | opcode] * KEYS + KEY[bytes[++at]]]
-    // Lock, R, X, B, 67h.
-    const context =
-      ((prefixes >> 4) & 1) |
-      ((prefixes >> 9) & 2) |
-      ((prefixes >> 7) & 4) |
-      ((prefixes >> 5) & 8) |
-      ((prefixes << 1) & 16)
-    if (((tables.leaves[leaf + 1] >>> context) & 1) === 0)
-      return tables.pages.open(page) ? decodeAt(bytes, start, limit, tables, out) : 0
-    layout = tables.leaves[leaf]
+  if (kind === ESCAPE) {
+    const second = bytes[++at]
+    const map = second === 0x38 ? 2 : second === 0x3a ? 3 : 1
+    if (map !== 1) at++
+    return decodeOpcode(bytes, start, at, prefixes, map, limit, tables, out)
+  }
+  if (kind !== VECTOR || (bytes[at] === 0x8f && (bytes[at + 1] & 0x1f) < 8))
+    return decodeOpcode(bytes, start, at, prefixes, 0, limit, tables, out)
+  const layout = vectorLayout(bytes, at, prefixes, tables, out)
+  return layout === NONE ? 0 : fill(bytes, start, at + out.modrmOffset, limit, tables, layout, out)
+}
+
+/** Decodes an instruction whose opcode is at `at`, in one of the first four maps. */
+function decodeOpcode(
+  bytes: Uint8Array,
+  start: number,
+  at: number,
+  prefixes: number,
+  map: number,
+  limit: number,
+  tables: Tables,
+  out: Instruction,
+): number {
+  const opcode = bytes[at]
+  // As legacyPage and rowKey have it: a call each would be a tenth of the time while the code is cold.
+  const page = (map << 4) | ((prefixes >> 8) & 8) | (prefixes & 7)
+  const leaf = tables.rows[tables.cells[(page << 8) | opcode] * KEYS + KEY[bytes[at + 1]]]
+  // Lock, R, X, B, 67h.
+  const context =
+    ((prefixes >> 4) & 1) |
+    ((prefixes >> 9) & 2) |
+    ((prefixes >> 7) & 4) |
+    ((prefixes >> 5) & 8) |
+    ((prefixes << 1) & 16)
+  if (((tables.leaves[leaf + 1] >>> context) & 1) !== 0) {
     out.encoding = LEGACY
     out.map = map
     out.opcode = opcode
     out.prefixes = prefixes
     out.vvvv = 0
+    return fill(bytes, start, at + 1, limit, tables, tables.leaves[leaf], out)
   }
+  return tables.pages.open(page) ? decodeOpcode(bytes, start, at, prefixes, map, limit, tables, out) : 0
+}
 
+/** Fills `out` with what follows the opcode, from `at` on, as `layout` says. */
+function fill(
+  bytes: Uint8Array,
+  start: number,
+  at: number,
+  limit: number,
+  tables: Tables,
+  layout: number,
+  out: Instruction,
+): number {
   const hasModrm = (layout & HAS_MODRM) === 0 ? 0 : 1
   const modrm = bytes[at] & -hasModrm
   const info = (layout & HAS_MEMORY) === 0 ? 0 : MODRM[modrm]
@@ -230,11 +247,11 @@ function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Table
   const hasSib = (info >> 6) & 1
   out.sib = sib & -hasSib
   at += hasSib
-  let memory = (info & 7) + ((info >> 7) & (prefixes >> 3) & 1)
+  let memory = (info & 7) + ((info >> 7) & (out.prefixes >> 3) & 1)
   let displacementSize = (info >> 3) & 7
   if ((info & NO_BASE[sib]) !== 0) {
     displacementSize = 4
-    memory = (sib & 0x38) !== 0x20 || (prefixes & REX_X) !== 0 || (layout & VSIB) !== 0 ? INDEX : ABSOLUTE
+    memory = (sib & 0x38) !== 0x20 || (out.prefixes & REX_X) !== 0 || (layout & VSIB) !== 0 ? INDEX : ABSOLUTE
   }
   const immediateSize = (layout >> IMMEDIATE_SHIFT) & 15
   const branchSize = (layout >> BRANCH_SHIFT) & 7
@@ -251,8 +268,8 @@ function decodeAt(bytes: Uint8Array, start: number, limit: number, tables: Table
   out.flow = (layout >> FLOW_SHIFT) & 15
   out.memory = memory
   const length = at - start + (layout & TAIL_MASK)
-  if ((layout & RARE) !== 0) return fillRare(bytes, start, at, length, limit, tables, layout, out)
-  return length > limit ? 0 : length
+  if ((layout & RARE) === 0) return length > limit ? 0 : length
+  return fillRare(bytes, start, at, length, limit, tables, layout, out)
 }
 
 /**

@@ -13,7 +13,7 @@ import { toBytes, viewOf } from '../core/bytes.ts'
 import { RelocError } from '../core/errors.ts'
 import { optional, optionsRule, wrongArgument } from '../core/options.ts'
 import { PROGRESS_RULES, PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
-import { type FastTables, fastTablesFor, HEADS, isNotable, isWorthFastTables, LOOK, NO_BASE } from './fast.ts'
+import { type FastTables, fastTablesFor, HEADS, isNotable, LOOK, NO_BASE } from './fast.ts'
 import { createIcedDecoder, type DecoderOptions } from './iced.ts'
 import { DECODING_RULES, type DecoderKind, Instruction, type InstructionDecoder } from './instruction.ts'
 import { createTableDecoder } from './scanner.ts'
@@ -104,9 +104,7 @@ function sweepInto(found: Taker, code: Uint8Array, options: SweepOptions, look =
     } finally {
       decoder.dispose()
     }
-  } else if (isWorthFastTables(cpu, end - start))
-    new TableSweeper(bytes, fastTablesFor(cpu), options, look).sweep(start, found, options)
-  else sweepOneByOne(createTableDecoder(bytes, { cpu }), start, end, found, options)
+  } else new TableSweeper(bytes, fastTablesFor(cpu), options, look).sweep(start, found, options)
 }
 
 /** A fast entry may be used this far from the end: no load passes it, and the longest instruction fits. */
@@ -183,7 +181,6 @@ class TableSweeper {
 
   sweep(start: number, found: Taker, options: ProgressOptions): void {
     const end = this.#view.byteLength
-    const fast = this.#fast
     const fastEnd = end - MARGIN
     let reported = -PROGRESS_STEP
     let block = FIRST_BLOCK
@@ -195,14 +192,14 @@ class TableSweeper {
       if (middle + block <= fastEnd) {
         second.begin(middle)
         const known = this.#rejected.length
-        this.#runBoth(fast, middle, middle + block)
-        this.#run(fast, first, middle)
-        this.#run(fast, second, middle + block)
+        this.#runBoth(middle, middle + block)
+        this.#run(first, middle)
+        this.#run(second, middle + block)
         const ahead = this.#rejected.splice(known)
         const joined = this.#join(found)
         if (ahead.length > 0) this.#keepRejected(known, ahead, middle, joined)
       } else {
-        this.#run(fast, first, Math.min(middle, fastEnd))
+        this.#run(first, Math.min(middle, fastEnd))
         while (first.position < Math.min(middle, end)) this.#askFor(first)
         append(found, first, first.firstStart, first.firstSite)
       }
@@ -226,17 +223,26 @@ class TableSweeper {
   }
 
   /** Runs one stream until `end` or past it. */
-  #run(fast: FastTables, stream: Stream, end: number): void {
+  #run(stream: Stream, end: number): void {
     for (;;) {
-      this.#runKnown(fast, stream, end)
+      this.#runKnown(stream, end)
       if (stream.position >= end) return
-      this.#askFor(stream)
+      this.#learnOrAsk(stream)
     }
   }
 
+  /**
+   * An instruction that the tables do not know: from now on they do, or the decoder is asked for it. Its
+   * first four bytes are there.
+   */
+  #learnOrAsk(stream: Stream): void {
+    if (!this.#fast.learn(this.#view.getInt32(stream.position, false))) this.#askFor(stream)
+  }
+
   /** The same up to an instruction that the tables do not know. */
-  #runKnown(fast: FastTables, stream: Stream, end: number): void {
+  #runKnown(stream: Stream, end: number): void {
     const view = this.#view
+    const fast = this.#fast.entries
     const look = this.#look
     let { position, start, site } = stream
     while (position < end) {
@@ -259,11 +265,11 @@ class TableSweeper {
   }
 
   /** Runs both streams in turn until one is at its end, or past it. */
-  #runBoth(fast: FastTables, endA: number, endB: number): void {
+  #runBoth(endA: number, endB: number): void {
     for (;;) {
-      const isFirst = this.#runBothKnown(fast, endA, endB)
+      const isFirst = this.#runBothKnown(endA, endB)
       if (first.position >= endA || second.position >= endB) return
-      this.#askFor(isFirst ? first : second)
+      this.#learnOrAsk(isFirst ? first : second)
     }
   }
 
@@ -272,8 +278,9 @@ class TableSweeper {
    * body of `#runKnown` twice, to have both chains in flight, and nothing else: while the code is cold, each
    * part of a loop that was not met before it is compiled has it compiled again.
    */
-  #runBothKnown(fast: FastTables, endA: number, endB: number): boolean {
+  #runBothKnown(endA: number, endB: number): boolean {
     const view = this.#view
+    const fast = this.#fast.entries
     const look = this.#look
     let { position: positionA, start: startA, site: siteA } = first
     let { position: positionB, start: startB, site: siteB } = second

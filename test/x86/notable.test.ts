@@ -4,7 +4,7 @@ import { CELL_COUNT, randomNumbers, writeEncoding } from '../../scripts/fuzz/enc
 import { textOf } from '../../scripts/support/elf-text.ts'
 import { viewOf } from '../../src/core/bytes.ts'
 import type { AddressRange } from '../../src/core/range.ts'
-import { isWorthFastTables, JOINING, joinsWith } from '../../src/x86/fast.ts'
+import { JOINING, joinsWith } from '../../src/x86/fast.ts'
 import { type Cpu, Encoding, Flow, Instruction, Memory, Prefix } from '../../src/x86/instruction.ts'
 import { findNotable, type Notable, NotableFinder, type NotableOptions } from '../../src/x86/notable.ts'
 import { Ends, Joins, Outside, type Rows } from '../../src/x86/notable-rows.ts'
@@ -176,14 +176,13 @@ function compare(
   }
 }
 
-// First of all: in a fresh process, a little code is left to the decoder.
+// First of all: in a fresh process the tables know nothing.
 describe('findNotable in a little code', () => {
-  it('before the tables are built, what it finds with them', () => {
+  it('while the tables are filled in, what it finds with them', () => {
     const next = randomNumbers(4)
     const code = new Uint8Array(2_000 * 16)
     for (let at = 0; at < code.length; at += 16) writeEncoding(next() % CELL_COUNT, false, next, code, at)
-    expect(isWorthFastTables('intel', code.length)).toBe(false)
-    compare(code, { window: { start: 0n, end: 0x4000_0000n } }, 100)
+    for (let again = 0; again < 2; again++) compare(code, { window: { start: 0n, end: 0x4000_0000n } }, 100)
   })
 })
 
