@@ -11,13 +11,14 @@
 import { viewOf } from '../core/bytes.ts'
 import { type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { lowerBound } from '../core/search.ts'
+import { fastTablesFor } from '../x86/fast.ts'
 import type { Cpu, DecoderKind, InstructionDecoder } from '../x86/instruction.ts'
 import { Flow, Instruction } from '../x86/instruction.ts'
 import type { Notable } from '../x86/notable.ts'
 import { createLayoutDecoder } from '../x86/scanner.ts'
 import type { StartBits } from '../x86/start-bits.ts'
 import { relativeTarget } from '../x86/target.ts'
-import { Form, Forms, flowOf } from './forms.ts'
+import { Form, FormReader, Forms, flowOf } from './forms.ts'
 import { isSelfLabelAt } from './got.ts'
 import type { CheckedHints } from './hints.ts'
 import { alignZones, joinReadings, zoneTest } from './join-readings.ts'
@@ -80,7 +81,8 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const { code } = input
   const { length } = code
   const marks = markHints(input)
-  const swept = length > SHORT ? sweepCode(input, options) : nothingSwept(input)
+  const reader = formReader(input)
+  const swept = length > SHORT ? sweepCode(input, reader, options) : nothingSwept(input)
   reportProgress(options, length >> 1, length, 'code map')
   const { bits } = swept
   const linear = new OutsideTargets(swept.notable.outside.distances)
@@ -93,7 +95,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
     markReferences(ends.kinds, ends.targets, solid[i], solid[i + 1], marks)
   for (let i = 0; i < zones.length; i += 2) bits.clear(zones[i], zones[i + 1])
   const context = contextOf(input, marks)
-  const forms = new Forms(context, zones)
+  const forms = new Forms(reader, zones)
   const first = readZones(context, forms, zones, input.alignment)
   const inside = forms.startsOf(first)
   bits.add(inside)
@@ -107,7 +109,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const jumps = indirectJumps(input, swept, zones, inside, forms)
   const tables = findJumpTables({ ...input, bits, marks, outside: targets }, jumps)
   const doubtful = withTables(zones, tables, bits, length)
-  const again = doubtful === zones ? forms : new Forms(context, doubtful)
+  const again = doubtful === zones ? forms : new Forms(reader, doubtful)
   const learnt = { ...context, earlier: bits, outside: targets }
   const before = doubtful === zones ? { context, runs: first } : undefined
   const read = readZones(learnt, again, doubtful, input.alignment, before)
@@ -123,6 +125,14 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   const joined = joinReadings(input, marks, swept, doubtful, runs, again)
   return { ...joined, shared, rejected, selfLabels, outside: targets, tables, marks, zones: doubtful }
 }
+
+const formReader = ({ code, decoder, window, cpu, kind }: MapInput): FormReader =>
+  new FormReader({
+    view: viewOf(code),
+    decoder,
+    window,
+    fast: kind === 'iced' ? undefined : fastTablesFor(cpu ?? 'intel'),
+  })
 
 /** Where outside targets cluster: of the linear reading around the zones, and of likely code in them. */
 function clusters(

@@ -1,8 +1,13 @@
-/** What an instruction at each offset of a stretch would be: decoded once for several readings, one word each. */
+/**
+ * What an instruction at each offset of a stretch would be: told once for several readings, one word each. Of
+ * what the fast tables know nothing is decoded: entry and note say all that a form does.
+ */
 import { readSigned } from '../core/bytes.ts'
 import { lowerBound } from '../core/search.ts'
-import { Instruction, type InstructionDecoder, Memory } from '../x86/instruction.ts'
-import { opcodeScore } from './opcode-stats.ts'
+import { type FastTables, HEADS, NO_BASE, Note, PAGES } from '../x86/fast.ts'
+import { Instruction, type InstructionDecoder, MAX_LENGTH, Memory, Prefix } from '../x86/instruction.ts'
+import { NO_MODRM, slotOf } from './opcode-key.ts'
+import { opcodeScore, slotScore } from './opcode-stats.ts'
 import type { Window } from './window.ts'
 
 /** Bits of a form. A form without length is no instruction. */
@@ -38,6 +43,8 @@ export function holdsAddress(view: DataView, window: Window, at: number, size: n
     : window.has(low >>> 0, low < 0 ? 0xffff_ffff : 0)
 }
 
+const LEA = 0x8d
+
 function formOf(view: DataView, window: Window, instruction: Instruction): number {
   const { offset, branchSize, displacementSize, immediateSize } = instruction
   let form =
@@ -45,7 +52,7 @@ function formOf(view: DataView, window: Window, instruction: Instruction): numbe
   if (branchSize !== 0) form |= (instruction.branchOffset << Form.fieldShift) | (branchSize << Form.sizeShift)
   else if (instruction.memory === Memory.rip) {
     form |= (instruction.displacementOffset << Form.fieldShift) | (4 << Form.sizeShift) | Form.rip
-    if (instruction.opcode === 0x8d && instruction.map === 0) form |= Form.lea
+    if (instruction.opcode === LEA && instruction.map === 0) form |= Form.lea
   } else if (
     displacementSize >= 4 &&
     holdsAddress(view, window, offset + instruction.displacementOffset, displacementSize)
@@ -60,12 +67,95 @@ export interface FormInput {
   readonly view: DataView
   readonly decoder: InstructionDecoder
   readonly window: Window
+  /** Without them the decoder is asked for every instruction. */
+  readonly fast: FastTables | undefined
+}
+
+const CONSTANTS = Note.displacement | Note.noBase | Note.immediate32s | Note.immediate32 | Note.immediate64
+
+/**
+ * What the entry and the note of a known instruction, `skip` bytes behind its start, say without its constants
+ * and its score.
+ */
+function relativeForm(skip: number, cell: number, entry: number, note: number): number {
+  const form = (skip + (entry & 15)) | ((note & Note.flowMask) << Form.flowShift)
+  const field = (entry >> 4) & 3
+  if (field === 0) return form
+  const relative = form | ((skip + field) << Form.fieldShift)
+  if ((note & Note.ip) === 0) return relative | (((entry & 15) - field) << Form.sizeShift)
+  const lea = ((cell >> 8) & 0xff) === LEA ? Form.lea : 0
+  return relative | (4 << Form.sizeShift) | Form.rip | lea
+}
+
+/** The slot of a known instruction's form. */
+function knownSlot(word: number, cell: number, note: number): number {
+  const page = PAGES[cell >> 16]
+  const wide = word >>> 27 === 0x48 >> 3 ? Prefix.w : 0
+  const modrm = (note & Note.modrm) === 0 ? NO_MODRM : cell & 0xff
+  return slotOf(page >> 4, (cell >> 8) & 0xff, (page & 7) | wide, modrm)
+}
+
+/** Tells forms. */
+export class FormReader {
+  readonly view: DataView
+  readonly #decoder: InstructionDecoder
+  readonly #window: Window
+  readonly #instruction = new Instruction()
+  readonly #fast: FastTables | undefined
+  /** From here on the decoder is asked. */
+  readonly #end: number
+
+  constructor({ view, decoder, window, fast }: FormInput) {
+    this.view = view
+    this.#decoder = decoder
+    this.#window = window
+    this.#fast = fast
+    this.#end = fast === undefined ? 0 : view.byteLength - MAX_LENGTH
+  }
+
+  /** The form at `offset`; 0 where there is no instruction. */
+  at(offset: number): number {
+    if (offset >= this.#end) return this.#decode(offset)
+    const fast = this.#fast!
+    const { entries } = fast
+    const word = this.view.getInt32(offset, false)
+    const head = entries[HEADS | (word >>> 16)]
+    const cell = ((head >> 5) << 16) | ((word << (head & 0x18)) >>> 16)
+    if (entries[cell] === 0 && !fast.learn(word)) return this.#decode(offset)
+    const note = fast.notes[fast.rows[cell >> 8] | (cell & 0xff)]
+    const skip = (head & 0x18) >> 3
+    // What a missing base adds to an entry is at the ModRM byte's SIB byte, if at all.
+    const more = (entries[cell] >> 4) & entries[NO_BASE | this.view.getUint8(offset + skip + 2)]
+    const form = relativeForm(skip, cell, entries[cell], note) + more
+    const score = slotScore(knownSlot(word, cell, note)) << Form.scoreShift
+    if ((note & CONSTANTS) === 0) return form | score
+    return form | score | this.#addresses(offset + skip, offset + (form & Form.lengthMask), note, more)
+  }
+
+  /** Which constants of a known instruction are addresses; its opcode is at `opcode`, and it ends before `end`. */
+  #addresses(opcode: number, end: number, note: number, more: number): number {
+    const { view } = this
+    const window = this.#window
+    let form = 0
+    if ((note & Note.displacement) !== 0 || more !== 0) {
+      const at = opcode + ((note & Note.displacement) !== 0 && (note & Note.sib) === 0 ? 2 : 3)
+      if (holdsAddress(view, window, at, 4)) form |= Form.displacement
+    }
+    if ((note & (Note.immediate32 | Note.immediate32s)) !== 0 && holdsAddress(view, window, end - 4, 4))
+      form |= Form.immediate32
+    if ((note & Note.immediate64) !== 0 && holdsAddress(view, window, end - 8, 8)) form |= Form.immediate64
+    return form
+  }
+
+  #decode(offset: number): number {
+    const instruction = this.#instruction
+    return this.#decoder.decode(offset, instruction) === 0 ? 0 : formOf(this.view, this.#window, instruction)
+  }
 }
 
 /** The forms of the instructions at every offset of some zones, and of others where they are asked for. */
 export class Forms {
-  readonly #in: FormInput
-  readonly #instruction = new Instruction()
+  readonly #reader: FormReader
   readonly #zones: readonly number[]
   readonly #words: readonly Int32Array[]
   /** The zone that was asked for last: its start, its forms. */
@@ -73,8 +163,8 @@ export class Forms {
   #here: Int32Array = new Int32Array(0)
 
   /** @param zones pairs of offsets, ascending */
-  constructor(input: FormInput, zones: readonly number[]) {
-    this.#in = input
+  constructor(reader: FormReader, zones: readonly number[]) {
+    this.#reader = reader
     this.#zones = zones
     this.#words = Array.from({ length: zones.length / 2 }, (_, i) =>
       this.#read(zones[2 * i], zones[2 * i + 1]),
@@ -82,25 +172,10 @@ export class Forms {
   }
 
   #read(start: number, end: number): Int32Array {
-    const { view, decoder, window } = this.#in
-    const instruction = this.#instruction
+    const reader = this.#reader
     const forms = new Int32Array(end - start)
-    const last = view.byteLength - 1
-    let zeros: number | undefined
-    for (let at = start; at < end; at++) {
-      // A third of all data, and one instruction wherever they stand: add [rax], al.
-      const isZeros = at < last && view.getUint16(at, true) === 0
-      if (isZeros && zeros !== undefined) forms[at - start] = zeros
-      else if (decoder.decode(at, instruction) !== 0) forms[at - start] = formOf(view, window, instruction)
-      if (isZeros) zeros = forms[at - start]
-    }
+    for (let at = start; at < end; at++) forms[at - start] = reader.at(at)
     return forms
-  }
-
-  #decode(offset: number): number {
-    const { view, decoder, window } = this.#in
-    const instruction = this.#instruction
-    return decoder.decode(offset, instruction) === 0 ? 0 : formOf(view, window, instruction)
   }
 
   /** Of the zone with number `i`, by offset from its start. */
@@ -117,7 +192,7 @@ export class Forms {
   #seek(offset: number): number {
     const zones = this.#zones
     const zone = (lowerBound(zones, offset + 1) - 1) >> 1
-    if (zone < 0 || offset >= zones[2 * zone + 1]) return this.#decode(offset)
+    if (zone < 0 || offset >= zones[2 * zone + 1]) return this.#reader.at(offset)
     this.#start = zones[2 * zone]
     this.#here = this.#words[zone]
     return this.#here[offset - this.#start]
@@ -127,7 +202,7 @@ export class Forms {
    * Distance from the base of what the relative operand at `offset`, of that form, points at; undefined without one.
    */
   target(offset: number, form: number): number | undefined {
-    return isRelative(form) ? formTarget(this.#in.view, form, offset) : undefined
+    return isRelative(form) ? formTarget(this.#reader.view, form, offset) : undefined
   }
 
   /** Every instruction start of some runs (pairs of offsets, ascending). */

@@ -7,6 +7,7 @@ import { sweepForLooks } from '../x86/sweep.ts'
 import type { LookTaker } from '../x86/sweep-takers.ts'
 import type { MapInput } from './code-map.ts'
 import { FormSampler } from './form-sampler.ts'
+import type { FormReader } from './forms.ts'
 import { LABEL_WINDOW } from './watched.ts'
 
 export interface Swept {
@@ -55,13 +56,13 @@ class LinearTaker implements LookTaker {
 }
 
 /** The linear reading of everything that the hints allow to be code. */
-export function sweepCode(input: MapInput, options: ProgressOptions): Swept {
-  const { code, hints, cpu, kind, decoder } = input
+export function sweepCode(input: MapInput, reader: FormReader, options: ProgressOptions): Swept {
+  const { code, hints, cpu, kind } = input
   const { onProgress, signal } = options
   const { length } = code
   const bits = new StartBits(length)
   const finder = new NotableFinder(code, length, { ...notableOptions(input), labelReach: LABEL_WINDOW })
-  const sampler = new FormSampler(code, decoder, bits)
+  const sampler = new FormSampler(reader, bits)
   const taker = new LinearTaker(finder, sampler)
   const rejected: number[] = []
   let start = 0

@@ -57,21 +57,26 @@ const START = Uint16Array.from(SPACES, (space) => blockOf(space).start)
 const SHIFT = Uint8Array.from(SPACES, (space) => 32 - blockOf(space).bits)
 
 /** The slot of an instruction's form: opcode, map, the prefixes that change it, the shape of ModRM, the group. */
-export function opcodeSlot(instruction: Instruction): number {
-  const { opcode, prefixes, modrm } = instruction
-  const space = instruction.encoding * MAPS + instruction.map
+export const opcodeSlot = (instruction: Instruction): number =>
+  slotOf(
+    instruction.encoding * MAPS + instruction.map,
+    instruction.opcode,
+    instruction.prefixes,
+    instruction.modrmOffset === 0 ? NO_MODRM : instruction.modrm,
+  )
+
+/** In place of a ModRM byte. */
+export const NO_MODRM = -1
+
+/** The same of its parts; `space` is the map where the opcode is encoded as of old. */
+export function slotOf(space: number, opcode: number, prefixes: number, modrm: number): number {
   let shape = 0
   let group = 0
-  if (instruction.modrmOffset !== 0) {
+  if (modrm !== NO_MODRM) {
     const mod = modrm >> 6
     const rm = modrm & 7
     shape = mod === 3 ? 1 : 2 + 3 * mod + (rm === 4 ? 1 : rm === 5 && mod === 0 ? 2 : 0)
-    if (
-      instruction.encoding === Encoding.legacy &&
-      instruction.map < 2 &&
-      GROUPS[(instruction.map << 8) | opcode] !== 0
-    )
-      group = 1 + ((modrm >> 3) & 7)
+    if (space < 2 && GROUPS[(space << 8) | opcode] !== 0) group = 1 + ((modrm >> 3) & 7)
   }
   const wide = ((prefixes & Prefix.w) !== 0 ? 2 : 0) | ((prefixes & RARE) !== 0 ? 1 : 0)
   const key = (((space * 256 + opcode) * 8 + (prefixes & 7)) * 4 + wide) * 128 + shape * 9 + group

@@ -7,7 +7,7 @@
  * opcode and ModRM, an entry in it. An entry holds whatever REX.R, X and B are; with any other prefix there is none.
  *
  * Entries are filled in as code is met that they stand for: a little code is read by a few hundred of the half
- * million, and a cold process has no time for the others. What is not looked up in a hurry (notes, scores) stands in
+ * million, and a cold process has no time for the others. Notes, which are not looked up in such a hurry, stand in
  * rows, one for each opcode that was met, one behind the other: memory that is touched for the first time costs
  * more than the decoding.
  */
@@ -17,9 +17,9 @@ import { type Tables, tablesFor } from './tables.ts'
 
 /**
  * Where what is in `FastTables.entries`; one array, because each array that a loop touches costs a register:
- *   0        entries, by page, opcode and ModRM. 0: ask {@link FastTables.learn}, then the decoder. Else bits 0-3 the length from
- *            the opcode on; bits 4-5 where the relative field is, from the opcode (0: none); bit 6: a SIB byte without
- *            base adds 4; bit 7 (LOOK): its note has more than that it is known
+ *   0        entries, by page, opcode and ModRM. 0: ask {@link FastTables.learn}, then the decoder. Else bits
+ *            0-3 the length from the opcode on; bits 4-5 where the relative field is, from the opcode (0:
+ *            none); bit 6: a SIB byte without base adds 4; bit 7 (LOOK): its note has more than that it is known
  *   HEADS    by the first two bytes, big-endian: bits of prefixes and escapes (0, 8, 16) | page << 5
  *   NO_BASE  by SIB byte: 4 where it has no base (with mod = 0), else 0
  */
@@ -29,8 +29,8 @@ export const LOOK = 0x80
 
 /** Pages of entries: [ONE, TWO, ...]. The second is for W and no W; of the last there are no entries. */
 const [ONE, TWO, ONE_66, TWO_66, TWO_F3, TWO_F2, ONE_W, ASK] = [0, 1, 2, 3, 4, 5, 6, 7] as const
-/** The page of the decoding tables of each: map, W, bits p66, f3, f2. */
-const PAGES = Uint8Array.of(
+/** The page of the decoding tables of each, as {@link legacyPage} has it: map, W, bits p66, f3, f2. */
+export const PAGES: Uint8Array = Uint8Array.of(
   legacyPage(0, 0, 0),
   legacyPage(1, 0, 0),
   legacyPage(0, 0, 1),
@@ -43,15 +43,15 @@ const TWO_W = legacyPage(1, 1, 0)
 /** Pages of the one-byte map. */
 const IS_ONE = (1 << ONE) | (1 << ONE_66) | (1 << ONE_W)
 
-export const FAST_INDICES: number = HEADS
-
 /** The contexts without lock and 67h, whatever R, X, B. */
 const PLAIN = [0, 1, 2, 3, 4, 5, 6, 7].reduce(
   (mask, rxb) => mask | (1 << legacyContext(0, rxb & 1, (rxb >> 1) & 1, rxb >> 2, 0)),
   0,
 )
 
+/** The tables of one maker. */
 export class FastTables {
+  /** As above. */
   readonly entries: Uint8Array = new Uint8Array(NO_BASE + 256)
   /** By page and opcode: where its row is; 0: there is none yet. */
   readonly rows: Int32Array = new Int32Array(0x800)
@@ -65,15 +65,6 @@ export class FastTables {
     this.#tables = tables
     fillHeads(this.entries.subarray(HEADS, NO_BASE))
     for (let sib = 5; sib < 256; sib += 8) this.entries[NO_BASE + sib] = 4
-  }
-
-  /**
-   * A number below {@link FAST_INDICES} that tells what begins with these four bytes, big-endian, from all
-   * else but for registers; -1 without an entry.
-   */
-  indexOf(word: number): number {
-    const cell = this.#cellOf(word)
-    return this.entries[cell] === 0 ? -1 : this.rows[cell >> 8] | (cell & 0xff)
   }
 
   /**
@@ -93,7 +84,8 @@ export class FastTables {
     let note = noteOf(layout, next)
     if (page === TWO && !areAlike(layout, this.#layoutOf(TWO_W, opcode, next), next)) note = Note.unknown
     if (mayJoin && note !== Note.unknown && joinsWith(opcode, next, page === ONE_W)) note |= Note.joins
-    const entry = note === Note.unknown ? 0 : entryOf(layout, next) | (note === Note.known ? 0 : LOOK)
+    const entry =
+      note === Note.unknown ? 0 : entryOf(layout, next) | ((note & ~Note.modrm) === Note.known ? 0 : LOOK)
     if (mayJoin || entry === 0 || (layout & Layout.hasModrm) !== 0) {
       this.entries[cell] = entry
       this.notes[row | next] = note
@@ -180,10 +172,12 @@ export const Note = {
   immediate64: 0x400,
   /** There is a note; where this bit is not set, the decoder is asked. */
   known: 0x800,
-  /** There is no note, and never will be. */
-  unknown: 0x2000,
   /** Of the one-byte map, one of {@link JOINING}, and `joinsWith` what follows. */
   joins: 0x1000,
+  /** There is no note, and never will be. */
+  unknown: 0x2000,
+  /** What follows the opcode is a ModRM byte. */
+  modrm: 0x4000,
 } as const
 
 /** The opcodes of the one-byte map that load, join, shift and store constants, take labels, and call. */
@@ -229,7 +223,8 @@ function noteOf(layout: number, modrm: number): number {
   const immediate =
     size === 8 ? Note.immediate64 : size < 4 ? 0 : signed ? Note.immediate32s : Note.immediate32
   const memory = (layout & Layout.memory) === 0 ? 0 : memoryNote(modrm)
-  return Note.known | flow | immediate | memory
+  const hasModrm = (layout & Layout.hasModrm) === 0 ? 0 : Note.modrm
+  return Note.known | flow | immediate | memory | hasModrm
 }
 
 /** The bits of a note that a memory operand gives. */
