@@ -69,15 +69,20 @@ export class FastTables {
 
   /**
    * Fills in the entry and the note of what begins with these four bytes, big-endian. False if there are
-   * none, or they were there.
+   * none, or they were there. What never has any comes here each time: it is to be told soon.
    */
   learn(word: number): boolean {
-    const cell = this.#cellOf(word)
+    const head = this.entries[HEADS | (word >>> 16)]
+    const cell = ((head >> 5) << 16) | ((word << (head & 0x18)) >>> 16)
+    if (cell >> 16 === ASK || this.notes[this.rows[cell >> 8] | (cell & 0xff)] !== 0) return false
+    return this.#fillIn(cell)
+  }
+
+  /** Fills in an entry, and its note. False if they say that the decoder is to be asked. */
+  #fillIn(cell: number): boolean {
     const page = cell >> 16
-    if (page === ASK) return false
     const row = (this.rows[cell >> 8] ||= this.#last += 256)
     const next = cell & 0xff
-    if (this.notes[row | next] !== 0) return false
     const opcode = (cell >> 8) & 0xff
     const layout = this.#layoutOf(PAGES[page], opcode, next)
     const mayJoin = ((IS_ONE >> page) & 1) !== 0 && isJoining(opcode)
@@ -95,12 +100,6 @@ export class FastTables {
       this.notes.fill(note, row, row + 256)
     }
     return entry !== 0
-  }
-
-  /** Page, opcode, and the byte behind it. */
-  #cellOf(word: number): number {
-    const head = this.entries[HEADS | (word >>> 16)]
-    return ((head >> 5) << 16) | ((word << (head & 0x18)) >>> 16)
   }
 
   /** The layout of an instruction that is valid whatever R, X, B are; else `Layout.rare`: a layout of no note. */
