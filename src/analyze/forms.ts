@@ -121,7 +121,8 @@ export class FormReader {
     const word = this.view.getInt32(offset, false)
     const head = entries[HEADS | (word >>> 16)]
     const cell = ((head >> 5) << 16) | ((word << (head & 0x18)) >>> 16)
-    if (entries[cell] === 0 && !fast.learn(word)) return this.#decode(offset)
+    // Most offsets that no instruction starts at are met once: their entries would be learnt for nothing.
+    if (entries[cell] === 0) return this.#decode(offset)
     const note = fast.notes[fast.rows[cell >> 8] | (cell & 0xff)]
     const skip = (head & 0x18) >> 3
     // What a missing base adds to an entry is at the ModRM byte's SIB byte, if at all.

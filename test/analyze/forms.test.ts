@@ -18,7 +18,9 @@ function compare(
 ): { readonly count: number; readonly addresses: number } {
   const window = new Window(toBlob(code, { base }))
   const input = { view: viewOf(code), decoder: createTableDecoder(code, { cpu }), window }
-  const known = new FormReader({ ...input, fast: fastTablesFor(cpu) })
+  const fast = fastTablesFor(cpu)
+  for (let at = 0; at + 4 <= code.length; at++) fast.learn(viewOf(code).getInt32(at, false))
+  const known = new FormReader({ ...input, fast })
   const decoded = new FormReader({ ...input, fast: undefined })
   let count = 0
   let addresses = 0
