@@ -99,7 +99,17 @@ export class Places {
   /** Whether the offset is in the instruction that starts before it. */
   #isInside(offset: number): boolean {
     const start = this.#map.bits.lastUpTo(offset - 1)
-    return start >= 0 && start + this.#decoder.decode(start, this.#instruction) > offset
+    return start >= 0 && this.#endOf(start) > offset
+  }
+
+  /**
+   * Where the instruction at `start` ends; decodes it into `#instruction`, unless it is there: offsets ascend
+   * in a census.
+   */
+  #endOf(start: number): number {
+    const instruction = this.#instruction
+    if (instruction.offset !== start || instruction.length === 0) this.#decoder.decode(start, instruction)
+    return start + instruction.length
   }
 
   /** Whether nothing falls through to the instruction at `offset`: behind a flow end, padding passed over. */
@@ -108,7 +118,7 @@ export class Places {
     let at = offset
     for (let steps = 0; steps < MOST_PADDING; steps++) {
       const start = at === 0 ? -1 : this.#map.bits.lastUpTo(at - 1)
-      if (start < 0 || start + this.#decoder.decode(start, instruction) !== at) return true
+      if (start < 0 || this.#endOf(start) !== at) return true
       if (endsFlow(instruction.flow) || instruction.flow === Flow.int3) return true
       if (!isPadding(instruction)) return false
       at = start
