@@ -34,12 +34,11 @@ function keepLibrary(): void {
   library.relocate(code, library.analyze(code, { base: 0x40_0000 }), { to: 0x50_0000 })
   writeFileSync(bytecodeOf(file), script.createCachedData())
   const text = `// The library under Node: one script, with its bytecode.
-import { fileURLToPath } from 'node:url'
 import { loadScript } from './start/bytecode.js'
 
 export const {
   ${Object.keys(library).join(',\n  ')},
-} = loadScript(fileURLToPath(new URL('./library.cjs', import.meta.url)))
+} = loadScript(new URL('./library.cjs', import.meta.url))
 `
   writeFileSync(join(dist, 'index.js'), text)
   // Of the file that it replaces.

@@ -1,8 +1,7 @@
 #!/usr/bin/env node
 /** What the built command starts with: `cli/main.ts`, in one script. */
-import { fileURLToPath } from 'node:url'
 import { loadScript } from './bytecode.ts'
 import { catchDefects } from './defect.ts'
 
 catchDefects()
-loadScript(fileURLToPath(new URL('./x64-reloc.cjs', import.meta.url)))
+loadScript(new URL('./x64-reloc.cjs', import.meta.url))
