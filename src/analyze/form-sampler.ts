@@ -1,6 +1,6 @@
 /** Which blocks of a linear reading are not of the forms that code has: their first instructions tell. */
 import type { StartBits } from '../x86/start-bits.ts'
-import { Form, type FormReader } from './forms.ts'
+import type { FormReader } from './forms.ts'
 
 export const BLOCK_BITS = 8
 /** Instructions looked at in each block, and what they must score together, in sixteenths. */
@@ -41,7 +41,7 @@ export class FormSampler {
     let score = 0
     let at = bits.next(start, end)
     for (; at >= 0 && at < end && seen < SAMPLE; at = bits.next(at + 1, end)) {
-      score += this.#reader.at(at) >> Form.scoreShift
+      score += this.#reader.scoreAt(at)
       seen++
     }
     if (score >= (seen === SAMPLE ? PLAUSIBLE : 0)) return
@@ -54,7 +54,7 @@ export class FormSampler {
     let score = 0
     let seen = 0
     for (let at = from; at >= 0 && at < end; at = bits.next(at + 1, end)) {
-      score += this.#reader.at(at) >> Form.scoreShift
+      score += this.#reader.scoreAt(at)
       if (++seen < 2 * SAMPLE) continue
       if (score < 2 * PLAUSIBLE) return false
       score = seen = 0

@@ -7,7 +7,7 @@ import { lowerBound } from '../core/search.ts'
 import { type FastTables, HEADS, NO_BASE, Note, PAGES } from '../x86/fast.ts'
 import { Instruction, type InstructionDecoder, MAX_LENGTH, Memory, Prefix } from '../x86/instruction.ts'
 import { NO_MODRM, slotOf } from './opcode-key.ts'
-import { opcodeScore, slotScore } from './opcode-stats.ts'
+import { knownScores, opcodeScore, SCORE_BIAS, slotScore } from './opcode-stats.ts'
 import type { Window } from './window.ts'
 
 /** Bits of a form. A form without length is no instruction. */
@@ -71,6 +71,7 @@ export interface FormInput {
   readonly fast: FastTables | undefined
 }
 
+const NO_SCORES = new Uint8Array(0)
 const CONSTANTS = Note.displacement | Note.noBase | Note.immediate32s | Note.immediate32 | Note.immediate64
 
 /**
@@ -87,12 +88,14 @@ function relativeForm(skip: number, cell: number, entry: number, note: number): 
   return relative | (4 << Form.sizeShift) | Form.rip | lea
 }
 
-/** The slot of a known instruction's form. */
-function knownSlot(word: number, cell: number, note: number): number {
+/** Whether the first of four bytes, big-endian, is a REX prefix with W. */
+const isWide = (word: number): boolean => word >>> 27 === 0x48 >> 3
+
+/** The score of a known instruction's form. */
+function knownScore(word: number, cell: number, note: number): number {
   const page = PAGES[cell >> 16]
-  const wide = word >>> 27 === 0x48 >> 3 ? Prefix.w : 0
   const modrm = (note & Note.modrm) === 0 ? NO_MODRM : cell & 0xff
-  return slotOf(page >> 4, (cell >> 8) & 0xff, (page & 7) | wide, modrm)
+  return slotScore(slotOf(page >> 4, (cell >> 8) & 0xff, (page & 7) | (isWide(word) ? Prefix.w : 0), modrm))
 }
 
 /** Tells forms. */
@@ -102,6 +105,7 @@ export class FormReader {
   readonly #window: Window
   readonly #instruction = new Instruction()
   readonly #fast: FastTables | undefined
+  readonly #scores: Uint8Array
   /** From here on the decoder is asked. */
   readonly #end: number
 
@@ -110,6 +114,7 @@ export class FormReader {
     this.#decoder = decoder
     this.#window = window
     this.#fast = fast
+    this.#scores = fast === undefined ? NO_SCORES : knownScores(fast)
     this.#end = fast === undefined ? 0 : view.byteLength - MAX_LENGTH
   }
 
@@ -128,9 +133,24 @@ export class FormReader {
     // What a missing base adds to an entry is at the ModRM byte's SIB byte, if at all.
     const more = (entries[cell] >> 4) & entries[NO_BASE | this.view.getUint8(offset + skip + 2)]
     const form = relativeForm(skip, cell, entries[cell], note) + more
-    const score = slotScore(knownSlot(word, cell, note)) << Form.scoreShift
+    const score = knownScore(word, cell, note) << Form.scoreShift
     if ((note & CONSTANTS) === 0) return form | score
     return form | score | this.#addresses(offset + skip, offset + (form & Form.lengthMask), note, more)
+  }
+
+  /** The score of the form at `offset`, where an instruction starts; asked of many, and looked up. */
+  scoreAt(offset: number): number {
+    if (offset >= this.#end) return this.#decode(offset) >> Form.scoreShift
+    const { entries, rows, notes } = this.#fast!
+    const word = this.view.getInt32(offset, false)
+    const head = entries[HEADS | (word >>> 16)]
+    const cell = ((head >> 5) << 16) | ((word << (head & 0x18)) >>> 16)
+    if (entries[cell] === 0) return this.#decode(offset) >> Form.scoreShift
+    const note = rows[cell >> 8] | (cell & 0xff)
+    // REX.W does not change the entries of 0F, but their scores.
+    const place = isWide(word) ? note | HEADS : note
+    const above = (this.#scores[place] ||= knownScore(word, cell, notes[note]) + SCORE_BIAS + 1)
+    return above - SCORE_BIAS - 1
   }
 
   /** Which constants of a known instruction are addresses; its opcode is at `opcode`, and it ends before `end`. */

@@ -27,6 +27,9 @@ function compare(
   for (let at = 0; at < code.length; at++) {
     const form = decoded.at(at)
     if (known.at(at) !== form) expect([at, known.at(at)]).toEqual([at, form])
+    for (const reader of [known, decoded])
+      if (form !== 0 && reader.scoreAt(at) !== form >> Form.scoreShift)
+        expect([at, reader.scoreAt(at)]).toEqual([at, form >> Form.scoreShift])
     if (form !== 0) count++
     if ((form & (Form.displacement | Form.immediate32 | Form.immediate64)) !== 0) addresses++
   }
