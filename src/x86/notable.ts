@@ -64,7 +64,8 @@ const {
   known: KNOWN,
   joins: JOINS,
 } = Note
-const CONSTANTS = DISPLACEMENT | NO_BASE_NOTE | IMMEDIATE_32S | IMMEDIATE_32 | IMMEDIATE_64
+const IMMEDIATES = IMMEDIATE_32S | IMMEDIATE_32 | IMMEDIATE_64
+const CONSTANTS = DISPLACEMENT | NO_BASE_NOTE | IMMEDIATES
 const [LEA, CALL] = [0x8d, 0xe8]
 /** Bytes before an instruction that are just before it. */
 const NEAR = 64
@@ -261,14 +262,17 @@ export class NotableFinder {
     const view = this.#view
     const window = this.#window
     const more = (entry >> 4) & fast[N | view.getUint8(opcode + 2)]
-    if ((note & DISPLACEMENT) !== 0) {
-      if (window.hasSigned(view.getInt32(opcode + ((note & SIB) === 0 ? 2 : 3), true))) return true
-    } else if (more !== 0 && window.hasSigned(view.getInt32(opcode + 3, true))) return true
+    if ((note & DISPLACEMENT) !== 0 || more !== 0) {
+      const at = opcode + ((note & (DISPLACEMENT | SIB)) === DISPLACEMENT ? 2 : 3)
+      if (window.hasSigned(view.getInt32(at, true))) return true
+    }
+    if ((note & IMMEDIATES) === 0) return false
     const end = opcode + (entry & 15) + more
-    if ((note & IMMEDIATE_32S) !== 0) return window.hasSigned(view.getInt32(end - 4, true))
-    if ((note & IMMEDIATE_32) !== 0) return window.hasHalves(view.getUint32(end - 4, true), 0)
-    if ((note & IMMEDIATE_64) === 0) return false
-    return window.hasHalves(view.getUint32(end - 8, true), view.getUint32(end - 4, true))
+    const last = view.getInt32(end - 4, true)
+    if ((note & IMMEDIATE_32S) !== 0) return window.hasSigned(last)
+    return (note & IMMEDIATE_32) !== 0
+      ? window.hasHalves(last >>> 0, 0)
+      : window.hasHalves(view.getUint32(end - 8, true), last >>> 0)
   }
 
   /** Takes an instruction that the tables do not know. */
