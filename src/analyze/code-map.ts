@@ -126,6 +126,7 @@ export function mapCode(input: MapInput, options: ProgressOptions): CodeMap {
   return { ...joined, shared, rejected, selfLabels, outside: targets, tables, marks, zones: doubtful }
 }
 
+/** Where iced decodes it tells the forms too. */
 const formReader = ({ code, decoder, window, cpu, kind }: MapInput): FormReader =>
   new FormReader({
     view: viewOf(code),

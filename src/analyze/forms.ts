@@ -1,6 +1,6 @@
 /**
- * What an instruction at each offset of a stretch would be: told once for several readings, one word each. Of
- * what the fast tables know nothing is decoded: entry and note say all that a form does.
+ * What an instruction at each offset of a stretch would be: told once for several readings, one word each. What
+ * the fast tables know is not decoded: entry and note say all that a form does.
  */
 import { readSigned } from '../core/bytes.ts'
 import { lowerBound } from '../core/search.ts'
@@ -75,8 +75,8 @@ const NO_SCORES = new Uint8Array(0)
 const CONSTANTS = Note.displacement | Note.noBase | Note.immediate32s | Note.immediate32 | Note.immediate64
 
 /**
- * What the entry and the note of a known instruction, `skip` bytes behind its start, say without its constants
- * and its score.
+ * What entry and note say of a known instruction whose opcode (0F left out) is `skip` bytes behind its start:
+ * its form without score and constants.
  */
 function relativeForm(skip: number, cell: number, entry: number, note: number): number {
   const form = (skip + (entry & 15)) | ((note & Note.flowMask) << Form.flowShift)
@@ -138,7 +138,7 @@ export class FormReader {
     return form | score | this.#addresses(offset + skip, offset + (form & Form.lengthMask), note, more)
   }
 
-  /** The score of the form at `offset`, where an instruction starts; asked of many, and looked up. */
+  /** The score of the form at `offset`, where an instruction starts. It is asked for many, so that it is kept. */
   scoreAt(offset: number): number {
     if (offset >= this.#end) return this.#decode(offset) >> Form.scoreShift
     const { entries, rows, notes } = this.#fast!

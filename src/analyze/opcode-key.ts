@@ -68,7 +68,7 @@ export const opcodeSlot = (instruction: Instruction): number =>
 /** In place of a ModRM byte. */
 export const NO_MODRM = -1
 
-/** The same of its parts; `space` is the map where the opcode is encoded as of old. */
+/** The same of its parts; of a legacy encoding `space` is the map. */
 export function slotOf(space: number, opcode: number, prefixes: number, modrm: number): number {
   let shape = 0
   let group = 0
