@@ -1,6 +1,5 @@
 /** The linear reading of a blob: where instructions start if one follows another, and what is notable of them. */
 import type { ProgressOptions } from '../core/progress.ts'
-import type { Instruction } from '../x86/instruction.ts'
 import { findNotable, type Notable, NotableFinder, type NotableOptions } from '../x86/notable.ts'
 import { StartBits } from '../x86/start-bits.ts'
 import { sweepForLooks } from '../x86/sweep.ts'
@@ -48,10 +47,6 @@ class LinearTaker implements LookTaker {
   take(looks: Uint32Array, upTo: number): void {
     this.#finder.take(looks)
     this.#sampler.advance(upTo)
-  }
-
-  takeDecoded(instruction: Instruction): void {
-    this.#finder.takeDecoded(instruction)
   }
 }
 

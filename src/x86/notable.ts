@@ -71,8 +71,6 @@ const [LEA, CALL] = [0x8d, 0xe8]
 const NEAR = 64
 /** Instructions between looks at whether there is room. */
 const CHUNK = 4096
-/** The same of instructions that come decoded, one by one. */
-const DECODED = 64
 /** No load of a known instruction passes the end from here. */
 const MARGIN = 32
 
@@ -101,8 +99,6 @@ export class NotableFinder {
   readonly #own: Rows
   readonly #all: readonly Rows[]
   readonly #labelReach: number
-  /** Decoded instructions that there is room for. */
-  #room = 0
   /** The last instruction that gave a register a label. */
   #label = Number.NEGATIVE_INFINITY
 
@@ -126,7 +122,6 @@ export class NotableFinder {
   }
 
   take(starts: Uint32Array): void {
-    this.#room = 0
     for (let i = 0; i < starts.length; ) {
       const end = Math.min(starts.length, i + CHUNK)
       this.#reserve(end - i)
@@ -278,13 +273,6 @@ export class NotableFinder {
   /** Takes an instruction that the tables do not know. */
   #ask(start: number): void {
     if (this.#decoder.decode(start, this.#instruction) > 0) this.#note(this.#instruction)
-  }
-
-  /** Takes one that was decoded. */
-  takeDecoded(instruction: Instruction): void {
-    if (this.#room === 0) this.#reserve((this.#room = DECODED))
-    this.#room--
-    this.#note(instruction)
   }
 
   #note(instruction: Instruction): void {

@@ -1,6 +1,4 @@
 /** Who takes what a sweep finds: block by block, as the streams wrote it. */
-import { isNotable } from './fast.ts'
-import { type Instruction, Memory } from './instruction.ts'
 import type { StartBits } from './start-bits.ts'
 
 /** Takes what a sweep comes upon, block by block, while that is in the cache. */
@@ -11,8 +9,6 @@ export interface LookTaker {
    * known.
    */
   take(looks: Uint32Array, upTo: number): void
-  /** The next of them, from a sweep that has decoded it anyway; it is used again. */
-  takeDecoded(instruction: Instruction): void
 }
 
 /** Bytes that each of the two streams runs ahead before they are joined. */
@@ -32,8 +28,6 @@ export interface Taker {
   reserve(left: number): void
   /** Instruction starts, as in `scratch`, and sites; ascending. */
   append(starts: Uint32Array, sites: Uint32Array): void
-  /** Takes the next instruction. */
-  add(instruction: Instruction): void
 }
 
 /** Takes starts and sites into lists that grow. */
@@ -60,12 +54,6 @@ export class Found implements Taker {
     this.count += starts.length
     this.siteCount += sites.length
   }
-
-  add(instruction: Instruction): void {
-    this.starts[this.count++] = instruction.offset
-    const site = siteOf(instruction)
-    if (site !== 0) this.sites[this.siteCount++] = site
-  }
 }
 
 /** The looks of a block, for whoever takes them. */
@@ -90,11 +78,6 @@ export class FoundLooks implements Taker {
     const count = listLooks(starts, this.#bits.words)
     this.#taker.take(blockLooks.subarray(0, count), starts[starts.length - 1] & OFFSET)
   }
-
-  add(instruction: Instruction): void {
-    this.#bits.addOne(instruction.offset)
-    if (isNotable(instruction)) this.#taker.takeDecoded(instruction)
-  }
 }
 
 /**
@@ -112,12 +95,6 @@ function listLooks(starts: Uint32Array, bits: Uint32Array): number {
     count += word >>> 31
   }
   return count
-}
-
-/** Offset of the relative field of an instruction; 0: it has none. */
-export function siteOf({ offset, memory, displacementOffset, branchOffset }: Instruction): number {
-  const field = memory >= Memory.rip ? displacementOffset : branchOffset
-  return field === 0 ? 0 : offset + field
 }
 
 function larger(list: Uint32Array): Uint32Array {

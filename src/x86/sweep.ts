@@ -15,7 +15,13 @@ import { optional, optionsRule, wrongArgument } from '../core/options.ts'
 import { PROGRESS_RULES, PROGRESS_STEP, type ProgressOptions, reportProgress } from '../core/progress.ts'
 import { type FastTables, fastTablesFor, HEADS, isNotable, LOOK, NO_BASE } from './fast.ts'
 import { createIcedDecoder, type DecoderOptions } from './iced.ts'
-import { DECODING_RULES, type DecoderKind, Instruction, type InstructionDecoder } from './instruction.ts'
+import {
+  DECODING_RULES,
+  type DecoderKind,
+  Instruction,
+  type InstructionDecoder,
+  Memory,
+} from './instruction.ts'
 import { createTableDecoder } from './scanner.ts'
 import type { StartBits } from './start-bits.ts'
 import {
@@ -26,7 +32,6 @@ import {
   type LookTaker,
   OFFSET,
   ROOM,
-  siteOf,
   type Taker,
 } from './sweep-takers.ts'
 
@@ -96,42 +101,19 @@ function sweepInto(found: Taker, code: Uint8Array, options: SweepOptions, look =
     throw new RelocError('bad-argument', `The blob has ${code.length} bytes; at most 2^31 - 1 can be swept.`)
   const bytes = new Uint8Array(code.buffer, code.byteOffset, end)
   found.begin(end - start)
-  const cpu = options.cpu ?? 'intel'
-  if (options.decoder === 'iced') {
-    const decoder = createIcedDecoder(bytes, { cpu })
-    try {
-      sweepOneByOne(decoder, start, end, found, options)
-    } finally {
-      decoder.dispose()
-    }
-  } else new TableSweeper(bytes, fastTablesFor(cpu), options, look).sweep(start, found, options)
+  const create = options.decoder === 'iced' ? createIcedDecoder : createTableDecoder
+  const decoder: InstructionDecoder & { dispose?(): void } = create(bytes, { cpu: options.cpu })
+  try {
+    new Sweeper(bytes, decoder, options, look).sweep(start, found, options)
+  } finally {
+    decoder.dispose?.()
+  }
 }
 
 /** A fast entry may be used this far from the end: no load passes it, and the longest instruction fits. */
 const MARGIN = 32
 const H = HEADS
 const N = NO_BASE
-
-/** One instruction after the other, as the decoder gives them. */
-function sweepOneByOne(
-  decoder: InstructionDecoder,
-  start: number,
-  end: number,
-  found: Taker,
-  options: SweepOptions,
-): void {
-  const instruction = new Instruction()
-  for (let position = start; position < end; ) {
-    reportProgress(options, position, end, 'sweep')
-    found.reserve(end - position)
-    for (const stop = Math.min(end, position + BLOCK); position < stop; ) {
-      const length = decoder.decode(position, instruction)
-      if (length > 0) found.add(instruction)
-      else options.rejected?.push(position)
-      position += length || 1
-    }
-  }
-}
 
 /**
  * Where the streams write. A constant of the module, which the compiler knows the address of, and one array for
@@ -162,7 +144,7 @@ class Stream {
 const first = new Stream(0)
 const second = new Stream(1)
 
-class TableSweeper {
+class Sweeper {
   readonly #view: DataView
   readonly #decoder: InstructionDecoder
   readonly #instruction = new Instruction()
@@ -170,18 +152,21 @@ class TableSweeper {
   readonly #rejected: number[]
   /** LOOK, or 0 if nobody wants to know. */
   readonly #look: number
+  /** From here on the decoder is asked; where that is iced, for everything. */
+  readonly #fastEnd: number
 
-  constructor(bytes: Uint8Array, fast: FastTables, options: SweepOptions, look: number) {
+  constructor(bytes: Uint8Array, decoder: InstructionDecoder, options: SweepOptions, look: number) {
     this.#rejected = options.rejected ?? []
     this.#look = look
     this.#view = viewOf(bytes)
-    this.#decoder = createTableDecoder(bytes, { cpu: options.cpu })
-    this.#fast = fast
+    this.#decoder = decoder
+    this.#fast = fastTablesFor(options.cpu ?? 'intel')
+    this.#fastEnd = options.decoder === 'iced' ? 0 : bytes.length - MARGIN
   }
 
   sweep(start: number, found: Taker, options: ProgressOptions): void {
     const end = this.#view.byteLength
-    const fastEnd = end - MARGIN
+    const fastEnd = this.#fastEnd
     let reported = -PROGRESS_STEP
     let block = FIRST_BLOCK
     for (let position = start; position < end; position = first.position) {
@@ -353,3 +338,9 @@ class TableSweeper {
 
 const append = (found: Taker, stream: Stream, start: number, site: number): void =>
   found.append(scratch.subarray(start, stream.start), scratch.subarray(site, stream.site))
+
+/** Offset of the relative field of an instruction; 0: it has none. */
+function siteOf({ offset, memory, displacementOffset, branchOffset }: Instruction): number {
+  const field = memory >= Memory.rip ? displacementOffset : branchOffset
+  return field === 0 ? 0 : offset + field
+}
