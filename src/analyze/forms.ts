@@ -128,17 +128,18 @@ export class FormReader {
     const cell = ((head >> 5) << 16) | ((word << (head & 0x18)) >>> 16)
     // Most offsets that no instruction starts at are met once: their entries would be learnt for nothing.
     if (entries[cell] === 0) return this.#decode(offset)
-    const note = fast.notes[fast.rows[cell >> 8] | (cell & 0xff)]
+    const place = fast.rows[cell >> 8] | (cell & 0xff)
+    const note = fast.notes[place]
     const skip = (head & 0x18) >> 3
     // What a missing base adds to an entry is at the ModRM byte's SIB byte, if at all.
     const more = (entries[cell] >> 4) & entries[NO_BASE | this.view.getUint8(offset + skip + 2)]
     const form = relativeForm(skip, cell, entries[cell], note) + more
-    const score = knownScore(word, cell, note) << Form.scoreShift
+    const score = this.#score(word, cell, place, note) << Form.scoreShift
     if ((note & CONSTANTS) === 0) return form | score
     return form | score | this.#addresses(offset + skip, offset + (form & Form.lengthMask), note, more)
   }
 
-  /** The score of the form at `offset`, where an instruction starts. It is asked for many, so that it is kept. */
+  /** The score of the form at `offset`, where an instruction starts. */
   scoreAt(offset: number): number {
     if (offset >= this.#end) return this.#decode(offset) >> Form.scoreShift
     const { entries, rows, notes } = this.#fast!
@@ -146,10 +147,15 @@ export class FormReader {
     const head = entries[HEADS | (word >>> 16)]
     const cell = ((head >> 5) << 16) | ((word << (head & 0x18)) >>> 16)
     if (entries[cell] === 0) return this.#decode(offset) >> Form.scoreShift
-    const note = rows[cell >> 8] | (cell & 0xff)
+    const place = rows[cell >> 8] | (cell & 0xff)
+    return this.#score(word, cell, place, notes[place])
+  }
+
+  /** The score of a known instruction, whose note is at `place`. */
+  #score(word: number, cell: number, place: number, note: number): number {
     // REX.W does not change the entries of 0F, but their scores.
-    const place = isWide(word) ? note | HEADS : note
-    const above = (this.#scores[place] ||= knownScore(word, cell, notes[note]) + SCORE_BIAS + 1)
+    const at = isWide(word) ? place | HEADS : place
+    const above = (this.#scores[at] ||= knownScore(word, cell, note) + SCORE_BIAS + 1)
     return above - SCORE_BIAS - 1
   }
 

@@ -69,7 +69,7 @@ export class FastTables {
 
   /**
    * Fills in the entry and the note of what begins with these four bytes, big-endian. False if there are
-   * none, or they were there. What never has any comes here each time: it is to be told soon.
+   * none, or they were there. It is asked again each time for what never has any: that is told first.
    */
   learn(word: number): boolean {
     const head = this.entries[HEADS | (word >>> 16)]
